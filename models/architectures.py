@@ -1,0 +1,65 @@
+"""torchvision's classification architectures, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+import torch
+import torchvision
+from torch import nn
+
+from models.errors import ModelError
+
+StateDict = Mapping[str, torch.Tensor]
+
+
+def build_network(architecture: str, num_classes: int) -> nn.Module:
+    """A randomly initialised network in eval mode: float [N, 3, H, W], normalised -> logits [N, num_classes].
+
+    Raises:
+        ModelError: torchvision has no classification architecture of that name.
+    """
+    check_architecture(architecture)
+    options = {}
+    if architecture in ("googlenet", "inception_v3"):
+        # Their auxiliary heads only matter in training; and torchvision warns about its slow initialisation.
+        options = {"aux_logits": False, "init_weights": False}
+    network: nn.Module = torchvision.models.get_model(
+        architecture, weights=None, num_classes=num_classes, **options
+    )
+    return network.eval()
+
+
+def load_weights(network: nn.Module, weights: StateDict) -> nn.Module:
+    """Puts `weights` into `network` and returns it.
+
+    Raises:
+        ModelError: a tensor is missing, unexpected or has another shape; one line with the first few names.
+    """
+    have = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    want = {name: tensor.shape for name, tensor in weights.items() if not name.startswith(_AUXILIARY)}
+    wrong = sorted(name for name in have.keys() | want.keys() if have.get(name) != want.get(name))
+    if wrong:
+        shown = ", ".join(
+            f"{name} {_shape(want.get(name))} for {_shape(have.get(name))}" for name in wrong[:3]
+        )
+        raise ModelError(f"{len(wrong)} tensors do not fit the architecture: {shown}")
+    network.load_state_dict({name: weights[name] for name in want})
+    return network
+
+
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+
+
+def _shape(shape: torch.Size | None) -> str:
+    return "none" if shape is None else "×".join(map(str, shape)) or "scalar"
+
+
+def check_architecture(architecture: str) -> None:
+    """Raises ModelError, with a suggestion, unless torchvision has that classification architecture."""
+    names = torchvision.models.list_models(module=torchvision.models)
+    if architecture not in names:
+        near = get_close_matches(architecture, names, 1)
+        hint = f", did you mean {near[0]!r}?" if near else ""
+        raise ModelError(f"torchvision has no classification architecture {architecture!r}{hint}")

@@ -1,0 +1,34 @@
+"""Engines by name. Factories import inside, so a missing optional package never breaks the start."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from models.errors import EngineError
+
+if TYPE_CHECKING:
+    from models.bundle import ModelBundle
+    from models.engines.base import Engine, EngineOptions
+
+__all__ = ["ENGINES", "load_engine"]
+
+# kind in the bundle -> module that has load(bundle, options)
+ENGINES = {"torchscript": "models.engines.torchscript"}
+
+
+def load_engine(bundle: ModelBundle, options: EngineOptions) -> Engine:
+    """Loads the engine that the bundle names. Call it on the thread that will run the engine.
+
+    Raises:
+        EngineError: the kind is unknown, its package is missing, or its file does not load here.
+    """
+    kind = bundle.spec.engine.kind
+    if kind not in ENGINES:
+        raise EngineError(f"{bundle.file}: engine kind {kind!r} must be one of {', '.join(ENGINES)}")
+    try:
+        module = import_module(ENGINES[kind])
+    except ImportError as error:
+        raise EngineError(f"{bundle.file}: engine {kind!r} needs the package {error.name}") from None
+    engine: Engine = module.load(bundle, options)
+    return engine

@@ -1,0 +1,63 @@
+"""The engine contract: five names that every backend has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.preprocess import Pixels
+from models.spec import EngineSpec
+
+Probabilities = NDArray[np.float32]
+Batch = Sequence[Pixels] | Pixels
+
+
+class Engine(Protocol):
+    """Runs batches, one at a time, always on the same thread.
+
+    Attributes:
+        spec: what runs, as it was resolved on this machine (device and precision are final).
+        num_classes: length of an answer's row.
+    """
+
+    spec: EngineSpec
+    num_classes: int
+
+    def infer(self, batch: Batch) -> Probabilities:
+        """Classifies a batch.
+
+        Args:
+            batch: uint8 [N, crop_size, crop_size, 3], RGB, as one array or as a sequence of N pictures,
+                1 <= N <= spec.max_batch_size. It is copied before the call returns.
+
+        Returns:
+            float32 [N, num_classes], each row sums to 1; owned by the caller.
+        """
+        ...
+
+    def warm_up(self) -> None:
+        """Runs every batch size that will be served, so that no request pays for a first time."""
+        ...
+
+    def close(self) -> None:
+        """Frees device memory. The engine is not used afterwards."""
+        ...
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How to load an engine on this machine.
+
+    Attributes:
+        device: "auto", "cpu" or "cuda".
+        intra_op_threads: threads for one operator on a CPU; 0 leaves torch's choice.
+        max_batch_size: largest batch that will be asked for.
+    """
+
+    device: str = "auto"
+    intra_op_threads: int = 0
+    max_batch_size: int = 32

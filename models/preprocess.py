@@ -1,0 +1,165 @@
+"""Encoded picture -> the square of pixels that the model sees. Runs on the decode pool, per picture."""
+
+from __future__ import annotations
+
+import math
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.errors import TooManyPixels, UndecodablePicture, UnsupportedFormat
+from models.formats import sniff
+from models.spec import PreprocessSpec
+
+Pixels = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+
+DEFAULT_MAX_PIXELS = 50_000_000
+
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+_EXIF_ORIENTATION = 0x0112
+# What has to be done to the stored picture so that it stands upright (Exif 2.32, tag 274).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# The pixel limit is ours and is checked against the header. Pillow's own would warn first, and raise only
+# at twice its value.
+Image.MAX_IMAGE_PIXELS = None
+
+
+class Preprocessor:
+    """Decodes, turns upright, converts to RGB, resizes and crops, as the model's spec says.
+
+    Holds no state between pictures: one instance serves all threads.
+    """
+
+    def __init__(self, spec: PreprocessSpec, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
+        self.spec = spec
+        self.max_pixels = max_pixels
+
+    def __call__(self, data: bytes | memoryview) -> Pixels:
+        """Prepares one picture.
+
+        Args:
+            data: a JPEG, PNG or WebP file.
+
+        Returns:
+            uint8 [crop_size, crop_size, 3], RGB, within one level (bicubic: two) of torchvision's Resize
+            and CenterCrop of the upright 8-bit RGB picture.
+
+        Raises:
+            UnsupportedFormat: the magic bytes are of none of the three formats.
+            TooManyPixels: width times height exceeds `max_pixels`.
+            UndecodablePicture: anything that the decoder cannot read to the end.
+        """
+        return self.crop(self.open(data))
+
+    def open(self, data: bytes | memoryview) -> Image.Image:
+        """Decodes to an upright picture of mode L or RGB, whole. Raises as `__call__` does."""
+        found = sniff(data)
+        if not found.supported:
+            raise UnsupportedFormat(found.name)
+        assert found.name is not None
+        try:
+            # Only the plugin that was sniffed is asked, which keeps every other parser out of reach.
+            image = Image.open(BytesIO(data), formats=(found.name,))
+            self._check_pixels(image)
+            image.load()
+            return to_rgb(_upright(image))
+        except TooManyPixels:
+            raise
+        except Exception as error:
+            # Pillow raises OSError, SyntaxError, ValueError, struct.error … for damaged input, with texts
+            # that hold object addresses. Only the type of the fault leaves.
+            raise UndecodablePicture(found.name) from error
+
+    def crop(self, image: Image.Image) -> Pixels:
+        """Resizes and centre-crops in one step, computing only the pixels of the crop."""
+        box = crop_box(image.width, image.height, self.spec)
+        resize = _resize_rows_first if self.spec.interpolation == "bicubic" else _resize
+        cropped = resize(image, self.spec.crop_size, _RESAMPLING[self.spec.interpolation], box)
+        return np.asarray(cropped if cropped.mode == "RGB" else cropped.convert("RGB"))
+
+    def _check_pixels(self, image: Image.Image) -> None:
+        pixels = image.width * image.height
+        if pixels > self.max_pixels:
+            raise TooManyPixels(self.max_pixels, pixels)
+
+
+def crop_box(width: int, height: int, spec: PreprocessSpec) -> Box:
+    """The region of a width × height picture that Resize(resize_size), CenterCrop(crop_size) would keep.
+
+    Rounding follows torchvision's `_compute_resized_output_size` and `center_crop`:
+    https://github.com/pytorch/vision/blob/main/torchvision/transforms/functional.py
+    """
+    if width <= height:
+        resized_width, resized_height = spec.resize_size, int(spec.resize_size * height / width)
+    else:
+        resized_width, resized_height = int(spec.resize_size * width / height), spec.resize_size
+    # round() halves to even, as torchvision's does.
+    left = round((resized_width - spec.crop_size) / 2.0)
+    top = round((resized_height - spec.crop_size) / 2.0)
+    across, down = width / resized_width, height / resized_height
+    return (
+        left * across,
+        top * down,
+        min((left + spec.crop_size) * across, width),
+        min((top + spec.crop_size) * down, height),
+    )
+
+
+def _resize(image: Image.Image, side: int, resampling: Image.Resampling, box: Box) -> Image.Image:
+    return image.resize((side, side), resampling, box=box)
+
+
+def _resize_rows_first(image: Image.Image, side: int, resampling: Image.Resampling, box: Box) -> Image.Image:
+    # Bicubic overshoots and is clipped between the two passes, so their order shows (up to 10 levels were
+    # seen). Pillow chooses the order by the shape of the box; for the whole picture it takes rows first.
+    left, top, right, bottom = box
+    reach = math.ceil(2 * max(1.0, (bottom - top) / side)) + 1  # bicubic looks 2 output pixels far
+    first, last = max(0, math.floor(top) - reach), min(image.height, math.ceil(bottom) + reach)
+    rows = image.resize((side, last - first), resampling, box=(left, first, right, last))
+    return rows.resize((side, side), resampling, box=(0, top - first, side, bottom - first))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Converts to 8 bits per channel: mode L stays L, everything else becomes RGB.
+
+    - 1 bit and grey become grey; 16-bit grey keeps its high byte, as 16-bit colour does in Pillow.
+    - Palette, LA, RGBA and colour-key transparency are laid on white.
+    - CMYK and YCCK go through Pillow's plain conversion, without a colour profile.
+    """
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        return _on_white(image.convert("RGBA"))
+    if image.mode in ("L", "RGB"):
+        return image
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    # numpy rather than Image.paste: Pillow before 12.3, and so pillow-simd, could write out of bounds there.
+    rgba = np.asarray(image).astype(np.uint32)
+    alpha = rgba[..., 3:]
+    blended = (rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255
+    return Image.fromarray(blended.astype(np.uint8))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # Before the resize, so that its two passes meet the axes in the order of the upright picture.
+    transpose = _UPRIGHT.get(image.getexif().get(_EXIF_ORIENTATION, 1))
+    return image if transpose is None else image.transpose(transpose)

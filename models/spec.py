@@ -1,0 +1,159 @@
+"""What a model is: the facts of `model.json`, as frozen dataclasses. Knows no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from models.errors import BundleError
+
+FORMAT = 1
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+
+
+@dataclass(frozen=True)
+class PreprocessSpec:
+    """The geometry and normalisation that the model was trained with (torchvision's `weights.transforms()`).
+
+    Attributes:
+        resize_size: length in pixels of the picture's short side after the resize.
+        crop_size: side in pixels of the centre crop; at most `resize_size`.
+        interpolation: one of `INTERPOLATIONS`; always antialiased.
+        mean: per channel (RGB), of values in 0 … 1.
+        std: per channel (RGB), of values in 0 … 1.
+    """
+
+    resize_size: int
+    crop_size: int
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.crop_size <= self.resize_size:
+            raise BundleError(
+                f"preprocess: crop_size {self.crop_size} must lie between 1 and resize_size {self.resize_size}"
+            )
+        if self.interpolation not in INTERPOLATIONS:
+            raise BundleError(
+                f"preprocess: interpolation {self.interpolation!r} must be one of {', '.join(INTERPOLATIONS)}"
+            )
+        if not all(self.std):
+            raise BundleError("preprocess: std must not be 0")
+
+
+IMAGENET = PreprocessSpec(256, 224, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """Which file runs, and how.
+
+    Attributes:
+        kind: name in the registry of `models.engines`.
+        file: file in the bundle. `.safetensors` holds weights and is traced at start; anything else is
+            a compiled graph, uint8 [N, crop, crop, 3] -> probabilities float32 [N, num_classes].
+        sha256: of that file, in hexadecimal.
+        precision: one of `PRECISIONS`.
+        device: "cpu", "cuda", or "any" for weights, which are compiled where they are loaded.
+        memory_format: "channels_last" or "contiguous".
+        max_batch_size: the largest batch that the bundle was timed for.
+    """
+
+    kind: str
+    file: str
+    sha256: str
+    precision: str = "fp32"
+    device: str = "any"
+    memory_format: str = "channels_last"
+    max_batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise BundleError(f"engine: precision {self.precision!r} must be one of {', '.join(PRECISIONS)}")
+        if self.max_batch_size < 1:
+            raise BundleError(f"engine: max_batch_size {self.max_batch_size} must be at least 1")
+
+    @property
+    def holds_weights(self) -> bool:
+        return self.file.endswith(".safetensors")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything that `model.json` says. `fidelity`, `latency_ms`, `source` and `built_with` are for people."""
+
+    name: str
+    architecture: str
+    num_classes: int
+    labels: str
+    preprocess: PreprocessSpec
+    engine: EngineSpec
+    labels_sha256: str | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
+    fidelity: Mapping[str, Any] = field(default_factory=dict)
+    latency_ms: Mapping[str, float] = field(default_factory=dict)
+    built_with: Mapping[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        if self.format != FORMAT:
+            raise BundleError(f"format {self.format} is not supported, only {FORMAT} is")
+        if self.num_classes < 1:
+            raise BundleError(f"num_classes {self.num_classes} must be at least 1")
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the weights were never trained, so that the labels mean nothing."""
+        return bool(self.source.get("random"))
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+Spec = TypeVar("Spec", PreprocessSpec, EngineSpec, ModelSpec)
+
+
+def spec_from_json(kind: type[Spec], document: Any, where: str) -> Spec:
+    """Builds a spec from parsed JSON; unknown keys are ignored, so that newer bundles stay readable.
+
+    Raises:
+        BundleError: a key is missing or has the wrong type; the message begins with `where`.
+    """
+    if not isinstance(document, dict):
+        raise BundleError(f"{where}: expected an object")
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for spec_field in dataclasses.fields(kind):
+        if spec_field.name in document:
+            values[spec_field.name] = _typed(
+                document[spec_field.name], hints[spec_field.name], f"{where}: {spec_field.name!r}"
+            )
+        elif spec_field.default is dataclasses.MISSING and spec_field.default_factory is dataclasses.MISSING:
+            raise BundleError(f"{where}: {spec_field.name!r} is missing")
+    try:
+        return kind(**values)
+    except BundleError as error:
+        raise BundleError(f"{where}: {error}") from None
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    if hint in (PreprocessSpec, EngineSpec):
+        return spec_from_json(hint, value, where)
+    if typing.get_origin(hint) is tuple:
+        if isinstance(value, list) and len(value) == 3 and all(isinstance(v, int | float) for v in value):
+            return tuple(float(v) for v in value)
+        raise BundleError(f"{where} must be three numbers")
+    if isinstance(hint, types.UnionType):
+        allowed: tuple[type, ...] = typing.get_args(hint)
+    else:
+        allowed = (dict,) if typing.get_origin(hint) else (hint,)
+    if not isinstance(value, allowed) or isinstance(value, bool):
+        raise BundleError(f"{where} must be of type {' or '.join(kind.__name__ for kind in allowed)}")
+    return value
