@@ -1,0 +1,19 @@
+"""A generic batcher: gathers single items into batches for one worker thread. Knows no torch, no HTTP."""
+
+from batching.batcher import Answer, Batcher
+from batching.errors import BatcherClosed, BatchingError, DeadlineExceeded, ItemFailed, QueueFull
+from batching.policy import BatchPolicy, Decision, Run, Wait
+
+__all__ = [
+    "Answer",
+    "BatchPolicy",
+    "Batcher",
+    "BatcherClosed",
+    "BatchingError",
+    "DeadlineExceeded",
+    "Decision",
+    "ItemFailed",
+    "QueueFull",
+    "Run",
+    "Wait",
+]

@@ -1,0 +1,62 @@
+"""When to run a batch: a pure function, apart from the machinery that obeys it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Run(NamedTuple):
+    """Run a batch of the `size` oldest items now."""
+
+    size: int
+
+
+class Wait(NamedTuple):
+    """Ask again after `seconds`, or sooner when an item comes or the engine is done; None: only then."""
+
+    seconds: float | None
+
+
+Decision = Run | Wait
+
+# uvloop's timers count whole milliseconds: a shorter rest of the timeout is not worth another wait.
+_TIMER_GRAIN_S = 0.0005
+
+
+@dataclass(frozen=True)
+class BatchPolicy:
+    """The two rules of the field, told apart by `batch_timeout_ms`.
+
+    - **fixed-timeout** (> 0): a batch closes at `max_batch_size` items or `batch_timeout_ms` after its first
+      item came, whichever is sooner. While the engine is busy a closed batch still takes in newcomers.
+    - **while-busy** (0): an idle engine takes what is waiting at once; batches form while it works.
+
+    Attributes:
+        max_batch_size: most items in one batch.
+        batch_timeout_ms: how long the first item of a batch waits for company, in milliseconds.
+    """
+
+    max_batch_size: int = 32
+    batch_timeout_ms: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.max_batch_size < 1:
+            raise ValueError(f"max_batch_size must be at least 1, not {self.max_batch_size}")
+        if self.batch_timeout_ms < 0:
+            raise ValueError(f"batch_timeout_ms must be at least 0, not {self.batch_timeout_ms}")
+
+    def decide(self, queued: int, oldest_age_s: float, engine_idle: bool) -> Decision:
+        """Decides what to do with the queue.
+
+        Args:
+            queued: items waiting.
+            oldest_age_s: seconds since the first of them came.
+            engine_idle: whether the engine can take a batch now.
+        """
+        if not queued or not engine_idle:
+            return Wait(None)
+        remaining_s = self.batch_timeout_ms / 1000 - oldest_age_s
+        if queued >= self.max_batch_size or remaining_s < _TIMER_GRAIN_S:
+            return Run(min(queued, self.max_batch_size))
+        return Wait(remaining_s)

@@ -1,0 +1,345 @@
+"""Batcher with a fake engine and a clock that the test turns: no sleeps, no threads, no luck."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from batching import (
+    Answer,
+    Batcher,
+    BatcherClosed,
+    BatchPolicy,
+    DeadlineExceeded,
+    ItemFailed,
+    QueueFull,
+)
+from tests.batching.fakes import FakeEngine, InlineExecutor, ManualClockLoop, ManualExecutor, settle
+
+WHILE_BUSY = BatchPolicy(max_batch_size=8, batch_timeout_ms=0)
+FIXED = BatchPolicy(max_batch_size=4, batch_timeout_ms=10)
+
+
+def on_manual_clock(test):
+    """Runs an async test on a ManualClockLoop, which it gets as its argument."""
+
+    def run():
+        with asyncio.Runner(loop_factory=ManualClockLoop) as runner:
+            runner.run(test(runner.get_loop()))
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+class Observer:
+    def __init__(self):
+        self.sizes, self.left = [], 0
+
+    def batch_ran(self, size, seconds):
+        self.sizes.append(size)
+
+    def item_left(self):
+        self.left += 1
+
+
+def start(batcher, items, deadline=None):
+    return [asyncio.ensure_future(batcher.submit(item, deadline)) for item in items]
+
+
+async def outcomes(tasks):
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    return [result.value if isinstance(result, Answer) else type(result) for result in results]
+
+
+@on_manual_clock
+async def test_an_idle_engine_takes_a_lone_item_at_once_with_while_busy(loop):
+    executor = ManualExecutor()
+    batcher = Batcher(FakeEngine(), WHILE_BUSY, executor=executor)
+    (task,) = start(batcher, [1])
+    await settle()
+    assert executor.waiting == [[1]], "the clock has not moved"
+    await executor.finish()
+    assert task.result() == Answer(2, 1, loop.time())
+
+
+@on_manual_clock
+async def test_items_that_come_together_go_together(loop):
+    executor = ManualExecutor()
+    batcher = Batcher(FakeEngine(), WHILE_BUSY, executor=executor)
+    start(batcher, [1, 2, 3])
+    await settle()
+    assert executor.waiting == [[1, 2, 3]]
+    await executor.finish()
+
+
+@on_manual_clock
+async def test_batches_form_while_the_engine_is_busy(loop):
+    executor = ManualExecutor()
+    batcher = Batcher(FakeEngine(), WHILE_BUSY, executor=executor)
+    tasks = start(batcher, [0])
+    await settle()
+    tasks += start(batcher, range(1, 11))
+    await settle()
+    assert (batcher.queued, batcher.batches_in_flight) == (10, 1)
+    await executor.finish()
+    assert executor.waiting == [list(range(1, 9))]
+    await executor.finish()
+    assert executor.waiting == [[9, 10]]
+    await executor.finish()
+    assert await outcomes(tasks) == [2 * n for n in range(11)]
+
+
+@on_manual_clock
+async def test_fixed_timeout_waits_for_company_from_the_first_item_on(loop):
+    executor = ManualExecutor()
+    batcher = Batcher(FakeEngine(), FIXED, executor=executor)
+    start(batcher, [1])
+    await loop.advance(0.006)
+    start(batcher, [2])
+    await loop.advance(0.003)
+    assert executor.waiting == []
+    await loop.advance(0.001)
+    assert executor.waiting == [[1, 2]]
+    await executor.finish()
+
+
+@on_manual_clock
+async def test_fixed_timeout_runs_a_full_batch_at_once(loop):
+    executor = ManualExecutor()
+    batcher = Batcher(FakeEngine(), FIXED, executor=executor)
+    start(batcher, range(5))
+    await settle()
+    assert executor.waiting == [[0, 1, 2, 3]]
+    await loop.advance(0.010)
+    assert len(executor.waiting) == 1, "one batch at a time"
+    await executor.finish()
+    assert executor.waiting == [[4]]
+    await executor.finish()
+
+
+@on_manual_clock
+async def test_fixed_timeout_counts_anew_when_the_oldest_item_has_left(loop):
+    executor = ManualExecutor()
+    batcher = Batcher(FakeEngine(), FIXED, executor=executor)
+    (first,) = start(batcher, [1])
+    await loop.advance(0.006)
+    start(batcher, [2])
+    await settle()
+    first.cancel()
+    await loop.advance(0.004)
+    assert executor.waiting == [], "the second item has waited for 4 ms only"
+    await loop.advance(0.006)
+    assert executor.waiting == [[2]]
+    await executor.finish()
+
+
+@on_manual_clock
+async def test_one_of_four_cancels_and_three_are_answered(loop):
+    executor, engine, observer = ManualExecutor(), FakeEngine(), Observer()
+    batcher = Batcher(engine, FIXED, executor=executor, observer=observer)
+    tasks = start(batcher, [1, 2, 3])
+    await settle()
+    tasks[1].cancel()
+    tasks += start(batcher, [4])
+    await loop.advance(0.010)
+    assert executor.waiting == [[1, 3, 4]], "who has left is skipped when the batch is formed"
+    await executor.finish()
+    assert await outcomes(tasks) == [2, asyncio.CancelledError, 6, 8]
+    assert observer.left == 1
+    assert observer.sizes == [3]
+
+
+@on_manual_clock
+async def test_one_of_four_cancels_while_the_engine_works_and_three_are_answered(loop):
+    executor, observer = ManualExecutor(), Observer()
+    batcher = Batcher(FakeEngine(), FIXED, executor=executor, observer=observer)
+    tasks = start(batcher, [1, 2, 3, 4])
+    await settle()
+    tasks[2].cancel()
+    await settle()
+    await executor.finish()
+    assert await outcomes(tasks) == [2, 4, asyncio.CancelledError, 8]
+    assert observer.left == 1
+    assert batcher.batches_in_flight == 0
+
+
+@on_manual_clock
+async def test_an_engine_that_raises_answers_everybody_and_lives_on(loop):
+    engine = FakeEngine(poison=set(range(8)))
+    batcher = Batcher(engine, WHILE_BUSY, executor=InlineExecutor())
+    tasks = start(batcher, range(8))
+    assert await outcomes(tasks) == [ItemFailed] * 8
+    engine.poison.clear()
+    assert (await batcher.submit(5)).value == 10
+
+
+@on_manual_clock
+async def test_a_poison_item_fails_alone(loop):
+    engine = FakeEngine(poison={5})
+    batcher = Batcher(engine, WHILE_BUSY, executor=InlineExecutor())
+    tasks = start(batcher, range(8))
+    assert await outcomes(tasks) == [0, 2, 4, 6, 8, ItemFailed, 12, 14]
+    assert engine.batches == [list(range(8)), [0, 1, 2, 3], [4, 5, 6, 7], [4, 5], [4], [5], [6, 7]]
+    assert isinstance(tasks[5].exception().__cause__, RuntimeError)
+
+
+@on_manual_clock
+async def test_who_leaves_during_a_failing_run_is_not_tried_again(loop):
+    executor, engine = ManualExecutor(), FakeEngine(poison={1})
+    batcher = Batcher(engine, WHILE_BUSY, executor=executor)
+    tasks = start(batcher, [1, 2])
+    await settle()
+    tasks[0].cancel()
+    await settle()
+    await executor.finish()
+    assert executor.waiting == [[2]]
+    await executor.finish()
+    assert await outcomes(tasks) == [asyncio.CancelledError, 4]
+
+
+@on_manual_clock
+async def test_a_wrong_number_of_results_is_a_failure_not_a_mix_up(loop):
+    batcher = Batcher(lambda items: [0] * (len(items) - 1), WHILE_BUSY, executor=InlineExecutor())
+    assert await outcomes(start(batcher, range(4))) == [ItemFailed] * 4
+
+
+@on_manual_clock
+async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(loop):
+    executor = ManualExecutor()
+    batcher = Batcher(FakeEngine(), WHILE_BUSY, executor=executor, queue_limit=3)
+    tasks = start(batcher, [0])
+    await settle()
+    await loop.advance(4.0)
+    await executor.finish()  # one item in 4 s: the rate is known now
+    tasks += start(batcher, [1])
+    await settle()
+    tasks += start(batcher, [2, 3, 4])
+    await settle()
+    with pytest.raises(QueueFull) as refusal:
+        await batcher.submit(5)
+    assert refusal.value.retry_after_s == pytest.approx(12.0)
+    assert batcher.retry_after_s() == pytest.approx(12.0)
+    tasks[-1].cancel()
+    await settle()
+    tasks += start(batcher, [6])
+    await settle()
+    await executor.finish()
+    await executor.finish()
+    assert await outcomes(tasks) == [0, 2, 4, 6, asyncio.CancelledError, 12]
+
+
+@on_manual_clock
+async def test_a_deadline_expires_before_the_engine_sees_the_item(loop):
+    executor, engine = ManualExecutor(), FakeEngine()
+    batcher = Batcher(engine, WHILE_BUSY, executor=executor)
+    running = start(batcher, [1])
+    await settle()
+    late = start(batcher, [2], deadline=loop.time() + 1)
+    patient = start(batcher, [3], deadline=loop.time() + 10)
+    await loop.advance(1.5)
+    assert await outcomes(late) == [DeadlineExceeded], "answered while the engine is still busy"
+    assert batcher.queued == 1
+    await executor.finish()
+    await executor.finish()
+    assert await outcomes(running + patient) == [2, 6]
+    assert engine.batches == [[1], [3]]
+
+
+@on_manual_clock
+async def test_a_deadline_that_passes_during_the_run_is_answered_at_once(loop):
+    executor = ManualExecutor()
+    batcher = Batcher(FakeEngine(), WHILE_BUSY, executor=executor)
+    tasks = start(batcher, [1], deadline=loop.time() + 1) + start(batcher, [2])
+    await settle()
+    await loop.advance(2)
+    assert tasks[0].done()
+    await executor.finish()
+    assert await outcomes(tasks) == [DeadlineExceeded, 4]
+
+
+@on_manual_clock
+async def test_a_deadline_in_the_past_is_refused(loop):
+    batcher = Batcher(FakeEngine(), WHILE_BUSY, executor=InlineExecutor())
+    with pytest.raises(DeadlineExceeded):
+        await batcher.submit(1, deadline=loop.time())
+
+
+@on_manual_clock
+async def test_close_drains_without_waiting_for_the_timeout(loop):
+    executor = ManualExecutor()
+    batcher = Batcher(FakeEngine(), FIXED, executor=executor)
+    tasks = start(batcher, range(6))
+    await settle()
+    closing = asyncio.ensure_future(batcher.close())
+    await settle()
+    with pytest.raises(BatcherClosed):
+        await batcher.submit(9)
+    await executor.finish()
+    assert executor.waiting == [[4, 5]], "the rest goes at once: nobody else will come"
+    assert not closing.done()
+    await executor.finish()
+    await closing
+    assert batcher.closed
+    assert await outcomes(tasks) == [0, 2, 4, 6, 8, 10]
+
+
+@on_manual_clock
+async def test_close_without_drain_answers_everybody(loop):
+    executor = ManualExecutor()
+    batcher = Batcher(FakeEngine(), FIXED, executor=executor)
+    tasks = start(batcher, range(6))
+    await settle()
+    closing = asyncio.ensure_future(batcher.close(drain=False))
+    await settle()
+    await executor.finish()
+    await closing
+    assert await outcomes(tasks) == [0, 2, 4, 6, BatcherClosed, BatcherClosed]
+
+
+@on_manual_clock
+async def test_a_cancelled_run_leaves_nobody_without_an_answer(loop):
+    executor = ManualExecutor()
+    batcher = Batcher(FakeEngine(), WHILE_BUSY, executor=executor)
+    tasks = start(batcher, [1, 2])
+    await settle()
+    batcher._running.cancel()
+    assert await outcomes(tasks) == [BatcherClosed] * 2
+    later = start(batcher, [3])
+    await settle()
+    executor.calls.pop(0)
+    await executor.finish()
+    assert await outcomes(later) == [6]
+
+
+def test_a_hundred_thousand_items_with_random_cancellations_each_get_their_own_answer():
+    """On a real thread and the real clock: whoever stays gets exactly his own answer, exactly once."""
+    items, cancelled, wrong = 100_000, 0, 0
+    choose = random.Random(7)
+
+    async def one(batcher, item):
+        nonlocal cancelled, wrong
+        leaves = choose.random() < 0.2
+        task = asyncio.ensure_future(batcher.submit(item))
+        if leaves:
+            for _ in range(choose.randrange(4)):
+                await asyncio.sleep(0)
+            task.cancel()
+        try:
+            wrong += (await task).value != 2 * item
+        except asyncio.CancelledError:
+            cancelled += 1
+
+    async def run():
+        with ThreadPoolExecutor(1) as executor:
+            batcher = Batcher(FakeEngine(), WHILE_BUSY, executor=executor, queue_limit=4096)
+            for first in range(0, items, 2000):
+                await asyncio.gather(*(one(batcher, item) for item in range(first, first + 2000)))
+            await batcher.close()
+            assert batcher.queued == batcher.batches_in_flight == 0
+
+    asyncio.run(run())
+    assert wrong == 0
+    assert 0 < cancelled < 0.25 * items
