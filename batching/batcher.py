@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -23,7 +24,7 @@ class Answer(NamedTuple, Generic[Out]):
     Attributes:
         value: the item's own result.
         batch_size: items in the run that gave the result.
-        started_at: loop time at which that item's batch left the queue, in seconds.
+        started_at: time of the clock at which that item's batch left the queue, in seconds.
     """
 
     value: Out
@@ -68,6 +69,7 @@ class Batcher(Generic[In, Out]):
         executor: Executor,
         queue_limit: int = 1024,
         observer: BatchObserver | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Creates a batcher on the running event loop.
 
@@ -78,12 +80,15 @@ class Batcher(Generic[In, Out]):
             executor: runs one call at a time; not shut down here.
             queue_limit: most items waiting; more are refused.
             observer: told about each run and each item that left.
+            clock: tells the time in seconds, with the same zero as `loop.time()`, which is not used itself
+                because uvloop's counts whole milliseconds.
         """
         self.policy = policy
         self.queue_limit = queue_limit
         self._run_batch = run_batch
         self._executor = executor
         self._observer = observer
+        self._now = clock
         self._loop = asyncio.get_running_loop()
         self._queue: OrderedDict[_Pending[In, Out], None] = OrderedDict()
         self._running: asyncio.Task[None] | None = None
@@ -116,7 +121,7 @@ class Batcher(Generic[In, Out]):
 
         Args:
             item: what `run_batch` will be given.
-            deadline: event loop time (`loop.time()`) after which nobody wants the result.
+            deadline: time of the clock after which nobody wants the result.
 
         Raises:
             QueueFull: nothing was queued.
@@ -125,7 +130,7 @@ class Batcher(Generic[In, Out]):
             ItemFailed: the engine fails on this item.
         """
         self._check_open(deadline)
-        pending = _Pending(item, self._loop.create_future(), self._loop.time())
+        pending = _Pending(item, self._loop.create_future(), self._now())
         self._queue[pending] = None
         expiry = None if deadline is None else self._loop.call_at(deadline, self._expire, pending)
         self._wake()
@@ -159,7 +164,7 @@ class Batcher(Generic[In, Out]):
     def _check_open(self, deadline: float | None) -> None:
         if self._closed:
             raise BatcherClosed("the batcher was closed")
-        if deadline is not None and deadline <= self._loop.time():
+        if deadline is not None and deadline <= self._now():
             raise DeadlineExceeded("the deadline had passed")
         if len(self._queue) >= self.queue_limit:
             raise QueueFull(self.retry_after_s())
@@ -188,16 +193,16 @@ class Batcher(Generic[In, Out]):
         if not self._queue:
             return 0.0
         # A closing batcher waits for nobody.
-        return math.inf if self._closed else self._loop.time() - next(iter(self._queue)).enqueued_at
+        return math.inf if self._closed else self._now() - next(iter(self._queue)).enqueued_at
 
     async def _run(self, batch: list[_Pending[In, Out]]) -> None:
-        started_at = self._loop.time()
+        started_at = self._now()
         try:
             await self._run_or_split(batch, started_at)
         finally:
             for pending in batch:  # only after a cancellation is anybody left without an answer
                 _fail(pending, BatcherClosed("the batcher was stopped"))
-            self._rate.add(len(batch), self._loop.time() - started_at)
+            self._rate.add(len(batch), self._now() - started_at)
             self._running = None
             self._wake()
 
@@ -221,13 +226,13 @@ class Batcher(Generic[In, Out]):
                 pending.future.set_result(Answer(value, len(batch), started_at))
 
     async def _call_engine(self, batch: list[_Pending[In, Out]]) -> Sequence[Out]:
-        began = self._loop.time()
+        began = self._now()
         items = [pending.item for pending in batch]
         results = await self._loop.run_in_executor(self._executor, self._run_batch, items)
         if len(results) != len(items):
             raise ValueError(f"the engine gave {len(results)} results for {len(items)} items")
         if self._observer is not None:
-            self._observer.batch_ran(len(items), self._loop.time() - began)
+            self._observer.batch_ran(len(items), self._now() - began)
         return results
 
     def _expire(self, pending: _Pending[In, Out]) -> None:

@@ -87,7 +87,11 @@ class EngineSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Everything that `model.json` says. `fidelity`, `latency_ms`, `source` and `built_with` are for people."""
+    """Everything that `model.json` says.
+
+    `source`, `fidelity`, `latency_ms` and `built_with` are for people, and so is `example`: a picture of the
+    project that suits the model, for the banner's curl line.
+    """
 
     name: str
     architecture: str
@@ -100,6 +104,7 @@ class ModelSpec:
     fidelity: Mapping[str, Any] = field(default_factory=dict)
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     built_with: Mapping[str, Any] = field(default_factory=dict)
+    example: str = "images/cat.jpg"
     format: int = FORMAT
 
     def __post_init__(self) -> None:

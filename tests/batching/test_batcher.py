@@ -45,6 +45,10 @@ class Observer:
         self.left += 1
 
 
+def make_batcher(run_batch, policy, **options):
+    return Batcher(run_batch, policy, clock=asyncio.get_running_loop().time, **options)
+
+
 def start(batcher, items, deadline=None):
     return [asyncio.ensure_future(batcher.submit(item, deadline)) for item in items]
 
@@ -57,7 +61,7 @@ async def outcomes(tasks):
 @on_manual_clock
 async def test_an_idle_engine_takes_a_lone_item_at_once_with_while_busy(loop):
     executor = ManualExecutor()
-    batcher = Batcher(FakeEngine(), WHILE_BUSY, executor=executor)
+    batcher = make_batcher(FakeEngine(), WHILE_BUSY, executor=executor)
     (task,) = start(batcher, [1])
     await settle()
     assert executor.waiting == [[1]], "the clock has not moved"
@@ -68,7 +72,7 @@ async def test_an_idle_engine_takes_a_lone_item_at_once_with_while_busy(loop):
 @on_manual_clock
 async def test_items_that_come_together_go_together(loop):
     executor = ManualExecutor()
-    batcher = Batcher(FakeEngine(), WHILE_BUSY, executor=executor)
+    batcher = make_batcher(FakeEngine(), WHILE_BUSY, executor=executor)
     start(batcher, [1, 2, 3])
     await settle()
     assert executor.waiting == [[1, 2, 3]]
@@ -78,7 +82,7 @@ async def test_items_that_come_together_go_together(loop):
 @on_manual_clock
 async def test_batches_form_while_the_engine_is_busy(loop):
     executor = ManualExecutor()
-    batcher = Batcher(FakeEngine(), WHILE_BUSY, executor=executor)
+    batcher = make_batcher(FakeEngine(), WHILE_BUSY, executor=executor)
     tasks = start(batcher, [0])
     await settle()
     tasks += start(batcher, range(1, 11))
@@ -95,7 +99,7 @@ async def test_batches_form_while_the_engine_is_busy(loop):
 @on_manual_clock
 async def test_fixed_timeout_waits_for_company_from_the_first_item_on(loop):
     executor = ManualExecutor()
-    batcher = Batcher(FakeEngine(), FIXED, executor=executor)
+    batcher = make_batcher(FakeEngine(), FIXED, executor=executor)
     start(batcher, [1])
     await loop.advance(0.006)
     start(batcher, [2])
@@ -109,7 +113,7 @@ async def test_fixed_timeout_waits_for_company_from_the_first_item_on(loop):
 @on_manual_clock
 async def test_fixed_timeout_runs_a_full_batch_at_once(loop):
     executor = ManualExecutor()
-    batcher = Batcher(FakeEngine(), FIXED, executor=executor)
+    batcher = make_batcher(FakeEngine(), FIXED, executor=executor)
     start(batcher, range(5))
     await settle()
     assert executor.waiting == [[0, 1, 2, 3]]
@@ -123,7 +127,7 @@ async def test_fixed_timeout_runs_a_full_batch_at_once(loop):
 @on_manual_clock
 async def test_fixed_timeout_counts_anew_when_the_oldest_item_has_left(loop):
     executor = ManualExecutor()
-    batcher = Batcher(FakeEngine(), FIXED, executor=executor)
+    batcher = make_batcher(FakeEngine(), FIXED, executor=executor)
     (first,) = start(batcher, [1])
     await loop.advance(0.006)
     start(batcher, [2])
@@ -139,7 +143,7 @@ async def test_fixed_timeout_counts_anew_when_the_oldest_item_has_left(loop):
 @on_manual_clock
 async def test_one_of_four_cancels_and_three_are_answered(loop):
     executor, engine, observer = ManualExecutor(), FakeEngine(), Observer()
-    batcher = Batcher(engine, FIXED, executor=executor, observer=observer)
+    batcher = make_batcher(engine, FIXED, executor=executor, observer=observer)
     tasks = start(batcher, [1, 2, 3])
     await settle()
     tasks[1].cancel()
@@ -155,7 +159,7 @@ async def test_one_of_four_cancels_and_three_are_answered(loop):
 @on_manual_clock
 async def test_one_of_four_cancels_while_the_engine_works_and_three_are_answered(loop):
     executor, observer = ManualExecutor(), Observer()
-    batcher = Batcher(FakeEngine(), FIXED, executor=executor, observer=observer)
+    batcher = make_batcher(FakeEngine(), FIXED, executor=executor, observer=observer)
     tasks = start(batcher, [1, 2, 3, 4])
     await settle()
     tasks[2].cancel()
@@ -169,7 +173,7 @@ async def test_one_of_four_cancels_while_the_engine_works_and_three_are_answered
 @on_manual_clock
 async def test_an_engine_that_raises_answers_everybody_and_lives_on(loop):
     engine = FakeEngine(poison=set(range(8)))
-    batcher = Batcher(engine, WHILE_BUSY, executor=InlineExecutor())
+    batcher = make_batcher(engine, WHILE_BUSY, executor=InlineExecutor())
     tasks = start(batcher, range(8))
     assert await outcomes(tasks) == [ItemFailed] * 8
     engine.poison.clear()
@@ -179,7 +183,7 @@ async def test_an_engine_that_raises_answers_everybody_and_lives_on(loop):
 @on_manual_clock
 async def test_a_poison_item_fails_alone(loop):
     engine = FakeEngine(poison={5})
-    batcher = Batcher(engine, WHILE_BUSY, executor=InlineExecutor())
+    batcher = make_batcher(engine, WHILE_BUSY, executor=InlineExecutor())
     tasks = start(batcher, range(8))
     assert await outcomes(tasks) == [0, 2, 4, 6, 8, ItemFailed, 12, 14]
     assert engine.batches == [list(range(8)), [0, 1, 2, 3], [4, 5, 6, 7], [4, 5], [4], [5], [6, 7]]
@@ -189,7 +193,7 @@ async def test_a_poison_item_fails_alone(loop):
 @on_manual_clock
 async def test_who_leaves_during_a_failing_run_is_not_tried_again(loop):
     executor, engine = ManualExecutor(), FakeEngine(poison={1})
-    batcher = Batcher(engine, WHILE_BUSY, executor=executor)
+    batcher = make_batcher(engine, WHILE_BUSY, executor=executor)
     tasks = start(batcher, [1, 2])
     await settle()
     tasks[0].cancel()
@@ -202,14 +206,14 @@ async def test_who_leaves_during_a_failing_run_is_not_tried_again(loop):
 
 @on_manual_clock
 async def test_a_wrong_number_of_results_is_a_failure_not_a_mix_up(loop):
-    batcher = Batcher(lambda items: [0] * (len(items) - 1), WHILE_BUSY, executor=InlineExecutor())
+    batcher = make_batcher(lambda items: [0] * (len(items) - 1), WHILE_BUSY, executor=InlineExecutor())
     assert await outcomes(start(batcher, range(4))) == [ItemFailed] * 4
 
 
 @on_manual_clock
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(loop):
     executor = ManualExecutor()
-    batcher = Batcher(FakeEngine(), WHILE_BUSY, executor=executor, queue_limit=3)
+    batcher = make_batcher(FakeEngine(), WHILE_BUSY, executor=executor, queue_limit=3)
     tasks = start(batcher, [0])
     await settle()
     await loop.advance(4.0)
@@ -234,7 +238,7 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(loop):
 @on_manual_clock
 async def test_a_deadline_expires_before_the_engine_sees_the_item(loop):
     executor, engine = ManualExecutor(), FakeEngine()
-    batcher = Batcher(engine, WHILE_BUSY, executor=executor)
+    batcher = make_batcher(engine, WHILE_BUSY, executor=executor)
     running = start(batcher, [1])
     await settle()
     late = start(batcher, [2], deadline=loop.time() + 1)
@@ -251,7 +255,7 @@ async def test_a_deadline_expires_before_the_engine_sees_the_item(loop):
 @on_manual_clock
 async def test_a_deadline_that_passes_during_the_run_is_answered_at_once(loop):
     executor = ManualExecutor()
-    batcher = Batcher(FakeEngine(), WHILE_BUSY, executor=executor)
+    batcher = make_batcher(FakeEngine(), WHILE_BUSY, executor=executor)
     tasks = start(batcher, [1], deadline=loop.time() + 1) + start(batcher, [2])
     await settle()
     await loop.advance(2)
@@ -262,7 +266,7 @@ async def test_a_deadline_that_passes_during_the_run_is_answered_at_once(loop):
 
 @on_manual_clock
 async def test_a_deadline_in_the_past_is_refused(loop):
-    batcher = Batcher(FakeEngine(), WHILE_BUSY, executor=InlineExecutor())
+    batcher = make_batcher(FakeEngine(), WHILE_BUSY, executor=InlineExecutor())
     with pytest.raises(DeadlineExceeded):
         await batcher.submit(1, deadline=loop.time())
 
@@ -270,7 +274,7 @@ async def test_a_deadline_in_the_past_is_refused(loop):
 @on_manual_clock
 async def test_close_drains_without_waiting_for_the_timeout(loop):
     executor = ManualExecutor()
-    batcher = Batcher(FakeEngine(), FIXED, executor=executor)
+    batcher = make_batcher(FakeEngine(), FIXED, executor=executor)
     tasks = start(batcher, range(6))
     await settle()
     closing = asyncio.ensure_future(batcher.close())
@@ -289,7 +293,7 @@ async def test_close_drains_without_waiting_for_the_timeout(loop):
 @on_manual_clock
 async def test_close_without_drain_answers_everybody(loop):
     executor = ManualExecutor()
-    batcher = Batcher(FakeEngine(), FIXED, executor=executor)
+    batcher = make_batcher(FakeEngine(), FIXED, executor=executor)
     tasks = start(batcher, range(6))
     await settle()
     closing = asyncio.ensure_future(batcher.close(drain=False))
@@ -302,7 +306,7 @@ async def test_close_without_drain_answers_everybody(loop):
 @on_manual_clock
 async def test_a_cancelled_run_leaves_nobody_without_an_answer(loop):
     executor = ManualExecutor()
-    batcher = Batcher(FakeEngine(), WHILE_BUSY, executor=executor)
+    batcher = make_batcher(FakeEngine(), WHILE_BUSY, executor=executor)
     tasks = start(batcher, [1, 2])
     await settle()
     batcher._running.cancel()
@@ -334,7 +338,7 @@ def test_a_hundred_thousand_items_with_random_cancellations_each_get_their_own_a
 
     async def run():
         with ThreadPoolExecutor(1) as executor:
-            batcher = Batcher(FakeEngine(), WHILE_BUSY, executor=executor, queue_limit=4096)
+            batcher = make_batcher(FakeEngine(), WHILE_BUSY, executor=executor, queue_limit=4096)
             for first in range(0, items, 2000):
                 await asyncio.gather(*(one(batcher, item) for item in range(first, first + 2000)))
             await batcher.close()

@@ -1,0 +1,42 @@
+"""What the terminal shows when the server is ready."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import PIL
+
+from server.catalog import Catalog
+from snapserve import __version__
+
+
+def banner(catalog: Catalog, address: tuple[Any, ...], seconds: float) -> str:
+    """A few lines: where, what, and a command to try.
+
+    Args:
+        catalog: loaded.
+        address: of the listening socket.
+        seconds: that the start took.
+    """
+    host, port = address[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    models = [_describe(name, catalog) for name in catalog.bundles]
+    example = next(iter(catalog.bundles.values())).spec.example
+    picture = example if Path(example).exists() else "YOUR.jpg"
+    return "\n".join(
+        [
+            f"SnapServe {__version__} on {url} (ready in {seconds:.1f} s, Pillow {PIL.__version__})",
+            *models,
+            f"  try: curl -F image=@{picture} {url}/classify",
+            f"  or open {url}/ in a browser; Ctrl-C stops",
+        ]
+    )
+
+
+def _describe(name: str, catalog: Catalog) -> str:
+    classifier = catalog.loaded(name)
+    assert classifier is not None
+    spec, engine = classifier.bundle.spec, classifier.engine.spec
+    line = f"  {name}: {spec.architecture}, {spec.num_classes} classes, {engine.precision} on {engine.device}"
+    return line + ("\n  WARNING: random weights, its labels mean nothing" if spec.is_random else "")

@@ -1,0 +1,157 @@
+"""The models that are served, by name."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+import models
+from batching import Batcher, BatchPolicy
+from models.bare import bare_bundle
+from models.bundle import MANIFEST, ModelBundle
+from models.engines import load_engine
+from models.engines.base import EngineOptions
+from models.errors import BundleError
+from models.preprocess import Preprocessor
+from models.presets import read_preprocess
+from server.classifier import Classifier, infer_checked
+from server.config import Config, ModelConfig
+from server.errors import NotReady, UnknownModel
+from server.metrics import Metrics
+from server.phases import PhaseClock
+
+Bundles = dict[str, ModelBundle]
+
+_FOLDER = Path(models.__file__).parent
+OPTIMISED = _FOLDER / "store" / "resnet18"
+DEMO = _FOLDER / "demo"
+
+
+def find_bundles(config: ModelConfig) -> Bundles:
+    """Reads and verifies what is to be served; runs nothing and needs no torch for bundles.
+
+    Without `--model` that is the optimised ResNet18 if there is one, else the digits demo.
+
+    Raises:
+        BundleError: a bundle or file is damaged, or two models have one name.
+    """
+    bundles: Bundles = {}
+    for word in config.model or (str(OPTIMISED if (OPTIMISED / MANIFEST).exists() else DEMO),):
+        name, _, path = word.rpartition("=")
+        bundle = _load(Path(path), config)
+        name = name or bundle.spec.name
+        if name in bundles:
+            raise BundleError(f"{path}: another model is called {name!r}; name it with --model NAME={path}")
+        bundles[name] = bundle
+    return bundles
+
+
+def _load(path: Path, config: ModelConfig) -> ModelBundle:
+    if not path.exists():
+        raise BundleError(f"{path}: there is no such folder or file")
+    if path.is_dir():
+        return ModelBundle.load(path)
+    if not config.labels:
+        raise BundleError(f"{path}: a bare TorchScript file needs --labels FILE")
+    return bare_bundle(path, Path(config.labels), read_preprocess(config.preprocess))
+
+
+class Catalog:
+    """Loads the models, finds the one that a request asks for, and closes them.
+
+    Attributes:
+        bundles: what is or will be served, by name; the first is the default.
+        decode_pool: the threads that decode pictures, shared by all models.
+    """
+
+    def __init__(self, config: Config, bundles: Bundles, metrics: Metrics) -> None:
+        self.bundles = bundles
+        self.decode_pool = ThreadPoolExecutor(
+            config.server.decode_threads or os.cpu_count(), thread_name_prefix="decode"
+        )
+        self._config = config
+        self._metrics = metrics
+        self._classifiers: dict[str, Classifier] = {}
+        self._engine_threads: list[ThreadPoolExecutor] = []
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model is loaded, warm and open."""
+        return len(self._classifiers) == len(self.bundles) and not any(
+            classifier.batcher.closed for classifier in self
+        )
+
+    def __iter__(self) -> Iterator[Classifier]:
+        return iter(self._classifiers.values())
+
+    def loaded(self, name: str) -> Classifier | None:
+        """The classifier of that name, if it is loaded."""
+        return self._classifiers.get(name)
+
+    def find(self, name: str | None) -> tuple[str, Classifier]:
+        """The model of that name, or the default one.
+
+        Raises:
+            UnknownModel: there is none of that name.
+            NotReady: it is still loading.
+        """
+        name = next(iter(self.bundles)) if name is None else name
+        if name not in self.bundles:
+            raise UnknownModel("No model of that name is loaded.")
+        if name not in self._classifiers:
+            raise NotReady("the model is loading")
+        return name, self._classifiers[name]
+
+    async def load(self) -> None:
+        """Loads every model on an engine thread of its own, and warms it up through the serving call.
+
+        Raises:
+            ModelError: a model cannot be loaded here.
+        """
+        for name, bundle in self.bundles.items():
+            classifier = await self._load(name, bundle)
+            await _warm_up(classifier)
+            self._metrics.watch(name, classifier)
+            self._classifiers[name] = classifier
+
+    async def _load(self, name: str, bundle: ModelBundle) -> Classifier:
+        thread = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{name}")
+        self._engine_threads.append(thread)
+        loop, batching = asyncio.get_running_loop(), self._config.batching
+        options = EngineOptions(
+            self._config.models.device, self._config.models.intra_op_threads, batching.max_batch_size
+        )
+        engine = await loop.run_in_executor(thread, load_engine, bundle, options)
+        await loop.run_in_executor(thread, engine.warm_up)
+        batcher = Batcher(
+            partial(infer_checked, engine),
+            BatchPolicy(batching.max_batch_size, batching.batch_timeout_ms),
+            executor=thread,
+            queue_limit=batching.queue_limit,
+            observer=self._metrics.observer(name),
+        )
+        max_pixels = int(self._config.limits.max_image_mpixels * 1_000_000)
+        preprocessor = Preprocessor(bundle.spec.preprocess, max_pixels)
+        return Classifier(bundle, engine, preprocessor, batcher, self.decode_pool)
+
+    async def close(self) -> None:
+        """Runs what is queued, then frees engines and threads."""
+        for classifier, thread in zip(self, self._engine_threads, strict=False):
+            await classifier.batcher.close()
+            thread.submit(classifier.engine.close)
+        for pool in (*self._engine_threads, self.decode_pool):
+            pool.shutdown(wait=False, cancel_futures=False)
+
+
+async def _warm_up(classifier: Classifier) -> None:
+    picture = io.BytesIO()
+    Image.effect_noise((64, 64), 64).save(picture, "JPEG")
+    await classifier.classify(picture.getvalue(), 1, PhaseClock(time.monotonic))

@@ -1,0 +1,125 @@
+"""The configuration tree: each option is written once, here, with its unit, default, range and help."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class ConfigError(Exception):
+    """A wrong value. The message is one line: the option, the value and what is allowed."""
+
+
+def option(
+    default: Any,
+    help: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A dataclass field that becomes a flag, an environment variable and a line of help.
+
+    Args:
+        default: also tells the type; a tuple makes a flag that may be repeated.
+        help: for people, one line.
+        low: least value allowed.
+        high: greatest value allowed.
+        choices: the values allowed.
+    """
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+
+
+class _Checked:
+    """Checks every field against its own metadata when it is built."""
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, spec.name)
+            if not _allowed(value, spec.metadata):
+                raise ConfigError(f"{flag(spec.name)} {value}: must be {allowed_text(spec.metadata)}")
+
+
+def _allowed(value: Any, rule: Any) -> bool:
+    if rule["choices"]:
+        return value in rule["choices"]
+    at_least = rule["low"] is None or value >= rule["low"]
+    return at_least and (rule["high"] is None or value <= rule["high"])
+
+
+def allowed_text(rule: Any) -> str:
+    """The range of an option in words: "between 0 and 65535", "at least 1", "auto, cpu or cuda"."""
+    if rule["choices"]:
+        *most, last = rule["choices"]
+        return f"{', '.join(most)} or {last}" if most else last
+    if rule["low"] is not None and rule["high"] is not None:
+        return f"between {rule['low']:g} and {rule['high']:g}".replace("e+06", "000000")
+    return f"at least {rule['low']:g}" if rule["low"] is not None else ""
+
+
+def flag(name: str) -> str:
+    """The command-line spelling of a field's name."""
+    return "--" + name.replace("_", "-")
+
+
+@dataclass(frozen=True)
+class ModelConfig(_Checked):
+    """What is served."""
+
+    model: tuple[str, ...] = option(
+        (), "a bundle folder or a TorchScript file, [NAME=]PATH; may be repeated, the first is the default"
+    )
+    labels: str = option("", "label file of a bare TorchScript file: JSON list, or one label a line")
+    preprocess: str = option("imagenet", "preprocessing of a bare TorchScript file: imagenet or a JSON file")
+    device: str = option("auto", "where models run", choices=("auto", "cpu", "cuda"))
+    intra_op_threads: int = option(0, "CPU threads of one engine; 0 leaves it to torch", 0, 1024)
+
+
+@dataclass(frozen=True)
+class BatchConfig(_Checked):
+    """How pictures are gathered."""
+
+    max_batch_size: int = option(32, "most pictures in a batch", 1, 1024)
+    batch_timeout_ms: float = option(
+        5.0, "how long a batch's first picture waits for company; 0: while the engine is busy only", 0, 10_000
+    )
+    queue_limit: int = option(1024, "most pictures accepted and not yet answered; more get 503", 1, 1_000_000)
+
+
+@dataclass(frozen=True)
+class LimitConfig(_Checked):
+    """What one client may ask for."""
+
+    max_image_mb: float = option(20.0, "largest picture, in MB of 1,000,000 bytes", 0.001, 2000)
+    max_body_mb: float = option(64.0, "largest request body, in MB", 0.001, 4000)
+    max_upload_memory_mb: float = option(1024.0, "most memory for all bodies being received, in MB", 1, 1e6)
+    max_image_mpixels: float = option(50.0, "most megapixels of a picture, checked before decoding", 0.001, 1e4)
+    max_files: int = option(64, "most pictures in one request", 1, 10_000)
+    header_timeout_s: float = option(10.0, "time for a request's headers to arrive", 0.1, 3600)
+    body_timeout_s: float = option(30.0, "time for a request's body to arrive", 0.1, 3600)
+    request_timeout_ms: float = option(30_000.0, "longest time to an answer, after which it is 504", 1, 3.6e6)
+
+
+@dataclass(frozen=True)
+class ServerConfig(_Checked):
+    """Where and how the process listens."""
+
+    host: str = option("127.0.0.1", "address to listen on")
+    port: int = option(8088, "port to listen on; 0 takes a free one", 0, 65535)
+    cors_origin: tuple[str, ...] = option((), "origin whose pages may call, or *; may be repeated")
+    decode_threads: int = option(0, "threads that decode pictures; 0: one per core", 0, 1024)
+    drain_timeout_s: float = option(30.0, "time to answer what was accepted, after SIGTERM", 0, 3600)
+    keepalive_timeout_s: float = option(75.0, "how long an idle connection is kept", 1, 86_400)
+    loop: str = option("uvloop", "event loop", choices=("uvloop", "asyncio"))
+    log_level: str = option("info", "least severe message shown", choices=("debug", "info", "warning", "error"))
+    access_log: bool = option(False, "write a line per request")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that can be set."""
+
+    models: ModelConfig = field(default_factory=ModelConfig)
+    batching: BatchConfig = field(default_factory=BatchConfig)
+    limits: LimitConfig = field(default_factory=LimitConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)

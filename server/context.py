@@ -1,0 +1,93 @@
+"""What the handlers of one application share, and what they read from every request."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from batching import BatcherClosed
+from server.catalog import Catalog
+from server.config import Config
+from server.errors import BadRequest, NotReady, log_if_ours, problem_of, problem_response
+from server.metrics import Metrics
+from server.upload import UploadReader
+
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_ID_KEY = web.RequestKey("request_id", str)
+
+
+@dataclass
+class Context:
+    """The application's state.
+
+    Attributes:
+        draining: set when the server stops; every answer then ends its connection.
+        in_flight: requests that are being answered.
+        answered: requests answered since the start.
+    """
+
+    config: Config
+    catalog: Catalog
+    metrics: Metrics
+    reader: UploadReader
+    draining: bool = False
+    in_flight: int = 0
+    answered: int = 0
+
+    def check_ready(self) -> None:
+        """Raises NotReady or BatcherClosed unless a picture would be classified now."""
+        if self.draining:
+            raise BatcherClosed("the server is draining")
+        if not self.catalog.ready:
+            raise NotReady("the models are loading")
+
+    def refuse(self, request: web.Request, error: Exception) -> web.Response:
+        """The problem that `error` is, counted, and logged if it is our fault."""
+        problem, request_id = problem_of(error), request_id_of(request)
+        log_if_ours(error, problem, request_id)
+        self.count(request, problem.kind)
+        response = problem_response(problem, request_id)
+        if not request.content.at_eof():
+            # The rest of an unread body would be taken for the next request.
+            response.force_close()
+        return response
+
+    def count(self, request: web.Request, outcome: str) -> None:
+        """Counts a request to /classify."""
+        if request.path == "/classify":
+            self.metrics.count_request(outcome)
+
+
+CONTEXT = web.AppKey("context", Context)
+
+
+def request_id_of(request: web.BaseRequest) -> str:
+    """The client's X-Request-ID if it is a plain word, else one made here; the same for the whole request."""
+    known = request.get(_ID_KEY)
+    if known is None:
+        given = request.headers.get("X-Request-ID", "")
+        known = request[_ID_KEY] = given if _REQUEST_ID.fullmatch(given) else os.urandom(8).hex()
+    return known
+
+
+def deadline_of(request: web.Request, started: float) -> float:
+    """Monotonic time at which the request expires: X-Request-Timeout-Ms, at most `request_timeout_ms`.
+
+    Raises:
+        BadRequest: the header is not a positive number.
+    """
+    timeout_ms = request.app[CONTEXT].config.limits.request_timeout_ms
+    given = request.headers.get("X-Request-Timeout-Ms")
+    if given is not None:
+        try:
+            asked_ms = float(given)
+        except ValueError:
+            asked_ms = math.nan
+        if not 0 < asked_ms < math.inf:
+            raise BadRequest("X-Request-Timeout-Ms must be a positive number.")
+        timeout_ms = min(timeout_ms, asked_ms)
+    return started + timeout_ms / 1000

@@ -1,0 +1,242 @@
+"""The one way out for failures: exception class -> RFC 9457 `application/problem+json`.
+
+Nothing of a library's own text, of a path or of an address reaches a client.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from batching import BatcherClosed, DeadlineExceeded, ItemFailed, QueueFull
+from models.errors import TooManyPixels, UndecodablePicture, UnsupportedFormat
+
+log = logging.getLogger("snapserve")
+
+CONTENT_TYPE = "application/problem+json"
+
+
+class RequestError(Exception):
+    """A request that cannot be served as it is; the message is ours and is shown to the client."""
+
+
+class BadRequest(RequestError):
+    """Not multipart where it says so, no file, broken base64, a parameter out of range."""
+
+
+class BodyTooLarge(RequestError):
+    """More bytes, or files, than allowed.
+
+    Attributes:
+        limit: most that is allowed.
+        actual: what came, or None when the rest was not read.
+    """
+
+    def __init__(self, message: str, limit: int, actual: int | None) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.actual = actual
+
+
+class SlowBody(RequestError):
+    """The body did not arrive in time."""
+
+
+class CompressedBody(RequestError):
+    """The body has a Content-Encoding."""
+
+
+class UnknownModel(RequestError):
+    """No model of that name is loaded."""
+
+
+class NotReady(RequestError):
+    """The models are still loading."""
+
+
+class OutOfUploadMemory(RequestError):
+    """Too many bodies are being received at once."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a client is told.
+
+    Attributes:
+        status: HTTP status.
+        kind: last part of the problem's type, also the outcome in the metrics.
+        title: the same for every problem of this kind.
+        detail: about this occurrence.
+        extras: further members (`limit`, `actual`, `hint`).
+        headers: HTTP headers that go with it.
+    """
+
+    status: int
+    kind: str
+    title: str
+    detail: str
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self, request_id: str) -> dict[str, Any]:
+        return {
+            "type": f"urn:snapserve:problem:{self.kind}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            **self.extras,
+            "request_id": request_id,
+        }
+
+
+def _bad_request(error: BadRequest) -> Problem:
+    return Problem(400, "bad-request", "The request is not understood", str(error))
+
+
+def _slow_body(error: SlowBody) -> Problem:
+    return Problem(408, "slow-body", "The body came too slowly", str(error))
+
+
+def _too_large(error: BodyTooLarge) -> Problem:
+    extras = {"limit": error.limit, "actual": error.actual}
+    if error.actual is None:
+        del extras["actual"]
+    return Problem(413, "too-large", "The request is too large", str(error), extras)
+
+
+def _too_many_pixels(error: TooManyPixels) -> Problem:
+    return Problem(
+        413,
+        "too-many-pixels",
+        "The picture has too many pixels",
+        f"The picture has {error.actual:,} pixels, at most {error.limit:,} are allowed.",
+        {"limit": error.limit, "actual": error.actual, "hint": "Send a smaller version of the picture."},
+    )
+
+
+def _unsupported_format(error: UnsupportedFormat) -> Problem:
+    hint = (
+        f"This looks like {error.seen}; convert it to JPEG, PNG or WebP."
+        if error.seen
+        else "Send the bytes of a JPEG, PNG or WebP file."
+    )
+    return Problem(
+        415,
+        "unsupported-format",
+        "Not a JPEG, PNG or WebP",
+        "The file is no supported picture.",
+        {"hint": hint},
+    )
+
+
+def _compressed_body(error: CompressedBody) -> Problem:
+    hint = "Send the body without Content-Encoding; pictures are compressed already."
+    return Problem(415, "compressed-body", "The body is compressed", str(error), {"hint": hint})
+
+
+def _undecodable(error: UndecodablePicture) -> Problem:
+    detail = f"It begins like a {error} picture, but is damaged or cut short."
+    return Problem(422, "undecodable", "The picture cannot be decoded", detail)
+
+
+def _unknown_model(error: UnknownModel) -> Problem:
+    return Problem(404, "unknown-model", "No such model", str(error), {"hint": "GET /models lists them."})
+
+
+def _unavailable(kind: str, title: str, detail: str, retry_after_s: float = 1.0) -> Problem:
+    headers = {"Retry-After": str(math.ceil(retry_after_s))}
+    return Problem(503, kind, title, detail, headers=headers)
+
+
+def _queue_full(error: QueueFull) -> Problem:
+    return _unavailable(
+        "queue-full",
+        "The server is full",
+        "Too many pictures are waiting; try again later.",
+        error.retry_after_s,
+    )
+
+
+def _upload_memory(error: OutOfUploadMemory) -> Problem:
+    return _unavailable("queue-full", "The server is full", str(error))
+
+
+def _closed(error: BatcherClosed) -> Problem:
+    return _unavailable("draining", "The server is stopping", "No more requests are taken.")
+
+
+def _not_ready(error: NotReady) -> Problem:
+    return _unavailable("not-ready", "The server is starting", "The models are still loading.")
+
+
+def _deadline(error: DeadlineExceeded) -> Problem:
+    return Problem(504, "deadline-exceeded", "The deadline passed", "The answer was not ready in time.")
+
+
+def _http(error: web.HTTPException) -> Problem:
+    detail = {404: "There is nothing at this address.", 405: "The method is not allowed here."}
+    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+    kind = (error.reason or "error").lower().replace(" ", "-")
+    return Problem(
+        error.status,
+        kind,
+        error.reason,
+        detail.get(error.status, "The request cannot be served."),
+        headers=headers,
+    )
+
+
+def _malformed(error: Exception) -> Problem:
+    return Problem(400, "malformed-http", "Not valid HTTP", "The request or its body is not valid HTTP.")
+
+
+INTERNAL = Problem(500, "internal-error", "Our fault", "Something went wrong here; it has been logged.")
+
+TABLE: Mapping[type[BaseException], Callable[[Any], Problem]] = {
+    BadRequest: _bad_request,
+    SlowBody: _slow_body,
+    BodyTooLarge: _too_large,
+    TooManyPixels: _too_many_pixels,
+    UnsupportedFormat: _unsupported_format,
+    CompressedBody: _compressed_body,
+    UndecodablePicture: _undecodable,
+    UnknownModel: _unknown_model,
+    QueueFull: _queue_full,
+    OutOfUploadMemory: _upload_memory,
+    BatcherClosed: _closed,
+    NotReady: _not_ready,
+    DeadlineExceeded: _deadline,
+    web.HTTPException: _http,
+    web.RequestPayloadError: _malformed,
+    ItemFailed: lambda error: INTERNAL,
+}
+
+
+def problem_of(error: BaseException) -> Problem:
+    """The problem that an exception is; whatever is not in the table is our fault (500)."""
+    for kind in type(error).__mro__:
+        if kind in TABLE:
+            return TABLE[kind](error)
+    return INTERNAL
+
+
+def log_if_ours(error: BaseException, problem: Problem, request_id: str) -> None:
+    """Logs what is our fault, with the request's id; nothing else deserves a line."""
+    if problem.status == 500:
+        log.error("request %s failed", request_id, exc_info=error)
+
+
+def problem_response(problem: Problem, request_id: str) -> web.Response:
+    """The problem as an HTTP response."""
+    return web.Response(
+        status=problem.status,
+        body=json.dumps(problem.to_json(request_id)).encode() + b"\n",
+        content_type=CONTENT_TYPE,
+        headers=problem.headers,
+    )

@@ -1,0 +1,43 @@
+"""Where a request's time went: consecutive marks of one clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+PHASES = ("read", "decode", "queue", "infer")
+
+
+class PhaseClock:
+    """Each mark ends a phase and begins the next, so the phases add up to the total.
+
+    Timed once, used three times: `timing_ms`, `Server-Timing` and the metrics.
+    """
+
+    __slots__ = ("_now", "last", "seconds", "started")
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        """Starts the clock; `now` tells the time in seconds (`time.monotonic`)."""
+        self._now = now
+        self.started = self.last = now()
+        self.seconds: dict[str, float] = {}
+
+    def mark(self, phase: str, at: float | None = None) -> None:
+        """Ends `phase` now, or at a time that was read from the same clock."""
+        moment = self._now() if at is None else at
+        self.seconds[phase] = moment - self.last
+        self.last = moment
+
+    def fork(self) -> PhaseClock:
+        """A clock that goes on from here on its own, for one of several pictures."""
+        other = PhaseClock.__new__(PhaseClock)
+        other._now, other.started, other.last, other.seconds = self._now, self.last, self.last, {}
+        return other
+
+    def timing_ms(self) -> dict[str, float]:
+        """The phases and their total, in milliseconds."""
+        phases = {phase: round(seconds * 1000, 3) for phase, seconds in self.seconds.items()}
+        return {**phases, "total": round(sum(phases.values()), 3)}
+
+    def server_timing(self) -> str:
+        """The same as a Server-Timing header (https://www.w3.org/TR/server-timing/)."""
+        return ", ".join(f"{phase};dur={duration}" for phase, duration in self.timing_ms().items())

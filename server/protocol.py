@@ -1,0 +1,136 @@
+"""What aiohttp does below the application, made ours: its own 400s, header time limit, closing when idle."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from typing import Any
+
+from aiohttp import web
+
+from server.errors import CONTENT_TYPE, INTERNAL, Problem, problem_response
+from snapserve import __version__
+
+log = logging.getLogger("snapserve")
+
+SERVER = f"snapserve/{__version__}"
+
+_MALFORMED = Problem(400, "malformed-http", "Not valid HTTP", "The request is not valid HTTP/1.1.")
+_SLOW_HEADERS = Problem(408, "slow-headers", "The headers came too slowly", "The headers did not arrive in time.")
+
+
+class Connections:
+    """The connections that are open."""
+
+    def __init__(self) -> None:
+        self._open: set[Connection] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, connection: Connection) -> None:
+        self._open.add(connection)
+        self._empty.clear()
+
+    def remove(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        if not self._open:
+            self._empty.set()
+
+    def close_idle(self) -> None:
+        """Closes every connection on which no request is under way or half received."""
+        for connection in list(self._open):
+            connection.close_if_idle()
+
+    async def wait_closed(self) -> None:
+        await self._empty.wait()
+
+
+class Connection(web.RequestHandler):
+    """One client's connection."""
+
+    __slots__ = ("_connections", "_header_timeout_s", "_header_timer")
+
+    def __init__(
+        self, manager: web.Server, connections: Connections, header_timeout_s: float, **options: Any
+    ) -> None:
+        super().__init__(manager, **options)
+        self._connections = connections
+        self._header_timeout_s = header_timeout_s
+        self._header_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._connections.add(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._stop_header_timer()
+        super().connection_lost(exc)
+        self._connections.remove(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Feeds the parser; from a request's first byte on its headers have `header_timeout_s` to end."""
+        awaits_request, requests = self._awaits_request(), self._request_count
+        super().data_received(data)
+        if self._request_count != requests:
+            self._stop_header_timer()
+        elif awaits_request and self._header_timer is None:
+            self._header_timer = self._loop.call_later(self._header_timeout_s, self._headers_too_slow)
+
+    def close_if_idle(self) -> None:
+        """Closes unless a request is being answered or its headers have begun to arrive.
+
+        aiohttp's own `close` would also stop reading the body of the request that is being answered.
+        """
+        if self._awaits_request() and self._header_timer is None and not self._messages:
+            self.close()
+            if self.transport is not None:
+                self.transport.close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answers what the parser refuses, and what escaped the application."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer was begun already")
+        request_id = os.urandom(8).hex()
+        if status >= 500:
+            log.error("request %s failed", request_id, exc_info=exc)
+        response = problem_response(_MALFORMED if status < 500 else INTERNAL, request_id)
+        response.headers["Server"] = SERVER
+        response.headers["X-Request-ID"] = request_id
+        response.force_close()
+        return response
+
+    def _awaits_request(self) -> bool:
+        return self._waiter is not None or self._request_count == 0
+
+    def _stop_header_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def _headers_too_slow(self) -> None:
+        self._header_timer = None
+        if self.transport is not None:
+            self.transport.write(_raw_response(_SLOW_HEADERS))
+        self.force_close()
+
+
+def _raw_response(problem: Problem) -> bytes:
+    request_id = os.urandom(8).hex()
+    body = json.dumps(problem.to_json(request_id)).encode() + b"\n"
+    head = (
+        f"HTTP/1.1 {problem.status} {problem.title}\r\nContent-Type: {CONTENT_TYPE}\r\n"
+        f"Content-Length: {len(body)}\r\nServer: {SERVER}\r\nX-Request-ID: {request_id}\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    return head.encode() + body

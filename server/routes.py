@@ -1,0 +1,186 @@
+"""What each address does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from aiohttp import web
+
+from server.catalog import Catalog
+from server.classifier import Classified, Classifier
+from server.context import CONTEXT, Context, deadline_of, request_id_of
+from server.errors import log_if_ours, problem_of
+from server.parameters import Parameters, read_parameters
+from server.phases import PhaseClock
+from server.responses import Outcome, several_response, single_response
+from server.upload import Picture, Upload
+from snapserve import __version__
+
+PAGE = files("server").joinpath("page.html").read_text(encoding="utf-8")
+
+
+def add_routes(app: web.Application) -> None:
+    """Puts every route into the application."""
+    app.router.add_post("/classify", classify, expect_handler=expect_continue)
+    app.router.add_get("/", page)
+    app.router.add_get("/models", list_models)
+    app.router.add_get("/models/{name}", show_model)
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", metrics)
+
+
+async def classify(request: web.Request) -> web.Response:
+    """POST /classify: pictures in, labels out."""
+    context, clock = request.app[CONTEXT], PhaseClock(time.monotonic)
+    deadline = deadline_of(request, clock.started)
+    _, default = context.catalog.find(request.query.get("model"))
+    default.check_room()  # a full server says so before it reads the upload
+    async with context.reader.read_images(request) as upload:
+        clock.mark("read")
+        parameters = read_parameters(request.query, upload.fields, request.headers.get("Accept", ""))
+        job = Job(request, clock, deadline, parameters, *context.catalog.find(parameters.model))
+        response = await (_one(job, upload.pictures[0]) if len(upload.pictures) == 1 else _several(job, upload))
+    response.headers["Server-Timing"] = clock.server_timing()
+    return response
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request that was read: what is asked for, of which model, until when (monotonic time)."""
+
+    request: web.Request
+    clock: PhaseClock
+    deadline: float
+    parameters: Parameters
+    model: str
+    classifier: Classifier
+
+    @property
+    def context(self) -> Context:
+        return self.request.app[CONTEXT]
+
+    async def classify(self, picture: Picture, clock: PhaseClock) -> Classified:
+        top_k = self.parameters.top_k_of(self.classifier.engine.num_classes)
+        classified = await self.classifier.classify(picture.data, top_k, clock, self.deadline)
+        self.context.metrics.observe_phases(self.model, clock.seconds)
+        return classified.above(self.parameters.min_score)
+
+
+async def _one(job: Job, picture: Picture) -> web.Response:
+    classified = await job.classify(picture, job.clock)
+    return single_response(classified, job.clock, job.model, request_id_of(job.request), job.parameters.format)
+
+
+async def _several(job: Job, upload: Upload) -> web.Response:
+    job.parameters.top_k_of(
+        job.classifier.engine.num_classes
+    )  # a wrong top_k is the request's fault, not a file's
+    outcomes = await asyncio.gather(*(_outcome(job, picture) for picture in upload.pictures))
+    job.clock.mark("classify")
+    return several_response(outcomes, job.clock, job.model, request_id_of(job.request), job.parameters.format)
+
+
+async def _outcome(job: Job, picture: Picture) -> Outcome:
+    try:
+        job.context.reader.check_size(picture)
+        return Outcome(picture, await job.classify(picture, job.clock.fork()), None)
+    except Exception as error:
+        problem = problem_of(error)
+        log_if_ours(error, problem, request_id_of(job.request))
+        return Outcome(picture, None, problem)
+
+
+async def expect_continue(request: web.Request) -> web.StreamResponse | None:
+    """Answers `Expect: 100-continue`: refuses what the headers alone rule out, before the upload."""
+    context = request.app[CONTEXT]
+    try:
+        if request.headers["Expect"].lower() != "100-continue":
+            raise web.HTTPExpectationFailed
+        context.reader.check_announced(request)
+        context.catalog.find(request.query.get("model"))[1].check_room()
+    except Exception as error:
+        return context.refuse(request, error)
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # aiohttp takes anything written for the beginning of the answer
+    return None
+
+
+async def page(request: web.Request) -> web.Response:
+    """GET /: the page for people, and a cheat sheet for who comes without a browser."""
+    context = request.app[CONTEXT]
+    if "text/html" not in request.headers.get("Accept", ""):
+        return web.Response(text=_cheat_sheet(request, context.catalog))
+    return web.Response(
+        text=PAGE,
+        content_type="text/html",
+        headers={
+            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
+            "script-src 'unsafe-inline'; img-src blob: data:; connect-src 'self'; base-uri 'none'; "
+            "form-action 'none'; frame-ancestors 'none'",
+            "Referrer-Policy": "no-referrer",
+        },
+    )
+
+
+def _cheat_sheet(request: web.Request, catalog: Catalog) -> str:
+    url = f"{request.scheme}://{request.host}"
+    default, bundle = next(iter(catalog.bundles.items()))
+    return (
+        f"SnapServe {__version__}: upload a picture, get its labels. Serving {', '.join(catalog.bundles)}.\n\n"
+        f"curl -F image=@{bundle.spec.example} {url}/classify\n"
+        f"curl --data-binary @{bundle.spec.example} {url}/classify\n"
+        f"curl -F a=@one.jpg -F b=@two.png '{url}/classify?top_k=1'        several at once\n"
+        f"curl -F image=@one.jpg '{url}/classify?format=text'             a table; also hf\n"
+        f"curl -F image=@one.jpg -F model={default} -F min_score=0.1 {url}/classify\n"
+        f"curl {url}/models      what is served\n"
+        f"curl {url}/metrics     for Prometheus; /healthz, /readyz for probes\n"
+    )
+
+
+async def list_models(request: web.Request) -> web.Response:
+    """GET /models."""
+    catalog = request.app[CONTEXT].catalog
+    default = next(iter(catalog.bundles))
+    return web.json_response(
+        {"models": [_describe(catalog, name) for name in catalog.bundles], "default": default}
+    )
+
+
+async def show_model(request: web.Request) -> web.Response:
+    """GET /models/{name}."""
+    catalog, name = request.app[CONTEXT].catalog, request.match_info["name"]
+    if name not in catalog.bundles:
+        catalog.find(name)
+    return web.json_response({**_describe(catalog, name), "labels": catalog.bundles[name].labels})
+
+
+def _describe(catalog: Catalog, name: str) -> dict[str, Any]:
+    classifier, spec = catalog.loaded(name), catalog.bundles[name].spec.to_json()
+    if classifier is not None:
+        engine = classifier.engine.spec
+        spec["engine"] = {**spec["engine"], "precision": engine.precision, "device": engine.device}
+    return {**spec, "name": name, "ready": classifier is not None}
+
+
+async def healthz(request: web.Request) -> web.Response:
+    """GET /healthz: the process answers."""
+    return web.json_response({"status": "alive"})
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """GET /readyz: every model is loaded and warm, and the server is not draining."""
+    request.app[CONTEXT].check_ready()
+    return web.json_response({"status": "ready"})
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """GET /metrics, in Prometheus' text format."""
+    return web.Response(
+        body=request.app[CONTEXT].metrics.exposition(),
+        headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+    )
