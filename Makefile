@@ -1,0 +1,57 @@
+# What a newcomer types: make serve, make test. Both need only Python 3.11–3.13 and make.
+#
+#   TORCH_INDEX=URL  take torch and torchvision from another index first (the CPU-only one, say; see README)
+#   MODEL=PATH       serve this bundle or TorchScript file
+#   OPTIONS="…"      further options of the server
+
+VENV := .venv
+BIN := $(VENV)/bin
+STORE := models/store
+MODEL :=
+OPTIONS :=
+
+# The first of these that runs and is of a supported version; a shim that only prints an error is passed over.
+find_python = for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null \
+		&& { echo $$python; break; }; done
+PYTHON ?= $(shell $(find_python))
+
+.PHONY: serve test lint bench clean
+
+serve: $(VENV)/.installed
+ifeq ($(MODEL),)
+	@$(BIN)/python optimize_model_for_inference.py --arch resnet18 --output $(STORE)/resnet18 --if-missing \
+		|| echo "No ImageNet model could be made; serving the handwritten-digits demo instead."
+endif
+	@exec $(BIN)/python -m server $(if $(MODEL),--model $(MODEL)) $(OPTIONS)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=json:.cache/coverage.json $(PYTEST)
+	$(BIN)/python scripts/check_coverage.py .cache/coverage.json
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmark policies
+
+clean:
+	rm -rf $(VENV) $(STORE) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info build dist .coverage
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and was not found; name one with PYTHON=…"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+ifneq ($(TORCH_INDEX),)
+	$(BIN)/python -m pip install --quiet torch torchvision -c constraints.txt --index-url $(TORCH_INDEX)
+endif
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing SnapServe into $(VENV) (torch is large: a few minutes the first time) …"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e . -c constraints.txt
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@touch $@

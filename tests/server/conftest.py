@@ -1,0 +1,122 @@
+"""A server in the test's own event loop, on a real socket, with an engine whose answers tell pictures apart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+
+import aiohttp
+import pytest
+
+from models.bundle import ModelBundle
+from models.engines import ENGINES
+from models.spec import EngineSpec, ModelSpec, PreprocessSpec
+from server.config import BatchConfig, Config, LimitConfig, ServerConfig
+from server.service import Service, listen
+
+GEOMETRY = PreprocessSpec(8, 8, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+@pytest.fixture
+def hash_bundle(tmp_path, monkeypatch):
+    """A bundle on disk whose engine hashes the pixels: 8 x 8 pixels, 10 classes."""
+    monkeypatch.setitem(ENGINES, "hash", "tests.engines")
+    folder = tmp_path / "hash"
+    folder.mkdir()
+    (folder / "engine.bin").write_bytes(b"nothing")
+    engine = EngineSpec("hash", "engine.bin", "", device="cpu")
+    spec = ModelSpec("hash", "hash", 10, "labels.json", GEOMETRY, engine)
+    return ModelBundle.write(folder, spec, tuple(f"label {n}" for n in range(10)))
+
+
+class Running:
+    """A running server as its client sees it: `url`, a `session`; and from inside: `service`, `engine`."""
+
+    def __init__(self, service, url, session, stack):
+        self.service, self.url, self.session, self._stack = service, url, session, stack
+
+    @property
+    def engine(self):
+        return next(iter(self.service.context.catalog)).engine
+
+    @property
+    def address(self):
+        host, port = self.url.removeprefix("http://").split(":")
+        return host, int(port)
+
+    async def connect(self):
+        """A raw connection, reader and writer, that is closed with the test."""
+        reader, writer = await asyncio.open_connection(*self.address)
+
+        async def close():
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+        self._stack.push_async_callback(close)
+        return reader, writer
+
+    def post(self, data=None, path="/classify", **options):
+        return self.session.post(self.url + path, data=data, **options)
+
+    async def metric(self, name):
+        """The value of one line of /metrics, 0 when it is not there."""
+        async with self.session.get(self.url + "/metrics") as response:
+            lines = (await response.text()).splitlines()
+        return float(next((line.rpartition(" ")[2] for line in lines if line.startswith(name)), 0))
+
+
+@pytest.fixture
+async def start(hash_bundle):
+    """Starts servers: `await start(queue_limit=3)` takes any option by its name."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def run(bundles=None, load=True, **options):
+            service = Service(make_config(**options), bundles or {"hash": hash_bundle})
+            listening = listen(ServerConfig(port=0))
+            await service.start(listening)
+            stack.push_async_callback(finish, service)
+            if load:
+                await service.load()
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            return Running(service, "http://{}:{}".format(*listening.getsockname()), session, stack)
+
+        async def finish(service):
+            for classifier in service.context.catalog:
+                classifier.engine.gate.set()
+            if not service.context.draining:
+                await service.drain()
+            await service.close()
+
+        yield run
+
+
+def make_config(**options):
+    """A Config from options by name; batches do not wait unless asked to."""
+    options = {"batch_timeout_ms": 0.0, "drain_timeout_s": 10.0, **options}
+    sections = {"batching": BatchConfig, "limits": LimitConfig, "server": ServerConfig}
+    names = {kind: {field.name for field in dataclasses.fields(kind)} for kind in sections.values()}
+    assert set(options) <= set().union(*names.values())
+    return Config(
+        **{
+            section: kind(**{name: value for name, value in options.items() if name in names[kind]})
+            for section, kind in sections.items()
+        }
+    )
+
+
+async def problem_of(response, status):
+    """Checks that an answer is a well-formed problem of that status, and returns it."""
+    text = await response.text()
+    assert response.status == status, text
+    assert response.content_type == "application/problem+json"
+    assert response.headers["Server"].startswith("snapserve/")
+    problem = json.loads(text)
+    assert problem["status"] == status
+    assert problem["request_id"] == response.headers["X-Request-ID"]
+    assert {"type", "title", "detail"} <= problem.keys()
+    for leak in ("Traceback", "0x", "/etc", "site-packages", "PIL", "aiohttp", "cannot identify"):
+        assert leak not in text
+    return problem

@@ -1,0 +1,97 @@
+"""Flags, environment, defaults: all from the fields of the configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import pytest
+
+from server.__main__ import main
+from server.config import BatchConfig, Config, ConfigError, LimitConfig, ModelConfig, ServerConfig, flag
+from server.options import config_text, parse_config, variable
+
+SECTIONS = (ModelConfig, BatchConfig, LimitConfig, ServerConfig)
+
+
+def test_defaults():
+    assert parse_config([], {}) == (Config(), False)
+
+
+def test_a_flag_wins_over_the_environment_which_wins_over_the_default():
+    environment = {"SNAPSERVE_PORT": "1111", "SNAPSERVE_QUEUE_LIMIT": "7", "SNAPSERVE_ACCESS_LOG": "yes"}
+    config, _ = parse_config(["--port", "2222"], environment)
+    assert (config.server.port, config.batching.queue_limit, config.server.access_log) == (2222, 7, True)
+
+
+def test_options_that_may_be_repeated():
+    config, _ = parse_config(["--model", "a=x", "--model", "y"], {"SNAPSERVE_CORS_ORIGIN": "https://a,https://b"})
+    assert config.models.model == ("a=x", "y")
+    assert config.server.cors_origin == ("https://a", "https://b")
+
+
+def test_what_is_printed_can_be_given_back():
+    config, only_print = parse_config(["--print-config", "--max-batch-size", "5", "--cors-origin", "*"], {})
+    assert only_print
+    words = [
+        word
+        for line in config_text(config).splitlines()
+        for word in line.split(" ")
+        if " " in line and "_" not in word
+    ]
+    booleans = [word for word in words if word not in ("--access-log", "False")]
+    assert parse_config(booleans, {})[0] == config
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--max-batch-size", "0"], "--max-batch-size 0: must be between 1 and 1024"),
+        (["--max-batch-size", "many"], "--max-batch-size many: must be a whole number between 1 and 1024"),
+        (["--port", "70000"], "--port 70000: must be between 0 and 65535"),
+        (["--device", "tpu"], "--device tpu: must be auto, cpu or cuda"),
+        (["--batch-timeout-ms", "-1"], "--batch-timeout-ms -1.0: must be between 0 and 10000"),
+        (["--batch-timeout-ms", "nan"], "--batch-timeout-ms nan: must be between 0 and 10000"),
+        (["--bach-timeout-ms", "1"], "--bach-timeout-ms: unknown option, did you mean --batch-timeout-ms?"),
+        (["--qqq"], "--qqq: unknown option, --help lists what is allowed"),
+        (["picture.jpg"], "picture.jpg: not expected, options begin with --"),
+        (["--port"], "argument --port: expected one argument"),
+        (["--model", "/nowhere"], "/nowhere: there is no such folder or file"),
+    ],
+)
+def test_a_wrong_word_ends_the_start_with_code_2_and_one_line(arguments, said, capsys):
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == f"snapserve: {said}\n"
+
+
+def test_a_wrong_variable_is_named(monkeypatch, capsys):
+    monkeypatch.setenv("SNAPSERVE_ACCESS_LOG", "perhaps")
+    assert main([]) == 2
+    assert capsys.readouterr().err == "snapserve: SNAPSERVE_ACCESS_LOG perhaps: must be true or false\n"
+
+
+def test_every_option_has_help_and_a_default_that_is_allowed(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    for section in SECTIONS:
+        section()
+        for field in dataclasses.fields(section):
+            assert flag(field.name) in text
+            assert field.metadata["help"]
+            assert variable(field.name) == "SNAPSERVE_" + field.name.upper()
+
+
+def test_a_variant_by_replace_is_checked_too():
+    with pytest.raises(ConfigError, match="--port"):
+        dataclasses.replace(ServerConfig(), port=-1)
+
+
+def test_asking_for_the_options_does_not_import_torch():
+    code = (
+        "import sys; from server.__main__ import main; main(['--print-config']); sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ, capture_output=True)
