@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from io import BytesIO
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +15,16 @@ from models.formats import sniff
 from models.spec import PreprocessSpec
 
 Pixels = NDArray[np.uint8]
-Box = tuple[float, float, float, float]
 
 DEFAULT_MAX_PIXELS = 50_000_000
 
+# The filter, and how many output pixels far it looks.
 _RESAMPLING = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
+    "nearest": (Image.Resampling.NEAREST, 1),
+    "bilinear": (Image.Resampling.BILINEAR, 1),
+    "bicubic": (Image.Resampling.BICUBIC, 2),
 }
+_WIDEN_AT_MOST = 64  # output pixels
 _EXIF_ORIENTATION = 0x0112
 # What has to be done to the stored picture so that it stands upright (Exif 2.32, tag 274).
 _UPRIGHT = {
@@ -57,8 +59,9 @@ class Preprocessor:
             data: a JPEG, PNG or WebP file.
 
         Returns:
-            uint8 [crop_size, crop_size, 3], RGB, within one level (bicubic: two) of torchvision's Resize
-            and CenterCrop of the upright 8-bit RGB picture.
+            uint8 [crop_size, crop_size, 3], RGB, within one level of torchvision's Resize and CenterCrop
+            (bicubic: two, at a few pixels in a hundred thousand)
+            of the upright 8-bit RGB picture.
 
         Raises:
             UnsupportedFormat: the magic bytes are of none of the three formats.
@@ -88,9 +91,12 @@ class Preprocessor:
 
     def crop(self, image: Image.Image) -> Pixels:
         """Resizes and centre-crops in one step, computing only the pixels of the crop."""
-        box = crop_box(image.width, image.height, self.spec)
+        across, down = crop_spans(image.width, image.height, self.spec)
+        resampling, reach = _RESAMPLING[self.spec.interpolation]
         resize = _resize_rows_first if self.spec.interpolation == "bicubic" else _resize
-        cropped = resize(image, self.spec.crop_size, _RESAMPLING[self.spec.interpolation], box)
+        cropped = resize(image, across, down, resampling, reach).crop(
+            (across.skip, down.skip, across.skip + self.spec.crop_size, down.skip + self.spec.crop_size)
+        )
         return np.asarray(cropped if cropped.mode == "RGB" else cropped.convert("RGB"))
 
     def _check_pixels(self, image: Image.Image) -> None:
@@ -99,8 +105,23 @@ class Preprocessor:
             raise TooManyPixels(self.max_pixels, pixels)
 
 
-def crop_box(width: int, height: int, spec: PreprocessSpec) -> Box:
-    """The region of a width × height picture that Resize(resize_size), CenterCrop(crop_size) would keep.
+class Span(NamedTuple):
+    """A stretch of one axis: `size` output pixels that show the source from `start` to `stop`.
+
+    Attributes:
+        size: output pixels to compute; the crop is among them.
+        skip: how many of them lie before the crop.
+        start: source position at which the first begins, in pixels; `stop` likewise of the last one's end.
+    """
+
+    size: int
+    skip: int
+    start: float
+    stop: float
+
+
+def crop_spans(width: int, height: int, spec: PreprocessSpec) -> tuple[Span, Span]:
+    """What Resize(resize_size), CenterCrop(crop_size) would keep of a picture, across and down.
 
     Rounding follows torchvision's `_compute_resized_output_size` and `center_crop`:
     https://github.com/pytorch/vision/blob/main/torchvision/transforms/functional.py
@@ -109,30 +130,38 @@ def crop_box(width: int, height: int, spec: PreprocessSpec) -> Box:
         resized_width, resized_height = spec.resize_size, int(spec.resize_size * height / width)
     else:
         resized_width, resized_height = int(spec.resize_size * width / height), spec.resize_size
-    # round() halves to even, as torchvision's does.
-    left = round((resized_width - spec.crop_size) / 2.0)
-    top = round((resized_height - spec.crop_size) / 2.0)
-    across, down = width / resized_width, height / resized_height
-    return (
-        left * across,
-        top * down,
-        min((left + spec.crop_size) * across, width),
-        min((top + spec.crop_size) * down, height),
-    )
+    return _span(width, resized_width, spec.crop_size), _span(height, resized_height, spec.crop_size)
 
 
-def _resize(image: Image.Image, side: int, resampling: Image.Resampling, box: Box) -> Image.Image:
-    return image.resize((side, side), resampling, box=box)
+def _span(length: int, resized: int, kept: int) -> Span:
+    first = round((resized - kept) / 2.0)  # halves to even, as torchvision does
+    begin, end = first, first + kept
+    # Pillow holds the box in 32-bit floats. Where the ratio of the sizes is simple, many values lie exactly
+    # between two levels, and the float's error would tip them: up to 2 levels were seen. There an output pixel
+    # whose border is exact as a float is near, so the span is widened to it.
+    grid = resized // math.gcd(length, resized)
+    grid //= grid & -grid  # powers of two are exact anyway
+    if grid <= _WIDEN_AT_MOST:
+        begin, end = begin // grid * grid, min(resized, -(-end // grid) * grid)
+    scale = length / resized
+    return Span(end - begin, first - begin, begin * scale, min(end * scale, length))
 
 
-def _resize_rows_first(image: Image.Image, side: int, resampling: Image.Resampling, box: Box) -> Image.Image:
-    # Bicubic overshoots and is clipped between the two passes, so their order shows (up to 10 levels were
-    # seen). Pillow chooses the order by the shape of the box; for the whole picture it takes rows first.
-    left, top, right, bottom = box
-    reach = math.ceil(2 * max(1.0, (bottom - top) / side)) + 1  # bicubic looks 2 output pixels far
-    first, last = max(0, math.floor(top) - reach), min(image.height, math.ceil(bottom) + reach)
-    rows = image.resize((side, last - first), resampling, box=(left, first, right, last))
-    return rows.resize((side, side), resampling, box=(0, top - first, side, bottom - first))
+def _resize(image: Image.Image, across: Span, down: Span, resampling: Image.Resampling, reach: int) -> Image.Image:
+    box = (across.start, down.start, across.stop, down.stop)
+    return image.resize((across.size, down.size), resampling, box=box)
+
+
+def _resize_rows_first(
+    image: Image.Image, across: Span, down: Span, resampling: Image.Resampling, reach: int
+) -> Image.Image:
+    # Bicubic overshoots and is clipped between the two passes, so their order shows: up to 10 levels. Pillow
+    # chooses it by the shape of the box; for a whole picture whose aspect is kept it takes the rows first.
+    margin = math.ceil(reach * max(1.0, (down.stop - down.start) / down.size)) + 1
+    top, bottom = max(0, math.floor(down.start) - margin), min(image.height, math.ceil(down.stop) + margin)
+    rows = image.resize((across.size, bottom - top), resampling, box=(across.start, top, across.stop, bottom))
+    box = (0, down.start - top, across.size, down.stop - top)
+    return rows.resize((across.size, down.size), resampling, box=box)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

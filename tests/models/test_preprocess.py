@@ -1,0 +1,310 @@
+"""The preprocessing contract (DESIGN §5), against torchvision on the same PIL image."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torchvision.transforms.functional as reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from models.errors import PictureError, TooManyPixels, UndecodablePicture, UnsupportedFormat
+from models.formats import sniff
+from models.preprocess import Preprocessor, crop_spans, to_rgb
+from models.spec import IMAGENET, PreprocessSpec
+
+IMAGES = Path(__file__).parents[2] / "images"
+PHOTOS = sorted(
+    file
+    for file in IMAGES.iterdir()
+    if file.suffix in (".jpg", ".png", ".webp") and not file.name.startswith("digit")
+)
+# (resize, crop, interpolation) of torchvision's own presets
+GEOMETRIES = [(256, 224, "bilinear"), (232, 224, "bilinear"), (342, 299, "bicubic"), (64, 64, "bilinear")]
+
+
+def spec(resize=256, crop=224, interpolation="bilinear"):
+    return PreprocessSpec(resize, crop, interpolation, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+def torchvision_crop(image, spec):
+    """What `weights.transforms()` does before it makes floats."""
+    mode = reference.InterpolationMode(spec.interpolation)
+    resized = reference.resize(image.convert("RGB"), [spec.resize_size], mode, antialias=True)
+    return np.asarray(reference.center_crop(resized, [spec.crop_size] * 2))
+
+
+def distance(one, other):
+    """The largest difference of any pixel, in levels."""
+    return int(np.abs(one.astype(int) - other.astype(int)).max())
+
+
+def assert_close(got, wanted, geometry):
+    """Within one level on every pixel; bicubic may be off by two at a few in a hundred thousand."""
+    difference = np.abs(got.astype(int) - wanted.astype(int))
+    assert difference.max() <= (2 if geometry[2] == "bicubic" else 1)
+    assert (difference > 1).mean() < 1e-4
+
+
+def encoded(image, format, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def decoded(data):
+    return Image.open(io.BytesIO(data))
+
+
+def test_there_are_photos_of_every_kind():
+    images = [Image.open(file) for file in PHOTOS]
+    assert {image.format for image in images} == {"JPEG", "PNG", "WEBP"}
+    assert any(image.width > image.height for image in images)
+    assert any(image.width < image.height for image in images)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+@pytest.mark.parametrize("turned", [False, True], ids=["as-it-is", "turned"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("photo", PHOTOS, ids=lambda file: file.name)
+def test_within_one_level_of_torchvision_on_every_pixel(photo, format, turned, geometry):
+    image = Image.open(photo).convert("RGB")
+    data = encoded(image.transpose(Image.Transpose.ROTATE_90) if turned else image, format)
+    got = Preprocessor(spec(*geometry))(data)
+    assert_close(got, torchvision_crop(decoded(data), spec(*geometry)), geometry)
+
+
+@pytest.mark.parametrize("photo", PHOTOS, ids=lambda file: file.name)
+def test_the_files_themselves(photo):
+    data = photo.read_bytes()
+    assert distance(Preprocessor(IMAGENET)(data), torchvision_crop(decoded(data), IMAGENET)) <= 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 700), st.integers(1, 700), st.sampled_from(GEOMETRIES))
+def test_any_shape(width, height, geometry):
+    image = Image.open(PHOTOS[0]).convert("RGB").resize((width, height))
+    got = Preprocessor(spec(*geometry)).crop(image)
+    assert got.shape == (geometry[1], geometry[1], 3)
+    assert got.dtype == np.uint8
+    if max(width, height) < 30 * min(width, height):
+        assert_close(got, torchvision_crop(image, spec(*geometry)), geometry)
+
+
+def test_extreme_shapes_cost_only_the_crop():
+    for size in ((1, 20_000), (20_000, 1)):
+        assert Preprocessor(IMAGENET).crop(Image.new("RGB", size)).shape == (224, 224, 3)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 300), st.integers(1, 300))
+def test_the_spans_lie_inside_the_picture_and_hold_the_crop(width, height, resize, crop):
+    for length, span in zip(
+        (width, height), crop_spans(width, height, spec(max(resize, crop), crop)), strict=True
+    ):
+        assert 0 <= span.start < span.stop <= length
+        assert 0 <= span.skip <= span.size - crop
+
+
+TURNS = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.parametrize("orientation", TURNS)
+def test_each_exif_orientation_gives_the_upright_picture(orientation, format):
+    upright = Image.open(IMAGES / "cat.jpg").convert("RGB").crop((0, 0, 330, 240))
+    stored = upright if TURNS[orientation] is None else upright.transpose(TURNS[orientation])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"PNG": {}, "WEBP": {"lossless": True}, "JPEG": {"quality": 95}}[format]
+    data = encoded(stored, format, exif=exif, **options)
+    got = Preprocessor(IMAGENET)(data)
+    assert distance(got, torchvision_crop(ImageOps.exif_transpose(decoded(data)), IMAGENET)) <= 1
+    if format != "JPEG":  # lossless: the upright picture itself
+        assert np.array_equal(got, Preprocessor(IMAGENET)(encoded(upright, "PNG")))
+
+
+def test_a_nonsense_orientation_is_ignored():
+    exif = Image.Exif()
+    exif[0x0112] = 99
+    image = Image.open(PHOTOS[0]).convert("RGB")
+    plain, marked = (Preprocessor(IMAGENET)(encoded(image, "PNG", **kind)) for kind in ({}, {"exif": exif}))
+    assert np.array_equal(plain, marked)
+
+
+COLOUR = (200, 100, 40)
+HALF_ON_WHITE = (227, 177, 147)  # COLOUR at alpha 128 of 255, on white, rounded
+
+
+def of_mode(mode, value, size=(10, 10)):
+    return Image.new(mode, size, value)
+
+
+def palette(transparent):
+    image = of_mode("RGB", COLOUR).quantize(4)
+    if transparent:
+        image.info["transparency"] = image.getpixel((0, 0))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "format", "wanted"),
+    [
+        (of_mode("RGB", COLOUR), "PNG", COLOUR),
+        (of_mode("L", 90), "PNG", (90, 90, 90)),
+        (of_mode("L", 90), "JPEG", (90, 90, 90)),
+        (of_mode("1", 1), "PNG", (255, 255, 255)),
+        (of_mode("1", 0), "PNG", (0, 0, 0)),
+        (of_mode("LA", (90, 255)), "PNG", (90, 90, 90)),
+        (of_mode("LA", (0, 0)), "PNG", (255, 255, 255)),
+        (of_mode("RGBA", (*COLOUR, 255)), "PNG", COLOUR),
+        (of_mode("RGBA", (*COLOUR, 128)), "PNG", HALF_ON_WHITE),
+        (of_mode("RGBA", (*COLOUR, 0)), "PNG", (255, 255, 255)),
+        (of_mode("RGBA", (*COLOUR, 0)), "WEBP", (255, 255, 255)),
+        (palette(False), "PNG", COLOUR),
+        (palette(True), "PNG", (255, 255, 255)),
+        (Image.fromarray(np.full((10, 10), 90 * 256 + 200, np.uint16)), "PNG", (90, 90, 90)),
+        (of_mode("CMYK", (0, 0, 0, 0)), "JPEG", (255, 255, 255)),
+        (of_mode("CMYK", (0, 255, 255, 0)), "JPEG", (255, 0, 0)),
+    ],
+    ids=lambda value: value.mode if isinstance(value, Image.Image) else None,
+)
+def test_every_mode_becomes_rgb_by_the_documented_rule(image, format, wanted):
+    got = Preprocessor(spec(8, 8))(encoded(image, format))
+    assert distance(got, np.full((8, 8, 3), wanted)) <= (2 if format == "JPEG" else 0)
+
+
+def test_colour_key_transparency_is_white_too():
+    data = encoded(of_mode("RGB", COLOUR), "PNG", transparency=COLOUR)
+    assert Preprocessor(spec(8, 8))(data).min() == 255
+
+
+def test_sixteen_bit_colour_keeps_its_high_byte():
+    assert np.array_equal(Preprocessor(spec(8, 8))(png48(0x12FF)), np.full((8, 8, 3), 0x12))
+
+
+def png48(value):
+    """A PNG of 16 bits per channel, which Pillow cannot write."""
+    import zlib
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = (b"\0" + struct.pack(">H", value) * 24) * 8
+    header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP"])
+def test_the_first_frame_of_an_animation(format):
+    frames = [of_mode("RGB", COLOUR), of_mode("RGB", (0, 0, 0))]
+    options = {"lossless": True} if format == "WEBP" else {}
+    data = encoded(frames[0], format, save_all=True, append_images=frames[1:], **options)
+    assert decoded(data).n_frames == 2
+    assert np.array_equal(Preprocessor(spec(8, 8))(data), np.full((8, 8, 3), COLOUR))
+
+
+def test_a_phones_jpeg_with_two_pictures_in_it():
+    frames = [of_mode("RGB", COLOUR), of_mode("RGB", (0, 0, 0))]
+    data = encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])
+    assert distance(Preprocessor(spec(8, 8))(data), np.full((8, 8, 3), COLOUR)) <= 2
+
+
+def test_progressive_and_subsampled_jpegs():
+    image = Image.open(IMAGES / "cat.jpg").convert("RGB")
+    for options in ({"progressive": True}, {"subsampling": 0}, {"subsampling": 2, "quality": 30}):
+        data = encoded(image, "JPEG", **options)
+        assert distance(Preprocessor(IMAGENET)(data), torchvision_crop(decoded(data), IMAGENET)) <= 1
+
+
+def test_a_view_of_bytes_is_as_good_as_bytes():
+    data = (IMAGES / "cat.jpg").read_bytes()
+    assert np.array_equal(Preprocessor(IMAGENET)(memoryview(data)), Preprocessor(IMAGENET)(data))
+
+
+def test_the_pixels_are_counted_before_they_are_decoded(monkeypatch):
+    data = encoded(of_mode("RGB", COLOUR, (100, 30)), "PNG")
+    assert Preprocessor(spec(8, 8), max_pixels=3000)(data).shape == (8, 8, 3)
+    monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail("decoded"))
+    with pytest.raises(TooManyPixels) as refusal:
+        Preprocessor(spec(8, 8), max_pixels=2999)(data)
+    assert (refusal.value.limit, refusal.value.actual) == (2999, 3000)
+
+
+@pytest.mark.parametrize(
+    ("head", "seen"),
+    [
+        (b"GIF89a", "GIF"),
+        (b"II*\0", "TIFF"),
+        (b"BM", "BMP"),
+        (b"%PDF-1.4", "PDF"),
+        (b"\0\0\0\x20ftypheic", "HEIC"),
+        (b"\0\0\0\x20ftypavif", "AVIF"),
+        (b"\0\0\0\x20ftypmp42", "MP4 or HEIF"),
+        (b"<svg xmlns", "SVG"),
+        (b"RIFF\0\0\0\0WAVE", None),
+        (b"hello", None),
+        (b"", None),
+    ],
+)
+def test_other_formats_are_named(head, seen):
+    assert sniff(head) == (seen, False)
+    with pytest.raises(UnsupportedFormat) as refusal:
+        Preprocessor(IMAGENET)(head + bytes(40))
+    assert refusal.value.seen == seen
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_a_picture_cut_short_anywhere_is_undecodable_or_whole(format):
+    data = encoded(Image.open(IMAGES / "cat.jpg").convert("RGB").resize((60, 40)), format)
+    whole = Preprocessor(spec(8, 8))(data)
+    for length in range(12, len(data), 97):
+        try:
+            got = Preprocessor(spec(8, 8))(data[:length])
+        except UndecodablePicture as error:
+            assert str(error) == format, "nothing of Pillow's text"
+        else:
+            assert length > 0.9 * len(data)
+            assert np.array_equal(got, whole)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.sampled_from(["JPEG", "PNG", "WEBP"]),
+    st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=4)), max_size=5),
+)
+def test_damage_anywhere_gives_a_picture_or_a_picture_error(format, damage):
+    data = bytearray(DAMAGED[format])
+    for where, garbage in damage:
+        position = int(where * (len(data) - 1))
+        data[position : position + len(garbage)] = garbage
+    with contextlib.suppress(PictureError):
+        assert Preprocessor(spec(8, 8), max_pixels=100_000)(bytes(data)).shape == (8, 8, 3)
+
+
+DAMAGED = {
+    format: encoded(Image.effect_noise((40, 30), 60).convert("RGB"), format) for format in ("JPEG", "PNG", "WEBP")
+}
+
+
+def test_rgb_and_grey_are_not_copied():
+    for mode in ("RGB", "L"):
+        image = Image.new(mode, (4, 4))
+        assert to_rgb(image) is image
