@@ -54,9 +54,8 @@ class _Pending(Generic[In, Out]):
 class Batcher(Generic[In, Out]):
     """A bounded asyncio queue whose items are run in batches, one batch at a time.
 
-    The queue is an OrderedDict rather than an `asyncio.Queue`: whoever leaves or expires frees his
-    place at once, and no consumer task exists that could die or would have to be woken for every item.
-    `docs/architecture.md` has the measurement.
+    The queue is an OrderedDict rather than an `asyncio.Queue`: whoever leaves or expires frees his place at
+    once, and there is no consumer task that could die. `docs/architecture.md` has the measurement.
 
     Everything but `run_batch` happens on the event loop that created the batcher.
     """

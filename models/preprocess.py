@@ -94,10 +94,11 @@ class Preprocessor:
         across, down = crop_spans(image.width, image.height, self.spec)
         resampling, reach = _RESAMPLING[self.spec.interpolation]
         resize = _resize_rows_first if self.spec.interpolation == "bicubic" else _resize
-        cropped = resize(image, across, down, resampling, reach).crop(
-            (across.skip, down.skip, across.skip + self.spec.crop_size, down.skip + self.spec.crop_size)
-        )
-        return np.asarray(cropped if cropped.mode == "RGB" else cropped.convert("RGB"))
+        resized = resize(image, across, down, resampling, reach)
+        pixels = np.asarray(resized if resized.mode == "RGB" else resized.convert("RGB"))
+        # Sliced by numpy: Pillow's own crop had an out-of-bounds write before 12.3, and has it in pillow-simd.
+        side = self.spec.crop_size
+        return np.ascontiguousarray(pixels[down.skip : down.skip + side, across.skip : across.skip + side])
 
     def _check_pixels(self, image: Image.Image) -> None:
         pixels = image.width * image.height
@@ -181,7 +182,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    # numpy rather than Image.paste: Pillow before 12.3, and so pillow-simd, could write out of bounds there.
+    # numpy rather than Image.paste, for the same reason as in `crop`.
     rgba = np.asarray(image).astype(np.uint32)
     alpha = rgba[..., 3:]
     blended = (rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255

@@ -53,8 +53,12 @@ def allowed_text(rule: Any) -> str:
         *most, last = rule["choices"]
         return f"{', '.join(most)} or {last}" if most else last
     if rule["low"] is not None and rule["high"] is not None:
-        return f"between {rule['low']:g} and {rule['high']:g}".replace("e+06", "000000")
-    return f"at least {rule['low']:g}" if rule["low"] is not None else ""
+        return f"between {_plain(rule['low'])} and {_plain(rule['high'])}"
+    return f"at least {_plain(rule['low'])}" if rule["low"] is not None else ""
+
+
+def _plain(number: float) -> str:
+    return str(int(number) if number == int(number) else number)
 
 
 def flag(name: str) -> str:

@@ -1,0 +1,69 @@
+"""The documents say what is there: every flag, route, problem and metric, no dead links, one version."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+import server.errors
+import server.protocol
+from server.config import allowed_text, flag
+from server.metrics import Metrics
+from server.options import _sections
+from server.routes import add_routes
+from snapserve import __version__
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "images/README.md", *(ROOT / "docs").glob("*.md")]
+API = (ROOT / "docs/api.md").read_text()
+
+
+def test_every_option_is_documented_with_its_default_and_range():
+    text = (ROOT / "docs/options.md").read_text()
+    for _, section in _sections():
+        for field in dataclasses.fields(section):
+            default = " ".join(field.default) if isinstance(field.default, tuple) else field.default
+            row = f"| `{flag(field.name)}` | {default} | {allowed_text(field.metadata)} | {field.metadata['help']} |"
+            assert row in text, "docs/options.md lacks this row"
+
+
+def test_every_route_is_documented():
+    app = web.Application()
+    add_routes(app)
+    for resource in app.router.resources():
+        assert resource.canonical in API
+
+
+def test_every_problem_is_documented_with_its_status():
+    source = inspect.getsource(server.errors) + inspect.getsource(server.protocol)
+    problems = re.findall(r'Problem\(\s*(\d{3}),\s*"([\w-]+)"', source)
+    problems += [("503", kind) for kind in re.findall(r'_unavailable\(\s*"([\w-]+)"', source)]
+    assert len(problems) > 12
+    for status, kind in problems:
+        assert re.search(rf"^\| {status} \| .*`{kind}`", API, re.MULTILINE), (status, kind)
+
+
+def test_every_metric_is_documented():
+    for family in Metrics().registry.collect():
+        assert f"`{family.name}" in API
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
+def test_links_lead_somewhere(document):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
+def test_the_pictures_that_are_named_exist(document):
+    for target in re.findall(r"@(images/[\w./-]+)", document.read_text()):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_changelog_begins_with_this_version():
+    assert re.search(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == __version__
