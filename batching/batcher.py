@@ -109,9 +109,9 @@ class Batcher(Generic[In, Out]):
     def closed(self) -> bool:
         return self._closed
 
-    def retry_after_s(self) -> float:
-        """Seconds until what is queued now will have been answered, at the rate measured lately."""
-        return self._rate.seconds_for(len(self._queue))
+    def drain_s(self, items: int) -> float:
+        """Seconds until that many items will have been answered, at the rate measured lately."""
+        return self._rate.seconds_for(items)
 
     async def submit(self, item: In, deadline: float | None = None) -> Answer[Out]:
         """Queues an item and waits for its result.
@@ -166,7 +166,7 @@ class Batcher(Generic[In, Out]):
         if deadline is not None and deadline <= self._now():
             raise DeadlineExceeded("the deadline had passed")
         if len(self._queue) >= self.queue_limit:
-            raise QueueFull(self.retry_after_s())
+            raise QueueFull(self.drain_s(len(self._queue)))
 
     def _wake(self) -> None:
         """Asks the policy at the end of this turn of the loop: items that come together go together."""

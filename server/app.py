@@ -9,10 +9,9 @@ from aiohttp import web
 
 from server.catalog import Bundles, Catalog
 from server.config import Config
-from server.context import CONTEXT, Context, request_id_of
-from server.cors import add_cors_headers, preflight
+from server.context import CONTEXT, Context
+from server.cors import preflight
 from server.metrics import Metrics
-from server.protocol import SERVER
 from server.routes import add_routes
 from server.upload import UploadReader
 
@@ -32,25 +31,18 @@ def make_app(config: Config, bundles: Bundles) -> web.Application:
 
 @web.middleware
 async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Around every request: counts it, turns what goes wrong into a problem, adds the common headers."""
+    """Around every request: counts it, and turns what goes wrong into a problem."""
     context = request.app[CONTEXT]
-    origins = context.config.server.cors_origin
     context.in_flight += 1
     try:
-        response = preflight(request, origins) or await handler(request)
-        context.count(request, "ok" if response.status == 200 else "all-failed")
+        response = preflight(request, context.config.server.cors_origin) or await handler(request)
+        context.count(request, "ok" if response.status < 400 else "all-failed")
+        return context.finish(request, response)
     except asyncio.CancelledError:
         context.count(request, "client-left")
         raise
     except Exception as error:
-        response = context.refuse(request, error)
+        return context.refuse(request, error)
     finally:
         context.in_flight -= 1
-    context.answered += 1
-    response.headers["Server"] = SERVER
-    response.headers["X-Request-ID"] = request_id_of(request)
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    add_cors_headers(request, response, origins)
-    if context.draining:
-        response.force_close()
-    return response
+        context.answered += 1

@@ -86,7 +86,7 @@ class Classifier:
     def check_room(self) -> None:
         """Raises QueueFull when no further picture can be accepted."""
         if self._accepted >= self.batcher.queue_limit:
-            raise QueueFull(self.batcher.retry_after_s())
+            raise QueueFull(self.batcher.drain_s(self._accepted))
 
     async def classify(
         self, data: bytes | memoryview, top_k: int, clock: PhaseClock, deadline: float | None = None

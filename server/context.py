@@ -12,8 +12,10 @@ from aiohttp import web
 from batching import BatcherClosed
 from server.catalog import Catalog
 from server.config import Config
+from server.cors import add_cors_headers
 from server.errors import BadRequest, NotReady, log_if_ours, problem_of, problem_response
 from server.metrics import Metrics
+from server.protocol import SERVER
 from server.upload import UploadReader
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -45,14 +47,21 @@ class Context:
         if not self.catalog.ready:
             raise NotReady("the models are loading")
 
-    def refuse(self, request: web.Request, error: Exception) -> web.Response:
+    def refuse(self, request: web.Request, error: Exception) -> web.StreamResponse:
         """The problem that `error` is, counted, and logged if it is our fault."""
         problem, request_id = problem_of(error), request_id_of(request)
         log_if_ours(error, problem, request_id)
         self.count(request, problem.kind)
-        response = problem_response(problem, request_id)
-        if not request.content.at_eof():
-            # The rest of an unread body would be taken for the next request.
+        return self.finish(request, problem_response(problem, request_id))
+
+    def finish(self, request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+        """Adds what every answer has: Server, X-Request-ID, CORS headers; and ends the connection if need be."""
+        response.headers["Server"] = SERVER
+        response.headers["X-Request-ID"] = request_id_of(request)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        add_cors_headers(request, response, self.config.server.cors_origin)
+        # The rest of a body that was not read would be taken for the next request.
+        if self.draining or not request.content.at_eof():
             response.force_close()
         return response
 

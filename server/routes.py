@@ -13,7 +13,7 @@ from aiohttp import web
 from server.catalog import Catalog
 from server.classifier import Classified, Classifier
 from server.context import CONTEXT, Context, deadline_of, request_id_of
-from server.errors import log_if_ours, problem_of
+from server.errors import log_if_ours, problem_of, problem_response
 from server.parameters import Parameters, read_parameters
 from server.phases import PhaseClock
 from server.responses import Outcome, several_response, single_response
@@ -82,6 +82,9 @@ async def _several(job: Job, upload: Upload) -> web.Response:
     )  # a wrong top_k is the request's fault, not a file's
     outcomes = await asyncio.gather(*(_outcome(job, picture) for picture in upload.pictures))
     job.clock.mark("classify")
+    problems = [outcome.problem for outcome in outcomes if outcome.problem]
+    if len(problems) == len(outcomes) and all(problem.status >= 500 for problem in problems):
+        return problem_response(problems[0], request_id_of(job.request))  # the pictures are not to blame
     return several_response(outcomes, job.clock, job.model, request_id_of(job.request), job.parameters.format)
 
 

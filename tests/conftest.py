@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+ROOT = Path(__file__).parents[1]
 
 
 def encode(pixels, format="PNG", **options):
@@ -29,3 +35,22 @@ def noise():
         return encode(np.random.default_rng(seed).integers(0, 77, (8, 8, 3), np.uint8))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def digits_resnet18():
+    """A folder with a ResNet18 that was trained on the digits: an oracle, where random weights are none.
+
+    Trained once, in a minute or two, and kept in .cache/ until the training code or torch changes.
+    """
+    from models.demo.train import train_bundle
+
+    code = b"".join(file.read_bytes() for file in sorted((ROOT / "models/demo").glob("*.py")))
+    key = hashlib.sha256(code + torch.__version__.encode()).hexdigest()[:16]
+    folder = ROOT / ".cache" / f"digits-resnet18-{key}"
+    if not folder.exists():
+        draft = folder.with_suffix(".draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        train_bundle(draft, "resnet18")
+        draft.rename(folder)
+    return folder

@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.conftest import encode, flat
 from tests.engines import NOT_A_NUMBER, POISON, expected
+from tests.server.conftest import problem_of
 
 
 def form(*files, **fields):
@@ -152,6 +153,12 @@ async def test_several_files_that_all_fail(start):
         answer = await response.json()
     assert response.status == 422
     assert [result["error"]["status"] for result in answer["results"]] == [415, 415]
+
+
+async def test_several_files_that_all_fail_by_our_fault(start):
+    server = await start()
+    async with server.post(form(("a", flat(POISON)), ("b", flat(POISON)))) as response:
+        await problem_of(response, 500)
 
 
 async def test_one_bad_picture_among_31_good_ones_hurts_only_itself(start, noise):

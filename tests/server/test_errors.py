@@ -156,6 +156,8 @@ async def test_too_large_is_said_before_the_upload_to_who_asks(start):
     head = await reader.readuntil(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 413")
     assert b"connection: close" in head.lower()
+    assert b"x-request-id: " in head.lower()
+    assert b"server: snapserve" in head.lower()
 
 
 async def test_who_asks_and_may_is_told_to_continue(start):

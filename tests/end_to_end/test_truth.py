@@ -1,0 +1,159 @@
+"""The running service against torchvision's eager pipeline: every score of every picture, alone and in company."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import re
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image, ImageOps
+from safetensors.torch import load_file, save_file
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms._presets import ImageClassification
+
+from benchmark.server_process import ROOT, ServerProcess
+from models.architectures import build_network
+from models.bundle import ModelBundle
+from models.spec import IMAGENET, EngineSpec, ModelSpec
+
+IMAGES = sorted(file for file in (ROOT / "images").iterdir() if file.suffix in (".jpg", ".png", ".webp"))
+DIGITS = [file for file in IMAGES if file.name.startswith("digit-")]
+TOLERANCE, CLEAR = 5e-3, 1e-2
+
+
+@pytest.fixture(scope="module")
+def bundles(digits_resnet18, tmp_path_factory):
+    """A trained ResNet18 and a random one."""
+    folder = tmp_path_factory.mktemp("random")
+    torch.manual_seed(0)
+    save_file(build_network("resnet18", 1000).state_dict(), folder / "model.safetensors")
+    engine = EngineSpec("torchscript", "model.safetensors", "")
+    spec = ModelSpec("random", "resnet18", 1000, "labels.json", IMAGENET, engine, source={"random": True})
+    random = ModelBundle.write(folder, spec, tuple(f"class {n}" for n in range(1000)))
+    return {"digits": ModelBundle.load(digits_resnet18), "random": random}
+
+
+@pytest.fixture(scope="module")
+def answers(bundles):
+    """What the service says: {(model, picture, "alone" or "among 31 others"): scores}."""
+    models = [word for name, bundle in bundles.items() for word in ("--model", f"{name}={bundle.file.parent}")]
+    with (
+        ServerProcess(*models, "--batch-timeout-ms", "0") as prompt,
+        ServerProcess(*models, "--batch-timeout-ms", "10000", "--max-batch-size", "32") as patient,
+    ):
+        return asyncio.run(_ask(bundles, prompt.url, patient.url))
+
+
+async def _ask(bundles, prompt, patient):
+    collected = {}
+    async with aiohttp.ClientSession() as session:
+        for name, bundle in bundles.items():
+            for picture in IMAGES:
+                collected[name, picture, "alone"] = await _scores(session, prompt, name, bundle, picture, 1)
+            company = (IMAGES * 32)[:32]
+            together = await asyncio.gather(
+                *(_scores(session, patient, name, bundle, picture, 32) for picture in company)
+            )
+            collected |= {
+                (name, picture, "among 31 others"): scores
+                for picture, scores in zip(company, together, strict=True)
+            }
+    return collected
+
+
+async def _scores(session, url, name, bundle, picture, batch_size):
+    query = f"/classify?model={name}&top_k={bundle.spec.num_classes}"
+    async with session.post(url + query, data=picture.read_bytes()) as response:
+        answer = await response.json()
+        assert response.status == 200, answer
+    assert answer["batch_size"] == batch_size
+    scores = np.zeros(bundle.spec.num_classes)
+    for prediction in answer["predictions"]:
+        scores[prediction["index"]] = prediction["score"]
+    return scores
+
+
+@pytest.fixture(scope="module")
+def references(bundles):
+    """torchvision's own transforms and eager fp32 on the same PIL image: {(model, picture): scores}."""
+    return {
+        (name, picture): scores
+        for name, bundle in bundles.items()
+        for picture, scores in zip(IMAGES, _reference(bundle), strict=True)
+    }
+
+
+def _reference(bundle):
+    network = build_network(bundle.spec.architecture, bundle.spec.num_classes)
+    network.load_state_dict(load_file(bundle.file))
+    geometry = bundle.spec.preprocess
+    transform = ImageClassification(
+        crop_size=geometry.crop_size,
+        resize_size=geometry.resize_size,
+        mean=geometry.mean,
+        std=geometry.std,
+        interpolation=InterpolationMode(geometry.interpolation),
+    )
+    with torch.inference_mode():
+        return [network(transform(_upright(picture))[None]).softmax(1)[0].numpy() for picture in IMAGES]
+
+
+def _upright(picture):
+    return ImageOps.exif_transpose(Image.open(io.BytesIO(picture.read_bytes()))).convert("RGB")
+
+
+@pytest.mark.parametrize("company", ["alone", "among 31 others"])
+@pytest.mark.parametrize("picture", IMAGES, ids=lambda file: file.name)
+@pytest.mark.parametrize("name", ["digits", "random"])
+def test_every_score_equals_torchvisions_eager_pipeline(answers, references, name, picture, company):
+    got, wanted = answers[name, picture, company], references[name, picture]
+    assert np.abs(got - wanted).max() <= TOLERANCE
+    clearly_above = wanted[:, None] - wanted[None, :] > CLEAR
+    assert (got[:, None] > got[None, :])[clearly_above].all(), "the order"
+
+
+def test_the_trained_model_is_an_oracle(references):
+    """It says different things to different pictures, and is sure of them: a random one does neither."""
+    tops = [references["digits", picture] for picture in DIGITS]
+    assert len({int(scores.argmax()) for scores in tops}) >= 9
+    assert np.median([np.sort(scores)[-1] - np.sort(scores)[-2] for scores in tops]) > 0.5
+
+
+def test_a_shifted_label_or_a_missing_normalisation_would_be_seen(references, bundles):
+    """The comparison itself can fail."""
+    wanted = references["digits", DIGITS[0]]
+    assert np.abs(np.roll(wanted, 1) - wanted).max() > TOLERANCE
+    geometry = bundles["digits"].spec.preprocess
+    assert geometry.mean != (0.0, 0.0, 0.0)
+
+
+def test_at_least_nine_of_the_ten_held_out_digits_are_read_by_the_running_demo(demo_server):
+    async def read():
+        async with aiohttp.ClientSession() as session:
+            return [await _top(session, demo_server, picture) for picture in DIGITS]
+
+    shown = [re.match(r"digit-(\d)-", picture.name)[1] for picture in DIGITS]
+    assert sorted(shown) == list("0123456789")
+    assert sum(a == b for a, b in zip(asyncio.run(read()), shown, strict=True)) >= 9
+
+
+async def _top(session, url, picture):
+    form = aiohttp.FormData()
+    form.add_field("image", picture.read_bytes(), filename=Path(picture).name)
+    async with session.post(url + "/classify", data=form) as response:
+        return json.loads(await response.text())["predictions"][0]["label"]
+
+
+def test_the_reference_is_torchvisions_own_preset():
+    """The geometry of the random model's reference is what the published weights bring."""
+    preset = torchvision.models.ResNet18_Weights.DEFAULT.transforms()
+    assert (preset.resize_size, preset.crop_size) == ([IMAGENET.resize_size], [IMAGENET.crop_size])
+    assert (tuple(preset.mean), tuple(preset.std)) == (IMAGENET.mean, IMAGENET.std)
+    assert preset.interpolation.value == IMAGENET.interpolation

@@ -1,0 +1,31 @@
+"""What the Dockerfile takes for granted about the project. Nothing is built here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from server.app import make_app
+from server.config import Config
+from server.options import config_text, variable
+
+ROOT = Path(__file__).parents[1]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def test_everything_that_is_copied_exists_and_reaches_the_builder():
+    sources = {word for line in re.findall(r"^COPY ([^-$].*)", DOCKERFILE, re.M) for word in line.split()[:-1]}
+    assert {source for source in sources if not (ROOT / source).exists()} == set()
+    ignore = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {line[1:] for line in ignore if line.startswith("!")} == sources
+
+
+def test_the_health_check_asks_a_route_that_exists():
+    (path,) = re.findall(r"'GET', '(.*?)'", DOCKERFILE)
+    assert path in {resource.canonical for resource in make_app(Config(), {}).router.resources()}
+
+
+def test_the_environment_sets_options_that_exist_and_the_port_that_is_exposed():
+    options = {variable(line.split()[0][2:].replace("-", "_")) for line in config_text(Config()).splitlines()}
+    assert set(re.findall(r"SNAPSERVE_\w+", DOCKERFILE)) <= options
+    assert set(re.findall(r"(?:EXPOSE |SNAPSERVE_PORT=)(\d+)", DOCKERFILE)) == {str(Config().server.port)}
