@@ -43,9 +43,9 @@ COPY snapserve snapserve
 COPY batching batching
 COPY --from=models /models models
 COPY server server
-# The bundle that is served unless another is mounted here.
+# The bundle that is served unless another is mounted here. Its files may be readable for their owner only.
 ARG BUNDLE=models/demo
-COPY ${BUNDLE} /model
+COPY --chown=10001 ${BUNDLE} /model
 
 USER 10001
 ENV SNAPSERVE_HOST=0.0.0.0 SNAPSERVE_PORT=8088 SNAPSERVE_MODEL=/model

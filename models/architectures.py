@@ -14,17 +14,27 @@ from models.errors import ModelError
 StateDict = Mapping[str, torch.Tensor]
 
 
-def build_network(architecture: str, num_classes: int) -> nn.Module:
+# torchvision's pretrained weights of these expect values in -1 … 1: `transform_input` converts from ImageNet's
+# mean and std in the forward pass, which is the same as normalising with mean 0.5 and std 0.5 at once.
+RENORMALISING = ("googlenet", "inception_v3")
+
+
+def build_network(architecture: str, num_classes: int, transform_input: bool = False) -> nn.Module:
     """A randomly initialised network in eval mode: float [N, 3, H, W], normalised -> logits [N, num_classes].
+
+    Args:
+        architecture: torchvision's name.
+        num_classes: length of an output row.
+        transform_input: only for `RENORMALISING`: take input normalised with ImageNet's mean and std.
 
     Raises:
         ModelError: torchvision has no classification architecture of that name.
     """
     check_architecture(architecture)
     options = {}
-    if architecture in ("googlenet", "inception_v3"):
+    if architecture in RENORMALISING:
         # Their auxiliary heads only matter in training; and torchvision warns about its slow initialisation.
-        options = {"aux_logits": False, "init_weights": False}
+        options = {"aux_logits": False, "init_weights": False, "transform_input": transform_input}
     network: nn.Module = torchvision.models.get_model(
         architecture, weights=None, num_classes=num_classes, **options
     )
@@ -41,9 +51,7 @@ def load_weights(network: nn.Module, weights: StateDict) -> nn.Module:
     want = {name: tensor.shape for name, tensor in weights.items() if not name.startswith(_AUXILIARY)}
     wrong = sorted(name for name in have.keys() | want.keys() if have.get(name) != want.get(name))
     if wrong:
-        shown = ", ".join(
-            f"{name} {_shape(want.get(name))} for {_shape(have.get(name))}" for name in wrong[:3]
-        )
+        shown = ", ".join(f"{name} {_shape(want.get(name))} for {_shape(have.get(name))}" for name in wrong[:3])
         raise ModelError(f"{len(wrong)} tensors do not fit the architecture: {shown}")
     network.load_state_dict({name: weights[name] for name in want})
     return network
@@ -53,7 +61,7 @@ _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
 
 def _shape(shape: torch.Size | None) -> str:
-    return "none" if shape is None else "×".join(map(str, shape)) or "scalar"
+    return "none" if shape is None else "x".join(map(str, shape)) or "scalar"
 
 
 def check_architecture(architecture: str) -> None:

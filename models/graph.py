@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import nn
 
+from models.errors import ModelError
 from models.spec import PreprocessSpec
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -22,20 +23,32 @@ class ServingGraph(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, preprocess: PreprocessSpec, precision: str = "fp32", softmax: bool = True
+        self,
+        network: nn.Module,
+        preprocess: PreprocessSpec,
+        precision: str = "fp32",
+        softmax: bool = True,
+        channels_last: bool = True,
     ) -> None:
+        """`channels_last` is False for networks that cannot take their input in that layout."""
         super().__init__()
         mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
+        # Annotated here: torch.jit cannot read annotations of the class as the strings that they are.
+        self.scale: torch.Tensor
+        self.shift: torch.Tensor
         self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1))
         self.register_buffer("shift", (-mean / std).view(1, 3, 1, 1))
         self.network = network
         self.dtype = DTYPES[precision]
         self.softmax = softmax
+        self.channels_last = channels_last
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """images: uint8 [N, H, W, 3], RGB. Returns probabilities float32 [N, num_classes]."""
         # [N, H, W, 3] seen as [N, 3, H, W] is channels-last already: nothing is copied.
         normalised = images.permute(0, 3, 1, 2).float() * self.scale + self.shift
+        if not self.channels_last:
+            normalised = normalised.contiguous()
         outputs = self.network(normalised.to(self.dtype)).float()
         return torch.softmax(outputs, dim=1) if self.softmax else outputs
 
@@ -59,17 +72,63 @@ def compile_graph(graph: nn.Module, example: torch.Tensor, script: bool = False)
         script: compile the source instead of recording one run.
     """
     with jit_warnings_ignored(), torch.inference_mode():
-        if script:
-            compiled = torch.jit.script(graph)
-        else:
-            compiled = torch.jit.trace(graph, example, check_trace=False)
-        return torch.jit.freeze(compiled)
+        compiled = torch.jit.script(graph) if script else torch.jit.trace(graph, example, check_trace=False)
+        frozen: torch.jit.ScriptModule = torch.jit.freeze(compiled)
+        return frozen
+
+
+def trace_or_script(graph: nn.Module, example: torch.Tensor) -> tuple[torch.jit.ScriptModule, str]:
+    """Traces, or scripts where the trace fails or answers differently from `graph` at other batch sizes.
+
+    Args:
+        graph: in eval mode.
+        example: as in `compile_graph`.
+
+    Returns:
+        The frozen graph, and "traced" or "scripted".
+
+    Raises:
+        ModelError: neither gives the answers of `graph` at batch sizes 1 and 3.
+    """
+    for script, how in ((False, "traced"), (True, "scripted")):
+        # Both compile a program that somebody else wrote: any exception may come out of it.
+        with suppress(Exception):
+            compiled = compile_graph(graph, example, script)
+            if all(_answers_alike(compiled, graph, probe) for probe in _probes(example)):
+                return compiled, how
+    raise ModelError("neither tracing nor scripting gives the network's own answers at batch sizes 1 and 3")
+
+
+def _probes(example: torch.Tensor) -> list[torch.Tensor]:
+    """One noise image, and three of different brightness, so that a recorded branch or size shows."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (4, *example.shape[1:])
+    if example.dtype == torch.uint8:
+        images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+        images[2], images[3] = 0, 255
+    else:
+        images = torch.randn(shape, generator=generator) * torch.tensor([1, 1, 0, 3]).view(4, 1, 1, 1)
+    images = images.to(example.device, example.dtype)
+    return [images[:1], images[1:]]
+
+
+def _answers_alike(compiled: nn.Module, graph: nn.Module, probe: torch.Tensor) -> bool:
+    with torch.inference_mode():
+        actual, expected = compiled(probe), graph(probe)
+    # Freezing folds constants: in fp32 1e-6 of the largest score is usual, in half precision 1e-3.
+    half = any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in graph.parameters())
+    limit = (0.03 if half else 1e-3) * float(expected.nan_to_num().abs().max())
+    return actual.shape == expected.shape and torch.allclose(actual, expected, rtol=0, atol=limit, equal_nan=True)
 
 
 @contextmanager
 def jit_warnings_ignored() -> Iterator[None]:
-    """torch.jit is deprecated since torch 2.11 and says so at every call; it works on Python up to 3.13."""
+    """torch.jit is deprecated since torch 2.11 and says so at every call; it works on Python up to 3.13.
+
+    The tracer's own warnings are about what `trace_or_script` checks.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch\\.jit", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message=".*torch\\.jit", category=FutureWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         yield

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngStream
 
 from models.errors import TooManyPixels, UndecodablePicture, UnsupportedFormat
 from models.formats import sniff
@@ -40,6 +41,11 @@ _UPRIGHT = {
 # The pixel limit is ours and is checked against the header. Pillow's own would warn first, and raise only
 # at twice its value.
 Image.MAX_IMAGE_PIXELS = None
+# Pillow before 13, and so pillow-simd, fills and crops a whole canvas for an animation while it opens the file,
+# before anybody can look at its size: 127 bytes took 4 GB. The first frame is in IDAT; no other is ever read.
+for _chunk in ("acTL", "fcTL", "fdAT"):
+    if hasattr(PngStream, f"chunk_{_chunk}"):
+        delattr(PngStream, f"chunk_{_chunk}")
 
 
 class Preprocessor:

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 __all__ = ["ENGINES", "load_engine"]
 
 # kind in the bundle -> module that has load(bundle, options)
-ENGINES = {"torchscript": "models.engines.torchscript"}
+ENGINES = {
+    "torchscript": "models.engines.torchscript",
+    "bare-torchscript": "models.engines.bare_torchscript",
+}
 
 
 def load_engine(bundle: ModelBundle, options: EngineOptions) -> Engine:

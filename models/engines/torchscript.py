@@ -23,9 +23,7 @@ _WARM_UP_RUNS = 2  # TorchScript profiles the first run and optimises in the sec
 class TorchScriptEngine:
     """Runs a frozen TorchScript graph: uint8 [N, H, W, 3] -> float32 [N, num_classes]."""
 
-    def __init__(
-        self, module: torch.jit.ScriptModule, spec: EngineSpec, crop_size: int, num_classes: int
-    ) -> None:
+    def __init__(self, module: torch.jit.ScriptModule, spec: EngineSpec, crop_size: int, num_classes: int) -> None:
         self.spec = spec
         self.num_classes = num_classes
         self._module = module
@@ -72,9 +70,7 @@ def load(bundle: ModelBundle, options: EngineOptions) -> TorchScriptEngine:
     Raises:
         EngineError: the file does not load, or was built for a device that is not here.
     """
-    spec = _resolve(bundle, options)
-    if options.intra_op_threads and spec.device == "cpu":
-        torch.set_num_threads(options.intra_op_threads)
+    spec = resolve(bundle, options)
     module = _trace_weights(bundle, spec) if spec.holds_weights else load_module(bundle.file, spec.device)
     engine = TorchScriptEngine(module, spec, bundle.spec.preprocess.crop_size, bundle.spec.num_classes)
     _check_output(engine, bundle)
@@ -89,13 +85,18 @@ def load_module(file: Path, device: str) -> torch.jit.ScriptModule:
     """
     try:
         with jit_warnings_ignored():
-            return torch.jit.load(file, map_location=device).eval()
+            module: torch.jit.ScriptModule = torch.jit.load(file, map_location=device).eval()
+            return module
     except (RuntimeError, ValueError, OSError):
         raise EngineError(f"{file}: not a TorchScript file, or damaged") from None
 
 
-def _resolve(bundle: ModelBundle, options: EngineOptions) -> EngineSpec:
-    """The bundle's engine spec with device and precision settled for this machine."""
+def resolve(bundle: ModelBundle, options: EngineOptions) -> EngineSpec:
+    """The bundle's engine spec with device and precision settled for this machine; sets torch's threads.
+
+    Raises:
+        EngineError: built for another device, or the device is not here.
+    """
     spec = bundle.spec.engine
     device = options.device
     if device == "auto":
@@ -104,10 +105,10 @@ def _resolve(bundle: ModelBundle, options: EngineOptions) -> EngineSpec:
         raise EngineError(f"{bundle.file}: built for device {spec.device!r}, not for {device!r}")
     if device == "cuda" and not torch.cuda.is_available():
         raise EngineError(f"{bundle.file}: device 'cuda' is not available on this machine")
+    if options.intra_op_threads and device == "cpu":
+        torch.set_num_threads(options.intra_op_threads)
     precision = "fp16" if spec.holds_weights and device == "cuda" else spec.precision
-    return dataclasses.replace(
-        spec, device=device, precision=precision, max_batch_size=options.max_batch_size
-    )
+    return dataclasses.replace(spec, device=device, precision=precision, max_batch_size=options.max_batch_size)
 
 
 def _best_device() -> str:

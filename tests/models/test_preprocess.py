@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -198,13 +200,13 @@ def test_sixteen_bit_colour_keeps_its_high_byte():
     assert np.array_equal(Preprocessor(spec(8, 8))(png48(0x12FF)), np.full((8, 8, 3), 0x12))
 
 
+def chunk(name, data):
+    """One chunk of a PNG file."""
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
 def png48(value):
     """A PNG of 16 bits per channel, which Pillow cannot write."""
-    import zlib
-
-    def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
     rows = (b"\0" + struct.pack(">H", value) * 24) * 8
     header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
     return (
@@ -217,8 +219,22 @@ def test_the_first_frame_of_an_animation(format):
     frames = [of_mode("RGB", COLOUR), of_mode("RGB", (0, 0, 0))]
     options = {"lossless": True} if format == "WEBP" else {}
     data = encoded(frames[0], format, save_all=True, append_images=frames[1:], **options)
-    assert decoded(data).n_frames == 2
+    assert b"fcTL" in data or b"ANIM" in data
     assert np.array_equal(Preprocessor(spec(8, 8))(data), np.full((8, 8, 3), COLOUR))
+
+
+@pytest.mark.parametrize("headers", [1, 2])
+def test_an_animation_costs_nothing_before_its_pixels_are_counted(headers):
+    """The frame's box comes from the file: a canvas for it would be gigabytes."""
+    side = 23_000
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)) * headers
+    frame = chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, side, side, 0, 0, 1, 10, 1, 0))
+    data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"acTL", struct.pack(">II", 2, 0)) + frame + chunk(b"IDAT", b"")
+    tracemalloc.start()
+    with pytest.raises(TooManyPixels):
+        Preprocessor(spec(8, 8))(data + chunk(b"IEND", b""))
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
 
 
 def test_a_phones_jpeg_with_two_pictures_in_it():

@@ -207,14 +207,16 @@ async def test_answers_are_never_mixed_up(start, noise):
 
 async def test_a_client_who_leaves_takes_his_picture_out_of_the_queue(start, noise):
     server = await start(max_batch_size=4)
-    server.engine.gate.clear()
-    staying = [asyncio.ensure_future(drop(server, noise(n))) for n in range(2)]
-    await until(lambda: server.service.context.catalog.find(None)[1].batcher.batches_in_flight == 1)
-    leaving = asyncio.ensure_future(drop(server, noise(9)))
     batcher = server.service.context.catalog.find(None)[1].batcher
-    await until(lambda: server.service.context.catalog.find(None)[1].accepted == 3)
+    server.engine.gate.clear()
+    staying = [asyncio.ensure_future(drop(server, noise(1)))]
+    await until(lambda: batcher.batches_in_flight == 1)
+    staying.append(asyncio.ensure_future(drop(server, noise(2))))
+    await until(lambda: batcher.queued == 1)
+    leaving = asyncio.ensure_future(drop(server, noise(9)))
+    await until(lambda: batcher.queued == 2)
     leaving.cancel()
-    await until(lambda: server.service.context.catalog.find(None)[1].accepted == 2)
+    await until(lambda: batcher.queued == 1)
     server.engine.gate.set()
     assert await asyncio.gather(*staying) == [200, 200]
     assert batcher.queued == 0

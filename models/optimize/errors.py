@@ -1,0 +1,29 @@
+"""Why an optimisation ended early; each knows the exit code of the command."""
+
+from models.errors import ModelError
+
+
+class OptimizeError(ModelError):
+    """No bundle was written. The message is one line.
+
+    Attributes:
+        exit_code: of the process: 1 the model, 2 wrong use, 3 the weights could not be downloaded.
+    """
+
+    exit_code = 1
+
+
+class UsageError(OptimizeError):
+    """An option, or a file that it names, is wrong."""
+
+    exit_code = 2
+
+
+class DownloadError(OptimizeError):
+    """The weights could not be downloaded; another source of weights would do."""
+
+    exit_code = 3
+
+
+class FidelityError(OptimizeError):
+    """The optimised model does not answer like the reference."""

@@ -1,0 +1,89 @@
+"""The optimiser's options, each written once: flag, default and help come from its field."""
+
+from __future__ import annotations
+
+import types
+import typing
+from argparse import ArgumentParser
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from models.optimize.errors import UsageError
+
+STORE = Path("models/store")
+WEIGHTS_URL_VARIABLE = "SNAPSERVE_WEIGHTS_URL_BASE"
+
+_MIRROR_HELP = f"address of a mirror of torchvision's weight files (also {WEIGHTS_URL_VARIABLE})"
+
+
+@dataclass(frozen=True)
+class OptimizeOptions:
+    """What `optimize_model_for_inference.py` is told; checked at construction (UsageError)."""
+
+    arch: Annotated[str, "torchvision classification architecture"] = "resnet18"
+    output: Annotated[Path | None, f"folder of the bundle; default {STORE}/ARCH"] = None
+    weights: Annotated[str, "'default' (pretrained), another of torchvision's by name, 'none' (random)"] = (
+        "default"
+    )
+    checkpoint: Annotated[Path | None, "own weights: a state dict, .safetensors or .pth; needs --labels"] = None
+    labels: Annotated[Path | None, "label file: one per line, or a JSON list"] = None
+    preprocess: Annotated[Path | None, "JSON file: resize_size, crop_size, interpolation, mean, std"] = None
+    num_classes: Annotated[int, "classes of random weights; 0: ImageNet's, or as many as labels"] = 0
+    seed: Annotated[int, "seed of random weights"] = 0
+    device: Annotated[Literal["auto", "cpu", "cuda"], "where the model will run"] = "auto"
+    threads: Annotated[int, "intra-op threads on a CPU; 0 leaves torch's choice"] = 0
+    pictures: Annotated[Path | None, "folder of photos to compare on; default images/"] = None
+    weights_url_base: Annotated[str, _MIRROR_HELP] = ""
+    quick: Annotated[bool, "fewer pictures and measurements"] = False
+    if_missing: Annotated[bool, "do nothing when --output holds a sound bundle already"] = False
+    force: Annotated[bool, "replace a bundle that is there"] = False
+
+    def __post_init__(self) -> None:
+        for name, limit in (("threads", 1024), ("num_classes", 1_000_000), ("seed", 2**63 - 1)):
+            value = getattr(self, name)
+            if not 0 <= value <= limit:
+                raise UsageError(f"--{name.replace('_', '-')} {value}: must lie between 0 and {limit}")
+        if self.num_classes and self.weights != "none":
+            raise UsageError("--num-classes is for --weights none only")
+
+    @property
+    def folder(self) -> Path:
+        """Where the bundle goes."""
+        return self.output or STORE / self.arch
+
+
+def parse(arguments: list[str] | None, environment: Mapping[str, str]) -> OptimizeOptions:
+    """Reads the command line; the environment only fills in the mirror's address.
+
+    Raises:
+        UsageError: a value is outside its limits.
+        SystemExit: 2 for an unknown option, 0 after --help.
+    """
+    parser = ArgumentParser(
+        prog="optimize_model_for_inference.py",
+        description="Optimises an image classifier for this machine and writes it as a bundle.",
+        allow_abbrev=False,
+    )
+    hints = typing.get_type_hints(OptimizeOptions, include_extras=True)
+    for entry in fields(OptimizeOptions):
+        _add(parser, entry.name, hints[entry.name], entry.default)
+    values = vars(parser.parse_args(arguments))
+    values["weights_url_base"] = values["weights_url_base"] or environment.get(WEIGHTS_URL_VARIABLE, "")
+    return OptimizeOptions(**values)
+
+
+def _add(parser: ArgumentParser, name: str, hint: Any, default: Any) -> None:
+    kind, text = typing.get_args(hint)
+    flag = f"--{name.replace('_', '-')}"
+    if kind is bool:
+        parser.add_argument(flag, action="store_true", help=text)
+        return
+    text += f" [{default}]" if default not in (None, "") else ""
+    if typing.get_origin(kind) is Literal:
+        parser.add_argument(flag, choices=typing.get_args(kind), default=default, help=text)
+        return
+    kind = typing.get_args(kind)[0] if isinstance(kind, types.UnionType) else kind
+    metavar = {str: "TEXT", int: "N", Path: "PATH"}[kind]
+    parser.add_argument(flag, type=kind, default=default, help=text, metavar=metavar)

@@ -1,0 +1,177 @@
+"""Where weights come from: torchvision's pretrained ones, a checkpoint, or random ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from rich.console import Console
+from torchvision.models import WeightsEnum
+
+from models.architectures import RENORMALISING, StateDict, build_network, check_architecture, load_weights
+from models.bundle import sha256_of
+from models.errors import ModelError
+from models.labels import Labels, load_labels
+from models.optimize.checkpoint import read_state
+from models.optimize.download import CONNECT_LIMIT_S, fetch
+from models.optimize.errors import OptimizeError, UsageError
+from models.optimize.weights import Weights, spec_of, transforms_of
+from models.presets import read_preprocess
+
+_HALF = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class WeightsChoice:
+    """What was asked for.
+
+    Attributes:
+        architecture: torchvision's name.
+        weights: "default", "none" for random ones, or a name of torchvision's such as IMAGENET1K_V1.
+        checkpoint: a file of weights, which excludes `weights` and needs `labels`.
+        labels: label file; else torchvision's categories.
+        preprocess: JSON file with the fields of PreprocessSpec; else torchvision's for this architecture.
+        num_classes: only for random weights; 0 is the number of labels.
+        seed: only for random weights.
+        url_base: where the pretrained files lie instead of at torchvision's address; "" for the latter.
+        cache: folder of downloaded files; None is torch.hub's.
+        connect_limit_s: seconds that a server has to answer.
+    """
+
+    architecture: str
+    weights: str = "default"
+    checkpoint: Path | None = None
+    labels: Path | None = None
+    preprocess: Path | None = None
+    num_classes: int = 0
+    seed: int = 0
+    url_base: str = ""
+    cache: Path | None = None
+    connect_limit_s: float = CONNECT_LIMIT_S
+
+
+def resolve(choice: WeightsChoice, console: Console) -> Weights:
+    """Gets the weights, downloading them if need be, and checks that they fit.
+
+    Raises:
+        UsageError: unknown architecture or weights, a file that does not fit, contradicting options.
+        DownloadError: pretrained weights that cannot be downloaded.
+    """
+    try:
+        check_architecture(choice.architecture)
+        if choice.checkpoint is not None:
+            return _from_checkpoint(choice, choice.checkpoint)
+        return _random(choice) if choice.weights == "none" else _pretrained(choice, console)
+    except OptimizeError:
+        raise
+    except ModelError as error:
+        raise UsageError(str(error)) from None
+
+
+def _pretrained(choice: WeightsChoice, console: Console) -> Weights:
+    entry = _entry(choice)
+    labels = _labels(choice, entry)
+    if len(labels) != len(entry.meta["categories"]):
+        raise UsageError(
+            f"{choice.labels}: {len(labels)} labels for the {len(entry.meta['categories'])} classes of {entry}"
+        )
+    url = entry.url
+    if choice.url_base:
+        url = f"{choice.url_base.rstrip('/')}/{url.rpartition('/')[2]}"
+    cache = choice.cache or Path(torch.hub.get_dir()) / "checkpoints"
+    file = fetch(url, cache, console, choice.connect_limit_s)
+    source = {"weights": str(entry), "sha256": sha256_of(file)}
+    return _with_preprocess(choice, entry, read_state(file), labels, source)
+
+
+def _from_checkpoint(choice: WeightsChoice, file: Path) -> Weights:
+    if choice.weights != "default":
+        raise UsageError("--checkpoint and --weights exclude each other")
+    if choice.labels is None:
+        raise UsageError(f"--checkpoint {file} needs --labels FILE, with one label per class")
+    labels = load_labels(choice.labels)
+    state = _fitting_state(choice.architecture, file, len(labels))
+    source = {"weights": file.name, "sha256": sha256_of(file)}
+    return _with_preprocess(choice, _entry(choice), state, labels, source)
+
+
+def from_state_file(architecture: str, file: Path, num_classes: int) -> Weights:
+    """Like a checkpoint, without labels. Raises UsageError."""
+    choice = WeightsChoice(architecture)
+    try:
+        check_architecture(architecture)
+    except ModelError as error:
+        raise UsageError(str(error)) from None
+    state = _fitting_state(architecture, file, num_classes)
+    return _with_preprocess(choice, _entry(choice), state, _numbered(num_classes), {"weights": file.name})
+
+
+def _fitting_state(architecture: str, file: Path, num_classes: int) -> StateDict:
+    state = read_state(file)
+    try:
+        load_weights(build_network(architecture, num_classes), state)
+    except ModelError as error:
+        raise UsageError(f"{file}: as {architecture} with {num_classes} classes: {error}") from None
+    return state
+
+
+def _numbered(num_classes: int) -> Labels:
+    return tuple(f"class {index}" for index in range(num_classes))
+
+
+def _random(choice: WeightsChoice) -> Weights:
+    entry = _entry(dataclasses.replace(choice, weights="default"))
+    labels = _labels(choice, entry)
+    if choice.num_classes not in (0, len(labels)):
+        if choice.labels is not None:
+            raise UsageError(f"{choice.labels}: {len(labels)} labels, but --num-classes {choice.num_classes}")
+        labels = _numbered(choice.num_classes)
+    state = random_state(choice.architecture, len(labels), choice.seed)
+    source = {"weights": "none", "seed": choice.seed, "random": True}
+    return _with_preprocess(choice, entry, state, labels, source, renormalises=False)
+
+
+def random_state(architecture: str, num_classes: int, seed: int) -> StateDict:
+    """torchvision's initial weights after `torch.manual_seed(seed)`; the global generator stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_network(architecture, num_classes).state_dict()
+
+
+def _entry(choice: WeightsChoice) -> WeightsEnum:
+    enum = torchvision.models.get_model_weights(choice.architecture)
+    names = ["default", "none", *(entry.name for entry in enum)]
+    if choice.weights not in names:
+        raise UsageError(f"--weights {choice.weights!r}: must be one of {', '.join(names)}")
+    entry: WeightsEnum = enum.DEFAULT if choice.weights == "default" else enum[choice.weights]
+    return entry
+
+
+def _labels(choice: WeightsChoice, entry: WeightsEnum) -> Labels:
+    return tuple(entry.meta["categories"]) if choice.labels is None else load_labels(choice.labels)
+
+
+def _with_preprocess(
+    choice: WeightsChoice,
+    entry: WeightsEnum,
+    state: StateDict,
+    labels: Labels,
+    source: Mapping[str, Any],
+    renormalises: bool = True,
+) -> Weights:
+    """Adds torchvision's preprocessing, or the file's where one is named; the file's is taken literally."""
+    transforms = entry.transforms()
+    if choice.preprocess is not None:
+        spec = read_preprocess(str(choice.preprocess))
+        transforms = transforms_of(spec, transforms)
+        return Weights(choice.architecture, state, labels, spec, transforms, False, source)
+    spec = spec_of(transforms)
+    renormalises = renormalises and choice.architecture in RENORMALISING
+    if renormalises:
+        spec = dataclasses.replace(spec, mean=_HALF, std=_HALF)
+    return Weights(choice.architecture, state, labels, spec, transforms, renormalises, source)

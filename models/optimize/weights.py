@@ -1,0 +1,84 @@
+"""Weights with all that belongs to them, and torchvision's own way to use them as the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as F
+
+from models.architectures import StateDict, build_network, load_weights
+from models.labels import Labels
+from models.spec import PreprocessSpec
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of a classifier.
+
+    Attributes:
+        architecture: torchvision's name.
+        state: tensors by name; they fit the architecture.
+        labels: one per class.
+        preprocess: how pictures are prepared for the served model.
+        transforms: torchvision's ImageClassification preset: an RGB picture -> float [3, crop, crop].
+        transform_input: whether the network that follows `transforms` renormalises its input
+            (`models.architectures.RENORMALISING`); `preprocess` then holds the final mean and std.
+        source: for the bundle: where the weights come from.
+    """
+
+    architecture: str
+    state: StateDict
+    labels: Labels
+    preprocess: PreprocessSpec
+    transforms: Any
+    transform_input: bool = False
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    def network(self) -> nn.Module:
+        """In eval mode, for pixels normalised as `preprocess` says."""
+        return load_weights(build_network(self.architecture, len(self.labels)), self.state)
+
+    def reference_network(self) -> nn.Module:
+        """In eval mode, as torchvision builds it, for the output of `transforms`."""
+        network = build_network(self.architecture, len(self.labels), self.transform_input)
+        return load_weights(network, self.state)
+
+    def reference_pixels(self, picture: Image.Image) -> torch.Tensor:
+        """torchvision's resize and crop of an upright RGB picture: float [crop, crop, 3], 0 … 255."""
+        mean, std = torch.tensor(self.transforms.mean), torch.tensor(self.transforms.std)
+        pixels: torch.Tensor = (self.transforms(picture).permute(1, 2, 0) * std + mean) * 255
+        return pixels
+
+    def reference_input(self, pixels: torch.Tensor) -> torch.Tensor:
+        """uint8 [N, crop, crop, 3] -> float32 [N, 3, crop, crop], normalised by torchvision."""
+        scaled = F.convert_image_dtype(pixels.permute(0, 3, 1, 2).contiguous(), torch.float32)
+        normalised: torch.Tensor = F.normalize(scaled, list(self.transforms.mean), list(self.transforms.std))
+        return normalised
+
+
+def spec_of(transforms: Any) -> PreprocessSpec:
+    """The geometry and normalisation of torchvision's ImageClassification preset."""
+    return PreprocessSpec(
+        resize_size=transforms.resize_size[0],
+        crop_size=transforms.crop_size[0],
+        interpolation=transforms.interpolation.value,
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
+    )
+
+
+def transforms_of(spec: PreprocessSpec, preset: Any) -> Any:
+    """The inverse of `spec_of`: another instance of the class of `preset`."""
+    return type(preset)(
+        resize_size=spec.resize_size,
+        crop_size=spec.crop_size,
+        interpolation=InterpolationMode(spec.interpolation),
+        mean=spec.mean,
+        std=spec.std,
+    )

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Installs the system packages that the tests use: a browser and its driver, wrk and curl (Debian, Ubuntu).
+# Does nothing, and needs neither root nor a network, when they are there.
+set -eu
+
+missing=()
+for pair in chromium:chromium chromedriver:chromium-driver wrk:wrk curl:curl; do
+    command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
+done
+if [ ${#missing[@]} -eq 0 ]; then
+    exit 0
+fi
+
+if ! command -v apt-get >/dev/null; then
+    echo "system-packages: there is no apt-get here; please install by other means: ${missing[*]}" >&2
+    exit 1
+fi
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null; then
+        echo "system-packages: run this as root, it has to install: ${missing[*]}" >&2
+        exit 1
+    fi
+    as_root=(sudo)
+fi
+
+echo "system-packages: installing ${missing[*]}"
+apt_get() {
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq "$@"
+}
+apt_get update
+apt_get install --yes --no-install-recommends "${missing[@]}"

@@ -1,0 +1,353 @@
+import dataclasses
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from models.bundle import ModelBundle
+from models.engines import load_engine
+from models.engines.base import EngineOptions
+from models.errors import ModelError
+from models.optimize import optimizer
+from models.optimize.candidates import Candidate, candidates_for, torchscript
+from models.optimize.command import main
+from models.optimize.destination import check_replaceable, move_into_place, workshop
+from models.optimize.errors import FidelityError, OptimizeError, UsageError
+from models.optimize.fidelity import LIMITS, check_preprocessing, compare
+from models.optimize.optimizer import Effort
+from models.optimize.options import OptimizeOptions, parse
+from models.optimize.pictures import SAMPLES, load_pictures, synthetic_pixels
+from models.optimize.report import RANDOM_WARNING, Report
+from models.optimize.timing import BATCH_SIZES, images_per_second, measure_latency
+from models.preprocess import Preprocessor
+from tests.models.small import ARCHITECTURE, CLASSES, SPEC, quiet, random_weights, write_labels, write_preprocess
+
+ROOT = Path(__file__).parents[2]
+FP32 = torchscript("cpu", "fp32")
+EFFORT = Effort(synthetic=6, rounds=1)
+
+
+def optimize(weights, output, *candidates, report=None):
+    return optimizer.optimize(weights, candidates or (FP32,), output, report or Report(quiet()), effort=EFFORT)
+
+
+def arguments(folder, *more):
+    preprocess = write_preprocess(folder)
+    return [
+        *("--arch", ARCHITECTURE, "--weights", "none", "--num-classes", str(CLASSES), "--quick"),
+        *("--preprocess", str(preprocess), "--output", str(folder / "bundle"), *more),
+    ]
+
+
+def broken(name, change):
+    """A candidate whose build starts from a job that `change` has spoilt."""
+    return Candidate(name, "cpu", "fp32", lambda job, folder: FP32.build(change(job), folder))
+
+
+def without_normalisation(job):
+    plain = dataclasses.replace(job.preprocess, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    return dataclasses.replace(job, preprocess=plain)
+
+
+def with_swapped_classes(job):
+    class Swapped(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = job.network
+
+        def forward(self, x):
+            return self.network(x).flip(1)
+
+    return dataclasses.replace(job, network=Swapped())
+
+
+def with_nan(job):
+    class NotANumber(torch.nn.Module):
+        def forward(self, x):
+            return x.mean(dim=[2, 3]).repeat(1, 4)[:, :CLASSES] * float("nan")
+
+    return dataclasses.replace(job, network=NotANumber())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A bundle that the command wrote, with what it said."""
+    folder = tmp_path_factory.mktemp("optimized")
+    with pytest.MonkeyPatch.context() as patch:
+        printed = []
+        patch.setattr(Console, "print", lambda self, *parts, **_: printed.extend(parts))
+        assert main(arguments(folder)) == 0
+    return folder / "bundle", printed
+
+
+def test_the_bundle_is_whole_and_tells_how_it_came_about(finished):
+    bundle = ModelBundle.load(finished[0])
+    spec = bundle.spec
+    assert (spec.name, spec.num_classes, spec.preprocess) == (ARCHITECTURE, CLASSES, SPEC)
+    assert (spec.engine.kind, spec.engine.precision, spec.engine.device) == ("torchscript", "fp32", "cpu")
+    assert list(spec.latency_ms) == [str(size) for size in BATCH_SIZES]
+    assert spec.fidelity["reference"] == "eager fp32"
+    assert spec.fidelity["top1_agreement"] == 1
+    assert spec.fidelity["max_abs_diff"] < 1e-4
+    assert {"torch", "torchvision", "cpu", "gpu", "date", "threads"} <= spec.built_with.keys()
+    assert sorted(file.name for file in finished[0].iterdir()) == ["labels.json", "model.json", "model.ts"]
+
+
+def test_random_weights_are_announced_at_start_at_end_and_in_the_bundle(finished):
+    folder, printed = finished
+    panels = [part.renderable for part in printed if hasattr(part, "renderable")]
+    assert panels == [RANDOM_WARNING] * 2
+    assert ModelBundle.load(folder).spec.is_random
+
+
+def test_nothing_but_the_bundle_stays_beside_it(finished):
+    assert sorted(file.name for file in finished[0].parent.iterdir()) == ["bundle", "preprocess.json"]
+
+
+def test_the_bundle_answers_like_torchvision_at_every_batch_size(finished, tmp_path):
+    engine = load_engine(ModelBundle.load(finished[0]), EngineOptions())
+    weights = random_weights(tmp_path)
+    pixels = synthetic_pixels(SPEC.crop_size, 5)
+    with torch.inference_mode():
+        inputs = weights.reference_input(torch.from_numpy(pixels))
+        expected = weights.reference_network()(inputs).softmax(dim=1).numpy()
+    for size in range(1, 6):
+        np.testing.assert_allclose(engine.infer(pixels[:size]), expected[:size], atol=1e-5)
+
+
+def test_a_bundle_that_is_there_is_kept_unless_forced(finished, capsys):
+    folder = finished[0].parent
+    before = (finished[0] / "model.json").stat().st_mtime_ns
+    assert main(arguments(folder)) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main(arguments(folder, "--if-missing")) == 0
+    assert "is there already" in capsys.readouterr().out
+    assert (finished[0] / "model.json").stat().st_mtime_ns == before
+
+
+def test_if_missing_builds_a_damaged_bundle_anew(tmp_path):
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "model.json").write_text("{}")
+    assert main(arguments(tmp_path, "--if-missing")) == 0
+    ModelBundle.load(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (without_normalisation, r"agrees with eager fp32 on [0-9.]+%|differ from eager fp32 by"),
+        (with_swapped_classes, r"agrees with eager fp32 on [0-9.]+%"),
+        (with_nan, "agrees|by nan"),
+    ],
+)
+def test_a_candidate_that_answers_differently_is_refused_with_the_figure(tmp_path, change, reason):
+    with pytest.raises(FidelityError, match=reason) as caught:
+        optimize(random_weights(tmp_path), tmp_path / "bundle", broken("broken", change))
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["preprocess.json"]
+
+
+def test_a_failed_run_leaves_the_bundle_that_was_there(tmp_path):
+    good = optimize(random_weights(tmp_path), tmp_path / "bundle")
+    with pytest.raises(FidelityError):
+        optimize(random_weights(tmp_path, seed=1), tmp_path / "bundle", broken("broken", without_normalisation))
+    assert ModelBundle.load(tmp_path / "bundle") == good
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["bundle", "preprocess.json"]
+
+
+def test_the_candidate_that_passes_wins_over_one_that_does_not(tmp_path):
+    report = Report(Console(record=True, width=200, file=io.StringIO()))
+    spoilt = broken("spoilt", without_normalisation)
+    bundle = optimize(random_weights(tmp_path), tmp_path / "bundle", spoilt, FP32, report=report)
+    assert bundle.spec.fidelity["max_abs_diff"] < 1e-4
+    text = report.console.export_text()
+    assert "eager fp32 on" in text and "written" in text
+
+
+def test_half_precision_passes_its_own_gate(tmp_path):
+    bundle = optimize(random_weights(tmp_path), tmp_path / "bundle", torchscript("cpu", "fp16"))
+    assert bundle.spec.engine.precision == "fp16"
+    assert 0 < bundle.spec.fidelity["max_abs_diff"] < 0.01
+
+
+def test_a_candidate_that_cannot_be_built_is_told(tmp_path):
+    def build(job, folder):
+        raise ModelError("no compiler")
+
+    with pytest.raises(OptimizeError, match="odd: no compiler"):
+        optimize(random_weights(tmp_path), tmp_path / "bundle", Candidate("odd", "cpu", "fp32", build))
+
+
+def test_candidates_are_those_of_this_machine(monkeypatch):
+    assert [candidate.name for candidate in candidates_for("cpu")] == ["torchscript-fp32-cpu"]
+    monkeypatch.setattr("models.optimize.candidates.has_cuda", lambda: False)
+    assert candidates_for("cuda") == []
+    monkeypatch.setattr("models.optimize.candidates.has_cuda", lambda: True)
+    assert [candidate.name for candidate in candidates_for("cuda")] == ["torchscript-fp16-cuda"]
+
+
+def scores(*rows):
+    return np.array(rows, np.float32)
+
+
+def test_agreement_counts_only_pictures_with_a_clear_winner():
+    expected = scores([0.5, 0.4, 0.1], [0.4, 0.3999, 0.2001], [0.6, 0.3, 0.1], [0.7, 0.2, 0.1])
+    actual = scores([0.5, 0.4, 0.1], [0.3999, 0.4, 0.2001], [0.3, 0.6, 0.1], [0.7, 0.2, 0.1])
+    result = compare(expected, actual)
+    assert (result.images, result.decisive_images) == (4, 3)
+    assert result.top1_agreement == pytest.approx(2 / 3)
+    assert result.max_abs_diff == pytest.approx(0.3)
+    with pytest.raises(FidelityError, match=r"66\.67% of 3 pictures"):
+        result.check(LIMITS["fp16"])
+
+
+def test_equal_scores_pass_every_gate_and_one_class_is_enough():
+    for limits in LIMITS.values():
+        compare(scores([0.9, 0.1]), scores([0.9, 0.1])).check(limits)
+        compare(scores([1.0]), scores([1.0])).check(limits)
+
+
+def test_scores_that_are_not_numbers_pass_no_gate():
+    for limits in LIMITS.values():
+        with pytest.raises(FidelityError):
+            compare(scores([0.3334, 0.3333, 0.3333]), scores([np.nan] * 3)).check(limits)
+
+
+def test_another_crop_than_torchvisions_is_refused(tmp_path):
+    weights = random_weights(tmp_path)
+    photos = load_pictures(SAMPLES, Preprocessor(SPEC))
+    assert photos
+    check_preprocessing(weights, Preprocessor(SPEC), photos)
+    with pytest.raises(FidelityError, match="of 255 levels"):
+        check_preprocessing(weights, Preprocessor(dataclasses.replace(SPEC, resize_size=64)), photos)
+
+
+class CountingEngine:
+    def __init__(self):
+        self.sizes, self.warm = [], 0
+
+    def warm_up(self):
+        self.warm += 1
+
+    def infer(self, batch):
+        self.sizes.append(len(batch))
+
+
+def test_latencies_are_medians_of_interleaved_rounds_with_the_first_dropped():
+    engine, now = CountingEngine(), [0.0]
+    durations = iter([50.0, 9.0, 1.0, 5.0, 2.0])
+
+    def infer(batch):
+        engine.sizes.append(len(batch))
+        now[0] += next(durations)
+
+    engine.infer = infer
+    latency = measure_latency(engine, 4, sizes=(1,), rounds=4, budget_s=1000, clock=lambda: now[0])
+    assert engine.warm == 1
+    assert latency == {"1": 3500.0}  # of 9, 1, 5 and 2 seconds
+
+
+def test_a_slow_network_is_timed_in_three_rounds():
+    engine, now = CountingEngine(), [0.0]
+
+    def clock():
+        now[0] += 100
+        return now[0]
+
+    measure_latency(engine, 4, sizes=(1, 2), rounds=50, budget_s=60, clock=clock)
+    assert engine.sizes == [1, 2] * 4
+
+
+def test_throughput_is_that_of_the_best_batch_size():
+    assert images_per_second({"1": 10.0, "8": 40.0, "32": 200.0}) == 200
+
+
+def test_a_folder_of_something_else_is_never_replaced(tmp_path):
+    (tmp_path / "thesis.txt").write_text("all of it")
+    with pytest.raises(UsageError, match="left alone"):
+        check_replaceable(tmp_path, force=True)
+    with pytest.raises(UsageError, match="is a file"):
+        check_replaceable(tmp_path / "thesis.txt", force=True)
+    check_replaceable(tmp_path / "new", force=False)
+
+
+def test_the_workshop_is_beside_the_output_and_vanishes_even_after_an_error(tmp_path):
+    with pytest.raises(KeyboardInterrupt), workshop(tmp_path / "store" / "a") as folder:
+        assert folder.parent == tmp_path / "store"
+        (folder / "half").write_text("written")
+        raise KeyboardInterrupt
+    assert list((tmp_path / "store").iterdir()) == []
+
+
+def test_moving_into_place_follows_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "file").write_text("x")
+    move_into_place(tmp_path / "new", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "file").exists()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["link", "real"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--arch", "resnet-18"],
+        ["--weights", "best"],
+        ["--pictures", "nowhere"],
+        ["--threads", "-1"],
+        ["--device", "cuda"],
+        ["--num-classes", "3", "--weights", "default"],
+    ],
+)
+def test_wrong_use_ends_with_code_2_and_one_line(tmp_path, capsys, wrong, monkeypatch):
+    monkeypatch.setattr("models.optimize.candidates.has_cuda", lambda: False)
+    assert main([*arguments(tmp_path), *wrong]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_without_a_network_the_code_is_3_and_the_line_is_plain(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("SNAPSERVE_WEIGHTS_URL_BASE", "http://127.0.0.1:1")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    assert main(["--arch", ARCHITECTURE, "--output", str(tmp_path / "bundle")]) == 3
+    assert "could not be downloaded" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_the_mirror_comes_from_the_flag_before_the_environment():
+    environment = {"SNAPSERVE_WEIGHTS_URL_BASE": "http://a"}
+    assert parse([], environment).weights_url_base == "http://a"
+    assert parse(["--weights-url-base", "http://b"], environment).weights_url_base == "http://b"
+    assert parse([], {}) == OptimizeOptions()
+
+
+def test_the_root_script_optimises_a_checkpoint(tmp_path):
+    checkpoint = tmp_path / "weights.pth"
+    torch.save(random_weights(tmp_path).state, checkpoint)
+    command = [
+        *(sys.executable, str(ROOT / "optimize_model_for_inference.py"), "--arch", ARCHITECTURE, "--quick"),
+        *("--checkpoint", str(checkpoint), "--labels", str(write_labels(tmp_path))),
+        *("--preprocess", str(write_preprocess(tmp_path)), "--output", str(tmp_path / "bundle"), "--threads", "1"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "images/s" in done.stdout
+    manifest = json.loads((tmp_path / "bundle" / "model.json").read_text())
+    assert manifest["source"]["weights"] == "weights.pth"
+    assert manifest["built_with"]["threads"] == 1
+
+
+def test_if_missing_does_not_import_torch(finished):
+    code = (
+        "import sys; from models.optimize.command import main;"
+        f"code = main(['--output', {str(finished[0])!r}, '--if-missing']);"
+        "sys.exit(9 if 'torch' in sys.modules else code)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
