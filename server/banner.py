@@ -20,6 +20,7 @@ def banner(catalog: Catalog, address: tuple[Any, ...], seconds: float) -> str:
         seconds: that the start took.
     """
     host, port = address[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # where it listens everywhere, here is near
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     models = [_describe(name, catalog) for name in catalog.bundles]
     example = next(iter(catalog.bundles.values())).spec.example

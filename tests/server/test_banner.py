@@ -1,0 +1,30 @@
+"""What the terminal shows."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.banner import banner
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        (("127.0.0.1", 8088), "http://127.0.0.1:8088"),
+        (("0.0.0.0", 80), "http://127.0.0.1:80"),
+        (("::", 80, 0, 0), "http://[::1]:80"),
+        (("192.0.2.7", 80), "http://192.0.2.7:80"),
+    ],
+)
+async def test_the_curl_line_can_be_typed_as_it_is(start, address, url):
+    server = await start()
+    lines = banner(server.service.context.catalog, address, 1.5).splitlines()
+    assert f" on {url} (ready in 1.5 s" in lines[0]
+    assert lines[1].strip() == "hash: hash, 10 classes, fp32 on cpu"
+    assert f"curl -F image=@images/cat.jpg {url}/classify" in lines[2]
+
+
+async def test_random_weights_are_announced(start, hash_bundle, monkeypatch):
+    monkeypatch.setitem(hash_bundle.spec.source, "random", True)
+    server = await start()
+    assert "WARNING: random weights" in banner(server.service.context.catalog, ("127.0.0.1", 1), 0)
