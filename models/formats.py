@@ -48,7 +48,7 @@ class Format(NamedTuple):
     supported: bool
 
 
-def sniff(data: bytes | memoryview) -> Format:
+def sniff(data: bytes | bytearray | memoryview) -> Format:
     """Tells the format from the first 16 bytes."""
     name = _name(bytes(data[:16]))
     return Format(name, name in SUPPORTED)

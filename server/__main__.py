@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from models.errors import ModelError
 from server.config import Config, ConfigError
@@ -27,13 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if only_print:
             print(config_text(config))
             return 0
-        return _serve(config)
+        _serve(config)
     except (ConfigError, ModelError) as error:
         print(f"snapserve: {error}", file=sys.stderr)
         return WRONG_USE
 
 
-def _serve(config: Config) -> int:
+def _serve(config: Config) -> NoReturn:
     from server.catalog import find_bundles
     from server.service import listen, serve
 
@@ -43,7 +44,7 @@ def _serve(config: Config) -> int:
     bundles = find_bundles(config.models)
     listening = listen(config.server)
     with asyncio.Runner(loop_factory=_loop_factory(config.server.loop)) as runner:
-        return runner.run(serve(config, bundles, listening))
+        runner.run(serve(config, bundles, listening))
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:

@@ -45,13 +45,19 @@ def find_bundles(config: ModelConfig) -> Bundles:
     """
     bundles: Bundles = {}
     for word in config.model or (str(OPTIMISED if (OPTIMISED / MANIFEST).exists() else DEMO),):
-        name, _, path = word.rpartition("=")
+        name, path = _split(word)
         bundle = _load(Path(path), config)
         name = name or bundle.spec.name
         if name in bundles:
             raise BundleError(f"{path}: another model is called {name!r}; name it with --model NAME={path}")
         bundles[name] = bundle
     return bundles
+
+
+def _split(word: str) -> tuple[str, str]:
+    """[NAME=]PATH; a path may hold a = too, a name no /."""
+    name, equals, path = word.partition("=")
+    return (name, path) if equals and "/" not in name and not Path(word).exists() else ("", word)
 
 
 def _load(path: Path, config: ModelConfig) -> ModelBundle:
@@ -75,7 +81,7 @@ class Catalog:
     def __init__(self, config: Config, bundles: Bundles, metrics: Metrics) -> None:
         self.bundles = bundles
         self.decode_pool = ThreadPoolExecutor(
-            config.server.decode_threads or os.cpu_count(), thread_name_prefix="decode"
+            config.server.decode_threads or _usable_cores(), thread_name_prefix="decode"
         )
         self._config = config
         self._metrics = metrics
@@ -149,6 +155,12 @@ class Catalog:
             thread.submit(classifier.engine.close)
         for pool in (*self._engine_threads, self.decode_pool):
             pool.shutdown(wait=False, cancel_futures=False)
+
+
+def _usable_cores() -> int:
+    """Those that this process may run on, which in a container are often fewer than the machine has."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 async def _warm_up(classifier: Classifier) -> None:

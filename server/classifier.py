@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -10,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from batching import Batcher, DeadlineExceeded, QueueFull
+from batching import Batcher, QueueFull
 from models.bundle import ModelBundle
 from models.engines.base import Engine, Probabilities
 from models.labels import Labels
-from models.preprocess import Pixels, Preprocessor
+from models.preprocess import Encoded, Pixels, Preprocessor
+from server.offload import offload
 from server.phases import PhaseClock
 
 
@@ -75,7 +75,6 @@ class Classifier:
         self.batcher = batcher
         self._preprocess = preprocessor
         self._decode_pool = decode_pool
-        self._loop = asyncio.get_running_loop()
         self._accepted = 0
 
     @property
@@ -89,7 +88,7 @@ class Classifier:
             raise QueueFull(self.batcher.drain_s(self._accepted))
 
     async def classify(
-        self, data: bytes | memoryview, top_k: int, clock: PhaseClock, deadline: float | None = None
+        self, data: Encoded, top_k: int, clock: PhaseClock, deadline: float | None = None
     ) -> Classified:
         """Classifies one encoded picture.
 
@@ -106,7 +105,7 @@ class Classifier:
         self.check_room()
         self._accepted += 1
         try:
-            pixels = await self._decode(data, deadline)
+            pixels = await offload(self._decode_pool, self._preprocess, data, deadline)
             clock.mark("decode")
             answer = await self.batcher.submit(pixels, deadline)
             clock.mark("queue", answer.started_at)
@@ -114,13 +113,6 @@ class Classifier:
             return Classified(best(answer.value, self.bundle.labels, top_k), answer.batch_size)
         finally:
             self._accepted -= 1
-
-    async def _decode(self, data: bytes | memoryview, deadline: float | None) -> Pixels:
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await self._loop.run_in_executor(self._decode_pool, self._preprocess, data)
-        except TimeoutError:
-            raise DeadlineExceeded("the deadline passed before the picture was decoded") from None
 
 
 def best(probabilities: Probabilities, labels: Labels, top_k: int) -> list[Prediction]:

@@ -100,7 +100,7 @@ class LimitConfig(_Checked):
     max_image_mpixels: float = option(50.0, "most megapixels of a picture, checked before decoding", 0.001, 1e4)
     max_files: int = option(64, "most pictures in one request", 1, 10_000)
     header_timeout_s: float = option(10.0, "time for a request's headers to arrive", 0.1, 3600)
-    body_timeout_s: float = option(30.0, "time for a request's body to arrive", 0.1, 3600)
+    body_timeout_s: float = option(30.0, "time for a request's body to arrive, or for a client to read", 0.1, 3600)
     request_timeout_ms: float = option(30_000.0, "longest time to an answer, after which it is 504", 1, 3.6e6)
 
 

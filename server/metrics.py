@@ -41,7 +41,7 @@ class Metrics:
         )
         self._left = Counter(
             "snapserve_pictures_left",
-            "Pictures whose client left before they were answered.",
+            "Pictures whose client left while they were queued or on the engine.",
             ["model"],
             registry=self.registry,
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from multipart import MultipartError, PushMultipartParser, parse_options_header
+from multipart import MultipartError, ParserLimitReached, PushMultipartParser, parse_options_header
 
-from server.errors import BadRequest
+from server.errors import BadRequest, BodyTooLarge
 
 
 class Part(NamedTuple):
@@ -23,29 +23,33 @@ class Part(NamedTuple):
 _DISPOSITION = re.compile(
     rb'Content-Disposition: form-data; name="([^"\\\r\n%]*)"(?:; filename="([^"\\\r\n%]*)")?', re.IGNORECASE
 )
+_MAX_HEADER = 4096
 _OTHER_HEADER = re.compile(rb"Content-(?:Type|Length): [^\r\n]*", re.IGNORECASE)
-_MAX_PARTS = 20_000
+# bytes.find and slices hold the interpreter's lock: longer bodies are worked through in pieces of this size.
+_PIECE = 1 << 20
 
 
-def parse_multipart(body: bytes, content_type: str) -> list[Part]:
+def parse_multipart(body: bytes | bytearray, content_type: str, max_parts: int) -> list[Part]:
     """Splits a form into its parts.
 
     Args:
         body: the whole body.
         content_type: the request's header, with the boundary.
+        max_parts: the most that are taken.
 
     Raises:
+        BodyTooLarge: more parts.
         BadRequest: no boundary is named, or the body is not a form with that boundary.
     """
     kind, options = parse_options_header(content_type)
     boundary = options.get("boundary", "")
     if kind != "multipart/form-data" or not 1 <= len(boundary) <= 200 or not boundary.isascii():
         raise BadRequest("The Content-Type names no usable multipart boundary.")
-    parts = _scan(body, b"--" + boundary.encode())
-    return _parse(body, boundary) if parts is None else parts
+    parts = _scan(body, b"--" + boundary.encode(), max_parts)
+    return _parse(body, boundary, max_parts) if parts is None else parts
 
 
-def _scan(body: bytes, delimiter: bytes) -> list[Part] | None:
+def _scan(body: bytes | bytearray, delimiter: bytes, max_parts: int) -> list[Part] | None:
     """Splits at the delimiters with `bytes.find`; None when anything is out of the ordinary."""
     view = memoryview(body)
     parts: list[Part] = []
@@ -53,12 +57,12 @@ def _scan(body: bytes, delimiter: bytes) -> list[Part] | None:
         return None
     line_delimiter = b"\r\n" + delimiter
     start = len(delimiter) + 2
-    while len(parts) < _MAX_PARTS:
-        blank = body.find(b"\r\n\r\n", start)
-        end = body.find(line_delimiter, blank + 2)
+    while len(parts) < max_parts:
+        blank = body.find(b"\r\n\r\n", start, start + _MAX_HEADER)
+        end = _find(body, line_delimiter, blank + 2)
         if blank < 0 or end < blank + 4:
             return None
-        header = _header(body[start:blank])
+        header = _header(bytes(body[start:blank]))
         if header is None:
             return None
         parts.append(Part(*header, view[blank + 4 : end]))
@@ -69,7 +73,19 @@ def _scan(body: bytes, delimiter: bytes) -> list[Part] | None:
         if not body.startswith(b"\r\n", after):
             return None
         start = after + 2
-    return None
+    raise _too_many(max_parts)
+
+
+def _find(body: bytes | bytearray, wanted: bytes, start: int) -> int:
+    for begin in range(start, len(body), _PIECE):
+        found = body.find(wanted, begin, begin + _PIECE + len(wanted) - 1)
+        if found >= 0:
+            return found
+    return -1
+
+
+def _too_many(max_parts: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The form has more than {max_parts} parts.", max_parts, None)
 
 
 def _header(header: bytes) -> tuple[str, str | None] | None:
@@ -84,18 +100,27 @@ def _header(header: bytes) -> tuple[str, str | None] | None:
         return None
 
 
-def _parse(body: bytes, boundary: str) -> list[Part]:
-    parts = []
+def _parse(body: bytes | bytearray, boundary: str, max_parts: int) -> list[Part]:
+    parts: list[Part] = []
     try:
-        with PushMultipartParser(boundary, max_segment_count=_MAX_PARTS) as parser:
+        with PushMultipartParser(boundary, max_segment_count=max_parts) as parser:
             data, segment = bytearray(), None
-            for event in parser.parse(body):
-                if isinstance(event, bytes | bytearray):
-                    data += event
-                elif event is not None:
-                    data, segment = bytearray(), event
-                elif segment is not None:
-                    parts.append(Part(segment.name, segment.filename, memoryview(bytes(data))))
+            for begin in range(0, len(body), _PIECE):
+                for event in parser.parse(body[begin : begin + _PIECE]):
+                    if isinstance(event, bytes | bytearray):
+                        data += event
+                    elif event is not None:
+                        data, segment = bytearray(), event
+                    elif segment is not None:
+                        parts.append(Part(segment.name, segment.filename, memoryview(data)))
+    except ParserLimitReached:
+        if len(parts) < max_parts:  # it was another limit: the headers of a part
+            raise _no_form() from None
+        raise _too_many(max_parts) from None
     except (MultipartError, ValueError, AssertionError):
-        raise BadRequest("The body is not the multipart form that its Content-Type announces.") from None
+        raise _no_form() from None
     return parts
+
+
+def _no_form() -> BadRequest:
+    return BadRequest("The body is not the multipart form that its Content-Type announces.")

@@ -10,7 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
-from server.errors import CONTENT_TYPE, INTERNAL, Problem, problem_response
+from server.config import LimitConfig
+from server.errors import CONTENT_TYPE, INTERNAL, Problem, problem_of, problem_response
 from snapserve import __version__
 
 log = logging.getLogger("snapserve")
@@ -46,6 +47,11 @@ class Connections:
         for connection in list(self._open):
             connection.close_if_idle()
 
+    def abort(self) -> None:
+        """Drops every connection."""
+        for connection in list(self._open):
+            connection.abort()
+
     async def wait_closed(self) -> None:
         await self._empty.wait()
 
@@ -53,15 +59,14 @@ class Connections:
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_connections", "_header_timeout_s", "_header_timer")
+    __slots__ = ("_connections", "_header_timer", "_limits", "_write_timer")
 
-    def __init__(
-        self, manager: web.Server, connections: Connections, header_timeout_s: float, **options: Any
-    ) -> None:
+    def __init__(self, manager: web.Server, connections: Connections, limits: LimitConfig, **options: Any) -> None:
         super().__init__(manager, **options)
         self._connections = connections
-        self._header_timeout_s = header_timeout_s
+        self._limits = limits
         self._header_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -69,6 +74,7 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_header_timer()
+        self._stop_write_timer()
         super().connection_lost(exc)
         self._connections.remove(self)
 
@@ -79,7 +85,21 @@ class Connection(web.RequestHandler):
         if self._request_count != requests:
             self._stop_header_timer()
         elif awaits_request and self._header_timer is None:
-            self._header_timer = self._loop.call_later(self._header_timeout_s, self._headers_too_slow)
+            self._header_timer = self._loop.call_later(self._limits.header_timeout_s, self._headers_too_slow)
+
+    def pause_writing(self) -> None:
+        """The client does not read its answers: it has `body_timeout_s` to begin again."""
+        super().pause_writing()
+        self._write_timer = self._loop.call_later(self._limits.body_timeout_s, self.abort)
+
+    def resume_writing(self) -> None:
+        self._stop_write_timer()
+        super().resume_writing()
+
+    def abort(self) -> None:
+        """Drops the connection and what was still to be sent."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def close_if_idle(self) -> None:
         """Closes unless a request is being answered or its headers have begun to arrive.
@@ -104,25 +124,46 @@ class Connection(web.RequestHandler):
         request_id = os.urandom(8).hex()
         if status >= 500:
             log.error("request %s failed", request_id, exc_info=exc)
-        response = problem_response(_MALFORMED if status < 500 else INTERNAL, request_id)
-        response.headers["Server"] = SERVER
-        response.headers["X-Request-ID"] = request_id
-        response.force_close()
-        return response
+        return _plain_response(_MALFORMED if status < 500 else INTERNAL, request_id)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Sends an answer; what aiohttp raised before any middleware ran becomes a problem first."""
+        if isinstance(resp, web.HTTPException):
+            resp = _plain_response(problem_of(resp), os.urandom(8).hex())
+        return await super().finish_response(request, resp, start_time)
 
     def _awaits_request(self) -> bool:
-        return self._waiter is not None or self._request_count == 0
+        if self._request_in_progress or self._messages:
+            return False
+        # Between a request's headers and the start of its handler the waiter is done, but still there; uvloop may
+        # deliver the first part of the body in that moment.
+        return self._request_count == 0 or (self._waiter is not None and not self._waiter.done())
 
     def _stop_header_timer(self) -> None:
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
 
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
     def _headers_too_slow(self) -> None:
         self._header_timer = None
         if self.transport is not None:
             self.transport.write(_raw_response(_SLOW_HEADERS))
         self.force_close()
+
+
+def _plain_response(problem: Problem, request_id: str) -> web.Response:
+    response = problem_response(problem, request_id)
+    response.headers["Server"] = SERVER
+    response.headers["X-Request-ID"] = request_id
+    response.force_close()
+    return response
 
 
 def _raw_response(problem: Problem) -> bytes:

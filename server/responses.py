@@ -10,18 +10,24 @@ from typing import Any
 from aiohttp import web
 
 from server.classifier import Classified, Prediction
-from server.errors import Problem
+from server.errors import Problem, problem_of
 from server.phases import PhaseClock
 from server.upload import Picture
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one of several pictures: `classified`, or the `problem` it met."""
+    """What became of one of several pictures: `classified`, or the `error` it met."""
 
     picture: Picture
     classified: Classified | None
-    problem: Problem | None
+    error: Exception | None
+
+    @property
+    def problem(self) -> Problem:
+        """What the client is told of the error."""
+        assert self.error is not None
+        return problem_of(self.error)
 
 
 def single_response(
@@ -63,7 +69,6 @@ def several_response(
 def _result(outcome: Outcome, request_id: str) -> dict[str, Any]:
     filename = {"filename": outcome.picture.filename}
     if outcome.classified is None:
-        assert outcome.problem is not None
         return {**filename, "error": outcome.problem.to_json(request_id)}
     predictions = [prediction.to_json() for prediction in outcome.classified.predictions]
     return {**filename, "predictions": predictions}
@@ -76,7 +81,6 @@ def _bare(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
 def _text(outcome: Outcome) -> str:
     title = outcome.picture.filename or "picture"
     if outcome.classified is None:
-        assert outcome.problem is not None
         return f"{title}\n  {outcome.problem.title}: {outcome.problem.detail}\n"
     return f"{title}\n{_table(outcome.classified.predictions)}"
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from server.catalog import Catalog
 from server.classifier import Classified, Classifier
 from server.context import CONTEXT, Context, deadline_of, request_id_of
-from server.errors import log_if_ours, problem_of, problem_response
+from server.errors import log_if_ours, problem_of
 from server.parameters import Parameters, read_parameters
 from server.phases import PhaseClock
 from server.responses import Outcome, several_response, single_response
@@ -21,6 +22,8 @@ from server.upload import Picture, Upload
 from snapserve import __version__
 
 PAGE = files("server").joinpath("page.html").read_text(encoding="utf-8")
+
+_HOST = re.compile(r"[\w.:\[\]-]{1,255}", re.ASCII)
 
 
 def add_routes(app: web.Application) -> None:
@@ -40,7 +43,7 @@ async def classify(request: web.Request) -> web.Response:
     deadline = deadline_of(request, clock.started)
     _, default = context.catalog.find(request.query.get("model"))
     default.check_room()  # a full server says so before it reads the upload
-    async with context.reader.read_images(request) as upload:
+    async with context.reader.read_images(request, deadline) as upload:
         clock.mark("read")
         parameters = read_parameters(request.query, upload.fields, request.headers.get("Accept", ""))
         job = Job(request, clock, deadline, parameters, *context.catalog.find(parameters.model))
@@ -82,10 +85,13 @@ async def _several(job: Job, upload: Upload) -> web.Response:
     )  # a wrong top_k is the request's fault, not a file's
     outcomes = await asyncio.gather(*(_outcome(job, picture) for picture in upload.pictures))
     job.clock.mark("classify")
-    problems = [outcome.problem for outcome in outcomes if outcome.problem]
-    if len(problems) == len(outcomes) and all(problem.status >= 500 for problem in problems):
-        return problem_response(problems[0], request_id_of(job.request))  # the pictures are not to blame
-    return several_response(outcomes, job.clock, job.model, request_id_of(job.request), job.parameters.format)
+    errors = [outcome.error for outcome in outcomes if outcome.error]
+    if len(errors) == len(outcomes) and all(problem_of(error).status >= 500 for error in errors):
+        raise errors[0]  # the pictures are not to blame
+    request_id = request_id_of(job.request)
+    for error in errors:
+        log_if_ours(error, problem_of(error), request_id)
+    return several_response(outcomes, job.clock, job.model, request_id, job.parameters.format)
 
 
 async def _outcome(job: Job, picture: Picture) -> Outcome:
@@ -93,14 +99,14 @@ async def _outcome(job: Job, picture: Picture) -> Outcome:
         job.context.reader.check_size(picture)
         return Outcome(picture, await job.classify(picture, job.clock.fork()), None)
     except Exception as error:
-        problem = problem_of(error)
-        log_if_ours(error, problem, request_id_of(job.request))
-        return Outcome(picture, None, problem)
+        return Outcome(picture, None, error)
 
 
 async def expect_continue(request: web.Request) -> web.StreamResponse | None:
     """Answers `Expect: 100-continue`: refuses what the headers alone rule out, before the upload."""
     context = request.app[CONTEXT]
+    if request.version < HttpVersion11:
+        return None  # RFC 9110, 10.1.1: it would not understand
     try:
         if request.headers["Expect"].lower() != "100-continue":
             raise web.HTTPExpectationFailed
@@ -131,7 +137,8 @@ async def page(request: web.Request) -> web.Response:
 
 
 def _cheat_sheet(request: web.Request, catalog: Catalog) -> str:
-    url = f"{request.scheme}://{request.host}"
+    host = request.host if _HOST.fullmatch(request.host) else "localhost"
+    url = f"{request.scheme}://{host}"
     default, bundle = next(iter(catalog.bundles.items()))
     return (
         f"SnapServe {__version__}: upload a picture, get its labels. Serving {', '.join(catalog.bundles)}.\n\n"

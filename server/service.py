@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import time
+from typing import NoReturn
 
 from aiohttp import web
 
@@ -39,7 +40,8 @@ def listen(config: ServerConfig) -> socket.socket:
         family, *_, address = socket.getaddrinfo(
             config.host or None, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+        both = config.host == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(address[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=both)
     except socket.gaierror:
         raise ConfigError(f"--host {config.host}: must be a name or address of this machine") from None
     except OSError as error:
@@ -91,7 +93,10 @@ class Service:
             async with asyncio.timeout(self._config.server.drain_timeout_s):
                 await self._connections.wait_closed()
                 await context.catalog.close()
-        return context.in_flight
+        # An answer that its client does not read is not unanswered.
+        unanswered = context.in_flight
+        self._connections.abort()
+        return unanswered
 
     async def close(self) -> None:
         """Ends what the drain has left."""
@@ -103,7 +108,7 @@ class Service:
         return Connection(
             self._runner.server,
             self._connections,
-            limits.header_timeout_s,
+            limits,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=server.keepalive_timeout_s,
             access_log=logging.getLogger("snapserve.access") if server.access_log else None,
@@ -113,11 +118,13 @@ class Service:
         )
 
 
-async def serve(config: Config, bundles: Bundles, listening: socket.socket) -> int:
-    """Runs the service until SIGTERM or SIGINT; a second signal ends the process at once.
+async def serve(config: Config, bundles: Bundles, listening: socket.socket) -> NoReturn:
+    """Runs the service until SIGTERM or SIGINT, then ends the process; a second signal ends it at once.
 
-    Returns:
-        The exit code: 0, or 1 when the drain left requests unanswered.
+    The exit code is 0, or 1 when the drain left requests unanswered.
+
+    Raises:
+        ModelError: a model cannot be loaded.
     """
     stop = _stop_on_signals()
     began = time.monotonic()
@@ -130,10 +137,10 @@ async def serve(config: Config, bundles: Bundles, listening: socket.socket) -> i
     loading.result()
     print(banner(service.context.catalog, listening.getsockname(), time.monotonic() - began), flush=True)
     await stopping
-    return await _stop(service, config.server.drain_timeout_s)
+    await _stop(service)
 
 
-async def _stop(service: Service, timeout_s: float) -> int:
+async def _stop(service: Service) -> NoReturn:
     context, began = service.context, time.monotonic()
     before = context.answered
     print(f"stopping: {context.in_flight} requests in flight, again to stop at once", flush=True)
@@ -143,10 +150,9 @@ async def _stop(service: Service, timeout_s: float) -> int:
         f"drained: {context.answered - before} requests answered, {unanswered} left, {seconds:.2f} s",
         flush=True,
     )
-    if unanswered or seconds >= timeout_s:
-        _leave(1)  # without waiting for threads that may never end
-    await service.close()
-    return 0
+    if not unanswered:
+        await service.close()
+    _leave(1 if unanswered else 0)  # without waiting for a thread that may be busy with an endless picture
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -162,7 +168,7 @@ def _stop_on_signals() -> asyncio.Event:
     return stop
 
 
-def _leave(code: int) -> None:
+def _leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -6,22 +6,27 @@ import asyncio
 import base64
 import binascii
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from aiohttp import web
 
+from batching import DeadlineExceeded
 from models.formats import sniff
 from server.config import LimitConfig
 from server.errors import BadRequest, BodyTooLarge, CompressedBody, OutOfUploadMemory, SlowBody
 from server.multipart_body import Part, parse_multipart
+from server.offload import offload
 from server.parameters import NAMES
 
 _PICTURE_FIELDS = ("image", "file")
-# Bytes whose splitting takes about a millisecond; longer bodies are taken apart on the decode pool.
+_SPARE_PARTS = 16
+# Bytes whose splitting takes a millisecond or two; longer bodies are taken apart on the decode pool.
 _PARSE_ON_LOOP = 1_000_000
 
 
@@ -29,7 +34,7 @@ class Picture(NamedTuple):
     """An encoded picture as it came. `data` may be a view into the request's body."""
 
     filename: str | None
-    data: bytes | memoryview
+    data: bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class UploadReader:
             raise BodyTooLarge(f"The body has {length:,} bytes, at most {limit:,} are allowed.", limit, length)
 
     @asynccontextmanager
-    async def read_images(self, request: web.Request) -> AsyncIterator[Upload]:
+    async def read_images(self, request: web.Request, deadline: float) -> AsyncIterator[Upload]:
         """Reads the body and takes it apart: multipart, base64 in JSON, or the bytes of one picture.
 
         The bytes count as held until the context ends.
@@ -101,40 +106,41 @@ class UploadReader:
             BadRequest: the body is not what it says, or holds no picture.
             BodyTooLarge: too many bytes or files.
             CompressedBody: it says Content-Encoding.
+            DeadlineExceeded: `deadline`, of `time.monotonic()`, passed first.
             OutOfUploadMemory: other uploads fill the memory set aside for them.
             SlowBody: it did not arrive within `body_timeout_s`.
         """
         self.check_announced(request)
-        chunks: list[bytes] = []
+        body = bytearray()
         try:
-            await self._read(request, chunks)
-            body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            yield await self._parse_where_it_fits(body, request)
+            await self._read(request, body, deadline)
+            yield await self._parse_where_it_fits(body, request, deadline)
         finally:
-            self._memory.give_back(sum(map(len, chunks)))
+            self._memory.give_back(len(body))
 
-    async def _read(self, request: web.Request, chunks: list[bytes]) -> None:
-        limit, size = self._body_limit(request), 0
+    async def _read(self, request: web.Request, body: bytearray, deadline: float) -> None:
+        limit, slow_at = self._body_limit(request), time.monotonic() + self._limits.body_timeout_s
         try:
-            async with asyncio.timeout(self._limits.body_timeout_s):
+            async with asyncio.timeout_at(min(slow_at, deadline)):
                 while chunk := await request.content.readany():
                     self._memory.take(len(chunk))
-                    chunks.append(chunk)
-                    size += len(chunk)
-                    if size > limit:
+                    body += chunk
+                    if len(body) > limit:
                         raise BodyTooLarge(f"The body has more than {limit:,} bytes.", limit, None)
         except TimeoutError:
+            if deadline < slow_at:
+                raise DeadlineExceeded("the deadline passed before the body had arrived") from None
             seconds = self._limits.body_timeout_s
             raise SlowBody(f"The body did not arrive within {seconds:g} s.") from None
 
-    async def _parse_where_it_fits(self, body: bytes, request: web.Request) -> Upload:
+    async def _parse_where_it_fits(self, body: bytearray, request: web.Request, deadline: float) -> Upload:
         media_type, content_type = request.content_type, request.headers.get("Content-Type", "")
-        if len(body) <= _PARSE_ON_LOOP:
+        if len(body) <= _PARSE_ON_LOOP or sniff(body).supported:
             return self.parse(body, media_type, content_type)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self.parse, body, media_type, content_type)
+        parse = partial(self.parse, media_type=media_type, content_type=content_type)
+        return await offload(self._executor, parse, body, deadline)
 
-    def parse(self, body: bytes, media_type: str, content_type: str) -> Upload:
+    def parse(self, body: bytearray, media_type: str, content_type: str) -> Upload:
         """Takes a body apart. What it holds decides before what it says: a picture is a picture.
 
         Args:
@@ -147,7 +153,8 @@ class UploadReader:
         if sniff(body).supported:
             return self._checked([Picture(None, body)], {})
         if media_type.startswith("multipart/"):
-            return self._from_form(parse_multipart(body, content_type))
+            # One more than allowed is looked at, with room for parameters, to tell how many there are.
+            return self._from_form(parse_multipart(body, content_type, self._limits.max_files + _SPARE_PARTS))
         if media_type == "application/json" or body[:1] == b"{":
             return self._from_json(body)
         return self._checked([Picture(None, body)], {})
@@ -157,10 +164,13 @@ class UploadReader:
         fields = {part.name: _text(part) for part in parts if part.filename is None and part.name in NAMES}
         return self._checked(pictures, fields)
 
-    def _from_json(self, body: bytes) -> Upload:
+    def _from_json(self, body: bytearray) -> Upload:
+        # Base64 has none of these characters; json.loads on millions of them holds up every thread for seconds.
+        if sum(map(body.count, (b",", b"[", b"{"))) > 10 * self._limits.max_files + 100:
+            raise BadRequest("The JSON holds more than pictures and parameters.")
         document = _json_object(body)
         inputs = document.get("inputs")
-        encoded: list[Any] = inputs if isinstance(inputs, list) else [inputs]
+        encoded: list[Any] = inputs if isinstance(inputs, list) and inputs else [inputs]
         pictures = [Picture(None, _base64(text)) for text in encoded]
         parameters = document.get("parameters") or {}
         if not isinstance(parameters, dict):
@@ -185,7 +195,8 @@ class UploadReader:
 
     def _body_limit(self, request: web.Request) -> int:
         if request.content_type == "application/json":
-            return self._max_body * 4 // 3 + 65_536  # the limit counts decoded bytes
+            # All pictures of a JSON body together may be as large as one; the limit counts decoded bytes.
+            return self._max_image * 4 // 3 + 65_536
         return self._max_body
 
 
@@ -203,7 +214,7 @@ def _text(part: Part) -> str:
         raise BadRequest(f"The field {part.name} is not text.") from None
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
+def _json_object(body: bytearray) -> dict[str, Any]:
     # RecursionError: thousands of nested brackets.
     with suppress(ValueError, RecursionError):
         document = json.loads(body)

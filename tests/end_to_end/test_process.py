@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
 import aiohttp
 import pytest
 import torch
+from PIL import Image
 
 from benchmark.server_process import ROOT, ServerProcess
 from models.bundle import MANIFEST, sha256_of
@@ -186,6 +189,30 @@ def test_ctrl_c_drains_and_a_second_one_ends_at_once():
             server.send(signal.SIGINT)
             code, _ = server.end(10)
     assert code == 130
+
+
+def test_a_picture_that_takes_for_ever_does_not_hold_up_the_end(tmp_path):
+    """Its client is told 504, and the thread goes on; the process ends all the same."""
+    bomb = slow_jpeg()
+    with ServerProcess("--model", str(DEMO), "--decode-threads", "1") as server:
+        request = urllib.request.Request(server.url + "/classify", bomb, {"X-Request-Timeout-Ms": "300"})
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            urllib.request.urlopen(request, timeout=30)
+        assert refusal.value.code == 504
+        refusal.value.close()
+        server.send(signal.SIGTERM)
+        code, output = server.end(20)
+    assert code == 0
+    assert "drained: 0 requests answered, 0 left" in output
+
+
+def slow_jpeg():
+    """49 megapixels in as many scans as are allowed: some ten seconds of decoding."""
+    buffer = io.BytesIO()
+    Image.new("L", (7000, 7000), 90).save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * 90 + data[-2:]
 
 
 def test_ctrl_c_without_requests_is_code_0():

@@ -237,6 +237,26 @@ def test_an_animation_costs_nothing_before_its_pixels_are_counted(headers):
     tracemalloc.stop()
 
 
+def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded(monkeypatch):
+    data = encoded(of_mode("L", 90, (64, 64)), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    bomb = data[:last] + data[last:-2] * 200 + data[-2:]
+    assert Preprocessor(spec(8, 8))(data).shape == (8, 8, 3)
+    monkeypatch.setattr(Image, "open", lambda *arguments, **options: pytest.fail("opened"))
+    with pytest.raises(UndecodablePicture):
+        Preprocessor(spec(8, 8))(bomb)
+
+
+def test_transparency_is_blended_in_strips():
+    data = encoded(of_mode("RGBA", (*COLOUR, 128), (1000, 3000)), "PNG")
+    tracemalloc.start()
+    got = Preprocessor(spec(8, 8))(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(got, np.full((8, 8, 3), HALF_ON_WHITE))
+    assert peak < 10 * 1000 * 3000, "bytes for each pixel"
+
+
 def test_a_phones_jpeg_with_two_pictures_in_it():
     frames = [of_mode("RGB", COLOUR), of_mode("RGB", (0, 0, 0))]
     data = encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])

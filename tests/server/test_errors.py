@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import io
 import json
 import struct
+import threading
+import time
+import weakref
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
 import pytest
 from PIL import Image
 
-from server.errors import INTERNAL, TABLE, problem_of
+from batching import BatcherClosed, DeadlineExceeded, ItemFailed, QueueFull
+from models.errors import TooManyPixels, UndecodablePicture, UnsupportedFormat
+from server.errors import (
+    TABLE,
+    BadRequest,
+    BodyTooLarge,
+    CompressedBody,
+    NotReady,
+    OutOfUploadMemory,
+    SlowBody,
+    UnknownModel,
+    problem_of,
+)
+from server.offload import offload
 from tests.conftest import flat
 from tests.server.conftest import problem_of as read_problem
 from tests.server.test_classify import form, until
@@ -52,6 +70,8 @@ def picture(format, **options):
         (400, "bad-request", b'{"inputs": "%%%"}', JSON, ""),
         (400, "bad-request", b'{"inputs": 7}', JSON, ""),
         (400, "bad-request", b'{"inputs": []}', JSON, ""),
+        (400, "bad-request", b'{"inputs":[' + b"[]," * 5000 + b"[]]}", JSON, ""),
+        (413, "too-large", form(*[("a.png", b"x")] * 100), {}, ""),
         (400, "bad-request", b'{"inputs": "", "parameters": 3}', JSON, ""),
         (400, "bad-request", flat(1), {}, "?top_k=0"),
         (400, "bad-request", flat(1), {}, "?top_k=11"),
@@ -136,7 +156,7 @@ async def test_too_many_bytes_announced_sent_or_in_one_file(start):
 
 
 async def test_base64_limits_count_decoded_bytes(start):
-    server = await start(max_body_mb=0.009)
+    server = await start(max_image_mb=0.009)
     encoded = "A" * 11_000  # 8,250 bytes
     async with server.post(json.dumps({"inputs": encoded}), headers=JSON) as response:
         await read_problem(response, 415)
@@ -226,6 +246,44 @@ async def test_a_deadline_that_passes(start, noise, phase):
     assert (await first).status == 200
 
 
+async def test_a_deadline_that_passes_while_the_body_is_still_coming(start):
+    server = await start()
+    reader, writer = await server.connect()
+    writer.write(
+        b"POST /classify HTTP/1.1\r\nHost: x\r\nX-Request-Timeout-Ms: 50\r\nContent-Length: 1000\r\n\r\nabc"
+    )
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 504")
+
+
+async def test_a_deadline_that_passes_while_a_long_form_waits_for_a_thread(start):
+    server = await start(decode_threads=1)
+    server.engine.gate.clear()
+    blocker = server.service.context.catalog.decode_pool.submit(server.engine.gate.wait)
+    long_form = form(*[("a.png", flat(1) + bytes(700_000))] * 2)
+    async with server.post(long_form, headers={"X-Request-Timeout-Ms": "100"}) as response:
+        await read_problem(response, 504)
+    server.engine.gate.set()
+    assert blocker.result(10)
+
+
+async def test_a_call_that_nobody_waits_for_any_longer_keeps_nothing():
+    class Picture:
+        pass
+
+    blocked, picture = threading.Event(), Picture()
+    held = weakref.ref(picture)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(blocked.wait, 30)
+        call = offload(pool, print, picture, time.monotonic() + 0.01)
+        del picture
+        with pytest.raises(DeadlineExceeded):
+            await call
+        gc.collect()
+        kept = held()
+        blocked.set()
+    assert kept is None
+
+
 async def test_not_ready_while_loading(start):
     server = await start(load=False)
     for path in ("/readyz", "/classify"):
@@ -253,7 +311,65 @@ async def test_what_we_do_not_expect_is_500_without_a_word_of_it(start, monkeypa
     assert problem["request_id"] in caplog.text
 
 
-def test_every_row_of_the_table_gives_a_problem():
-    assert problem_of(KeyError("x")) == INTERNAL
-    assert problem_of(aiohttp.web.HTTPNotFound()).status == 404
-    assert all(callable(row) for row in TABLE.values())
+ROWS = {
+    BadRequest("x"): (400, "bad-request"),
+    aiohttp.web.RequestPayloadError("x"): (400, "malformed-http"),
+    UnknownModel("x"): (404, "unknown-model"),
+    aiohttp.web.HTTPNotFound(): (404, "not-found"),
+    aiohttp.web.HTTPMethodNotAllowed("PUT", ["POST"]): (405, "method-not-allowed"),
+    SlowBody("x"): (408, "slow-body"),
+    BodyTooLarge("x", 1, 2): (413, "too-large"),
+    TooManyPixels(1, 2): (413, "too-many-pixels"),
+    UnsupportedFormat(None): (415, "unsupported-format"),
+    CompressedBody("x"): (415, "compressed-body"),
+    aiohttp.web.HTTPExpectationFailed(): (417, "expectation-failed"),
+    UndecodablePicture("PNG"): (422, "undecodable"),
+    ItemFailed("x"): (500, "internal-error"),
+    KeyError("x"): (500, "internal-error"),
+    QueueFull(1.5): (503, "queue-full"),
+    OutOfUploadMemory("x"): (503, "queue-full"),
+    BatcherClosed("x"): (503, "draining"),
+    NotReady("x"): (503, "not-ready"),
+    DeadlineExceeded("x"): (504, "deadline-exceeded"),
+}
+
+
+@pytest.mark.parametrize("error", ROWS, ids=lambda error: type(error).__name__)
+def test_every_exception_has_its_status_and_kind(error):
+    problem = problem_of(error)
+    assert (problem.status, problem.kind) == ROWS[error]
+    assert ("Retry-After" in problem.headers) == (problem.status == 503)
+
+
+def test_the_table_holds_nothing_else():
+    assert all(any(isinstance(error, kind) for error in ROWS) for kind in TABLE)
+
+
+@pytest.mark.parametrize("path", ["/", "/classify", "/healthz", "/nothing/here"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "OPTIONS"])
+@pytest.mark.parametrize("odd", [{"Expect": "<foo>"}, {"Expect": "100-continue"}, {"Host": "\xff\xfe"}, {}])
+async def test_no_route_answers_in_aiohttps_own_words(start, method, path, odd, caplog):
+    """Whatever is asked of whatever address: our Server header, our request id, our problems, no traceback."""
+    server = await start()
+    reader, writer = await server.connect()
+    headers = "".join(
+        f"{name}: {value}\r\n" for name, value in {"Host": "x", "Content-Length": "0", **odd}.items()
+    )
+    writer.write(f"{method} {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n".encode("latin-1"))
+    answer = (await reader.read()).replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status = int(head.split()[1])
+    assert b"Server: snapserve/" in head
+    assert b"X-Request-ID: " in head
+    assert status < 500
+    assert b"aiohttp" not in answer and b"foo" not in answer
+    if status >= 400 and method != "HEAD":
+        assert json.loads(body)["status"] == status
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_client_of_http_1_0_is_not_told_to_continue(start):
+    server, png = await start(), flat(1)
+    reader, writer = await server.connect()
+    writer.write(b"POST /classify HTTP/1.0\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(png) + png)
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.0 200")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.errors import BadRequest
-from server.multipart_body import _parse, _scan, parse_multipart
+from server.errors import BadRequest, BodyTooLarge
+from server.multipart_body import _PIECE, _parse, _scan, parse_multipart
 
 BOUNDARY = "----boundary7"
 HEADER = f"multipart/form-data; boundary={BOUNDARY}"
@@ -35,7 +35,7 @@ def test_the_ancestors_bodies_no_part_type_and_no_line_break_at_the_end(end, fie
     body = form(
         (f'Content-Disposition: form-data; name="{field}"; filename="cat.jpg"', b"\xff\xd8\r\n\r\n--"), end=end
     )
-    assert plain(_scan(body, f"--{BOUNDARY}".encode())) == [(field, "cat.jpg", b"\xff\xd8\r\n\r\n--")]
+    assert plain(_scan(body, f"--{BOUNDARY}".encode(), 9)) == [(field, "cat.jpg", b"\xff\xd8\r\n\r\n--")]
 
 
 @pytest.mark.parametrize(
@@ -59,19 +59,36 @@ def test_the_ancestors_bodies_no_part_type_and_no_line_break_at_the_end(end, fie
     ],
 )
 def test_headers_as_clients_spell_them(head, name, filename):
-    assert plain(parse_multipart(form((head, b"data")), HEADER)) == [(name, filename, b"data")]
+    assert plain(parse_multipart(form((head, b"data")), HEADER, 9)) == [(name, filename, b"data")]
 
 
 def test_several_parts_an_empty_one_and_a_preamble():
     parts = [(FILE, b"one"), ('Content-Disposition: form-data; name="x"', b""), (FILE, b"three")]
     wanted = [("image", "cat.jpg", b"one"), ("x", None, b""), ("image", "cat.jpg", b"three")]
-    assert plain(parse_multipart(form(*parts), HEADER)) == wanted
-    assert plain(parse_multipart(form(*parts, preamble="hello\r\n"), HEADER)) == wanted
+    assert plain(parse_multipart(form(*parts), HEADER, 9)) == wanted
+    assert plain(parse_multipart(form(*parts, preamble="hello\r\n"), HEADER, 9)) == wanted
 
 
 def test_a_quoted_boundary():
     body = form((FILE, b"x"))
-    assert parse_multipart(body, f'multipart/form-data; charset=utf-8; boundary="{BOUNDARY}"')
+    assert parse_multipart(body, f'multipart/form-data; charset=utf-8; boundary="{BOUNDARY}"', 9)
+
+
+@pytest.mark.parametrize("preamble", ["", "for the parser\r\n"])
+def test_more_parts_than_allowed_are_not_read(preamble):
+    body = form(*[(FILE, b"x")] * 4, preamble=preamble)
+    assert len(parse_multipart(body, HEADER, 4)) == 4
+    with pytest.raises(BodyTooLarge):
+        parse_multipart(body, HEADER, 3)
+
+
+@pytest.mark.parametrize("where", [0, 1, 2, 3, 30])
+def test_a_boundary_that_lies_across_two_pieces_is_found(where):
+    picture = bytes(2 * _PIECE - 100 - where)
+    for preamble in ("", "for the parser\r\n"):
+        body = form((FILE, picture), (FILE, b"second"), preamble=preamble)
+        parts = parse_multipart(bytearray(body), HEADER, 9)
+        assert [len(part.data) for part in parts] == [len(picture), 6]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +104,7 @@ def test_a_quoted_boundary():
 )
 def test_what_is_no_form_is_a_bad_request(body):
     with pytest.raises(BadRequest):
-        parse_multipart(body, HEADER)
+        parse_multipart(body, HEADER, 9)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +118,7 @@ def test_what_is_no_form_is_a_bad_request(body):
 )
 def test_no_usable_boundary(header):
     with pytest.raises(BadRequest, match="boundary"):
-        parse_multipart(form((FILE, b"x")), header)
+        parse_multipart(form((FILE, b"x")), header, 9)
 
 
 @given(
@@ -123,9 +140,9 @@ def test_the_scan_reads_exactly_what_the_parser_reads(parts, end):
         for name, filename, _ in parts
     ]
     body = form(*zip(heads, [data for *_, data in parts], strict=True), end=end)
-    scanned = _scan(body, f"--{BOUNDARY}".encode())
+    scanned = _scan(body, f"--{BOUNDARY}".encode(), 9)
     assert scanned is not None
-    assert plain(scanned) == plain(_parse(body, BOUNDARY))
+    assert plain(scanned) == plain(_parse(body, BOUNDARY, 9))
 
 
 @given(st.binary(max_size=300), st.integers(0, 400))
@@ -133,4 +150,4 @@ def test_a_damaged_form_never_gives_anything_but_parts_or_a_bad_request(garbage,
     body = form((FILE, b"picture" * 20), (FILE, garbage))
     for damaged in (body[:cut], body[:cut] + garbage + body[cut:], garbage):
         with contextlib.suppress(BadRequest):
-            parse_multipart(damaged, HEADER)
+            parse_multipart(damaged, HEADER, 9)

@@ -103,6 +103,14 @@ def test_models_are_named_and_two_of_one_name_are_refused(hash_bundle):
         find_bundles(ModelConfig(model=(str(folder), str(folder))))
 
 
+def test_a_path_may_hold_an_equals_sign(hash_bundle, monkeypatch):
+    monkeypatch.chdir(hash_bundle.file.parent.parent)
+    hash_bundle.file.parent.rename("a=b")
+    assert list(find_bundles(ModelConfig(model=("a=b",)))) == ["hash"]
+    assert list(find_bundles(ModelConfig(model=("name=a=b",)))) == ["name"]
+    assert list(find_bundles(ModelConfig(model=("./a=b",)))) == ["hash"]
+
+
 def test_a_bare_file_needs_labels(tmp_path):
     file = tmp_path / "model.pt"
     file.write_bytes(b"x")
