@@ -152,7 +152,7 @@ class Catalog:
         """Runs what is queued, then frees engines and threads."""
         for classifier, thread in zip(self, self._engine_threads, strict=False):
             await classifier.batcher.close()
-            thread.submit(classifier.engine.close)
+            await asyncio.get_running_loop().run_in_executor(thread, classifier.engine.close)
         for pool in (*self._engine_threads, self.decode_pool):
             pool.shutdown(wait=False, cancel_futures=False)
 
