@@ -12,6 +12,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import aiohttp
@@ -101,7 +102,8 @@ def test_a_bare_torchscript_file(tmp_path, damage):
     if damage == "truncated":
         file.write_bytes(content[:-200])
     if damage == "flipped":
-        content[content.index(b"forward")] ^= 1
+        with zipfile.ZipFile(file) as archive:
+            content[content.index(archive.read("network/data.pkl")) + 5] ^= 1
         file.write_bytes(content)
     if damage == "text":
         file.write_text("not a model")
