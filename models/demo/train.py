@@ -59,7 +59,7 @@ class Recipe:
 
 RECIPES = {
     DEMO: Recipe(crop_size=96, smallest_digit=0.27, steps=1400, batch_size=64, drawn=32, learning_rate=0.2),
-    "resnet18": Recipe(crop_size=40, smallest_digit=0.55, steps=150, batch_size=64, drawn=16, learning_rate=0.05),
+    "resnet18": Recipe(crop_size=40, smallest_digit=0.57, steps=150, batch_size=64, drawn=16, learning_rate=0.05),
 }
 
 

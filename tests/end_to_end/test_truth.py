@@ -27,6 +27,8 @@ IMAGES = sorted(file for file in (ROOT / "images").iterdir() if file.suffix in (
 DIGITS = [file for file in IMAGES if file.name.startswith("digit-")]
 TOLERANCE, CLEAR = 5e-3, 1e-2
 
+pytestmark = pytest.mark.timeout(600)  # the first run trains a ResNet18
+
 
 @pytest.fixture(scope="module")
 def bundles(digits_resnet18, tmp_path_factory):
