@@ -16,7 +16,7 @@ from benchmark.load import batch_totals, lone_client, wrk
 from benchmark.machine import describe_machine
 from benchmark.server_process import ROOT, ServerProcess
 
-TIMEOUTS_MS = (0.0, 2.0, 5.0, 10.0, 20.0)
+TIMEOUTS_MS = (0.0, 2.0, 5.0, 10.0, 20.0)  # 0 is while-busy
 
 Row = dict[str, Any]
 

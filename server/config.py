@@ -85,7 +85,7 @@ class BatchConfig(_Checked):
 
     max_batch_size: int = option(32, "most pictures in a batch", 1, 1024)
     batch_timeout_ms: float = option(
-        5.0, "how long a batch's first picture waits for company; 0: while the engine is busy only", 0, 10_000
+        0.0, "how long a batch's first picture waits for company; 0: while the engine is busy only", 0, 10_000
     )
     queue_limit: int = option(1024, "most pictures accepted and not yet answered; more get 503", 1, 1_000_000)
 

@@ -103,7 +103,7 @@ async def test_fixed_timeout_waits_for_company_from_the_first_item_on(loop):
     start(batcher, [1])
     await loop.advance(0.006)
     start(batcher, [2])
-    await loop.advance(0.003)
+    await loop.advance(0.002)
     assert executor.waiting == []
     await loop.advance(0.001)
     assert executor.waiting == [[1, 2]]

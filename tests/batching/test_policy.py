@@ -18,10 +18,11 @@ BUSY = BatchPolicy(max_batch_size=4, batch_timeout_ms=0)
     ("policy", "queued", "age_s", "idle", "decision"),
     [
         (FIXED, 0, 0, True, Wait(None)),
-        (FIXED, 1, 0, True, Wait(0.010)),
-        (FIXED, 3, 0.004, True, Wait(0.006)),
+        (FIXED, 1, 0, True, Wait(0.009)),
+        (FIXED, 3, 0.004, True, Wait(0.005)),
         (FIXED, 4, 0, True, Run(4)),
         (FIXED, 9, 0, True, Run(4)),
+        (FIXED, 1, 0.0089, True, Run(1)),
         (FIXED, 1, 0.010, True, Run(1)),
         (FIXED, 1, math.inf, True, Run(1)),
         (FIXED, 9, 1, False, Wait(None)),

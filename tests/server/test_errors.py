@@ -345,8 +345,8 @@ def test_the_table_holds_nothing_else():
     assert all(any(isinstance(error, kind) for error in ROWS) for kind in TABLE)
 
 
-@pytest.mark.parametrize("path", ["/", "/classify", "/healthz", "/nothing/here"])
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/", "/classify", "/nothing/here"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT"])
 @pytest.mark.parametrize("odd", [{"Expect": "<foo>"}, {"Expect": "100-continue"}, {"Host": "\xff\xfe"}, {}])
 async def test_no_route_answers_in_aiohttps_own_words(start, method, path, odd, caplog):
     """Whatever is asked of whatever address: our Server header, our request id, our problems, no traceback."""
