@@ -31,7 +31,8 @@ class BatchPolicy:
     """The two rules of the field, told apart by `batch_timeout_ms`.
 
     - **fixed-timeout** (> 0): a batch closes at `max_batch_size` items or `batch_timeout_ms` after its first
-      item came (up to a millisecond less), whichever is sooner. While the engine is busy a closed batch still takes in newcomers.
+      item came (up to a millisecond less), whichever is sooner. While the engine is busy a closed batch still
+      takes in newcomers.
     - **while-busy** (0): an idle engine takes what is waiting at once; batches form while it works.
 
     Attributes:
