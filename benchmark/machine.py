@@ -7,10 +7,10 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from benchmark.server_process import ROOT
+from models.optimize.machine import cpu_name
 
 _PACKAGES = ("torch", "torchvision", "aiohttp", "uvloop", "numpy", "pillow", "prometheus-client", "multipart")
 
@@ -18,7 +18,7 @@ _PACKAGES = ("torch", "torchvision", "aiohttp", "uvloop", "numpy", "pillow", "pr
 def describe_machine() -> dict[str, Any]:
     """Processor, versions, commit and date."""
     return {
-        "cpu": _cpu(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -26,13 +26,6 @@ def describe_machine() -> dict[str, Any]:
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
 
 
 def _commit() -> str:

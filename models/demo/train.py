@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from models.demo.augment import INK_SHARE, Augmenter
 from models.demo.digits import DATASET, HELD_OUT_EVERY, Ink, enlarge, load_samples
 from models.demo.measure import fidelity
 from models.demo.strokes import draw_many
+from models.optimize.machine import cpu_name
 from models.spec import EngineSpec, ModelSpec, PreprocessSpec
 
 DEMO = "shufflenet_v2_x0_5"
@@ -162,7 +162,7 @@ def _spec(architecture: str, recipe: Recipe, source: dict[str, object]) -> Model
         example="images/digit-3-white-on-black.png",
         built_with={
             "torch": torch.__version__,
-            "cpu": _cpu(),
+            "cpu": cpu_name(),
             "gpu": None,
             "date": datetime.now(UTC).date().isoformat(),
         },
@@ -178,13 +178,6 @@ def _write(output: Path, network: nn.Module, spec: ModelSpec) -> ModelBundle:
     output.mkdir(parents=True, exist_ok=True)
     (output / spec.engine.file).write_bytes(weights)
     return ModelBundle.write(output, spec, LABELS)
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def main() -> None:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from benchmark.server_process import ServerProcess
 
 DRAIN_S = 20
 
@@ -32,27 +28,10 @@ def require():
 
 
 @pytest.fixture(scope="session")
-def demo_server(tmp_path_factory):
+def demo_server():
     """The address of `python -m server` with the digits demo; it has to end with 0 when it is told to stop."""
-    log = tmp_path_factory.mktemp("demo_server") / "stderr"
-    command = [sys.executable, "-m", "server", "--port", "0", "--model", "models/demo"]
-    with (
-        log.open("w") as stderr,
-        subprocess.Popen(
-            command, cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, stderr=stderr, text=True
-        ) as process,
-    ):
-        try:
-            banner = process.stdout.readline()
-            address = re.search(r" on (http://127\.0\.0\.1:\d+) \(ready in", banner)
-            assert address, f"no banner but {banner!r}; {log.read_text()}"
-            yield address[1]
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(DRAIN_S) == 0, log.read_text()
-        finally:
-            process.kill()
-
-
-def _environment():
-    """Ours, without options that somebody has set for a server of his own."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("SNAPSERVE_")}
+    with ServerProcess("--model", "models/demo") as server:
+        yield server.url
+        server.send(signal.SIGTERM)
+        code, _ = server.end(DRAIN_S)
+        assert code == 0, server.stderr()
