@@ -49,7 +49,7 @@ endif
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing SnapServe into $(VENV) (torch is large: a few minutes the first time) …"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e . -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[openvino,plot]' -c constraints.txt
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from benchmark.server_process import ROOT
-from models.optimize.machine import cpu_name
+from models.machine import cpu_name
 
 _PACKAGES = ("torch", "torchvision", "aiohttp", "uvloop", "numpy", "pillow", "prometheus-client", "multipart")
 

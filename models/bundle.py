@@ -10,7 +10,7 @@ from pathlib import Path
 
 from models.errors import BundleError
 from models.labels import Labels, load_labels, write_labels
-from models.spec import ModelSpec, spec_from_json
+from models.spec import EngineSpec, ModelSpec, spec_from_json
 
 MANIFEST = "model.json"
 
@@ -37,8 +37,7 @@ class ModelBundle:
             BundleError: a file is missing, damaged or contradicts another; one line that names the file.
         """
         spec = _read_manifest(folder / MANIFEST)
-        file = _inside(folder, spec.engine.file)
-        _verify(file, spec.engine.sha256)
+        file = _verified_engine(folder, spec.engine)
         labels_file = _inside(folder, spec.labels)
         if spec.labels_sha256 is not None:
             _verify(labels_file, spec.labels_sha256)
@@ -48,6 +47,21 @@ class ModelBundle:
                 f"{labels_file}: {len(labels)} labels, but {MANIFEST} says {spec.num_classes} classes"
             )
         return cls(spec, labels, file)
+
+    def with_engine(self, name: str) -> ModelBundle:
+        """The same model on another engine of the bundle; what was measured of the first one is left out.
+
+        Raises:
+            BundleError: there is none of that name, or its files are damaged.
+        """
+        engine = self.spec.engines.get(name)
+        if engine is None:
+            there = ", ".join(self.spec.engines) or "only its default"
+            raise BundleError(f"{self.file.parent}: has no engine {name!r}, it has {there}")
+        if engine == self.spec.engine:
+            return self
+        spec = dataclasses.replace(self.spec, engine=engine, fidelity={}, latency_ms={})
+        return ModelBundle(spec, self.labels, _verified_engine(self.file.parent, engine))
 
     @classmethod
     def write(cls, folder: Path, spec: ModelSpec, labels: Labels) -> ModelBundle:
@@ -60,7 +74,8 @@ class ModelBundle:
         spec = dataclasses.replace(
             spec,
             labels_sha256=sha256_of(folder / spec.labels),
-            engine=dataclasses.replace(spec.engine, sha256=sha256_of(folder / spec.engine.file)),
+            engine=_hashed(folder, spec.engine),
+            engines={name: _hashed(folder, engine) for name, engine in spec.engines.items()},
         )
         draft = folder / f".{MANIFEST}"
         draft.write_text(json.dumps(spec.to_json(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
@@ -82,6 +97,17 @@ def _read_manifest(file: Path) -> ModelSpec:
     except ValueError:
         raise BundleError(f"{file}: not valid JSON") from None
     return spec_from_json(ModelSpec, document, str(file))
+
+
+def _hashed(folder: Path, engine: EngineSpec) -> EngineSpec:
+    companions = {name: sha256_of(folder / name) for name in engine.companions}
+    return dataclasses.replace(engine, sha256=sha256_of(folder / engine.file), companions=companions)
+
+
+def _verified_engine(folder: Path, engine: EngineSpec) -> Path:
+    for name, sha256 in {**engine.companions, engine.file: engine.sha256}.items():
+        _verify(_inside(folder, name), sha256)
+    return folder / engine.file
 
 
 def _inside(folder: Path, name: str) -> Path:

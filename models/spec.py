@@ -14,6 +14,8 @@ from models.errors import BundleError
 FORMAT = 1
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+WEIGHTS_ENGINE = "weights"  # name in a bundle of the engine that is compiled where it is loaded
+NEARLY = 0.97  # of the best throughput; larger batches would only make their pictures wait longer
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 
@@ -64,6 +66,10 @@ class EngineSpec:
         device: "cpu", "cuda", or "any" for weights, which are compiled where they are loaded.
         memory_format: "channels_last" or "contiguous".
         max_batch_size: the largest batch that the bundle was timed for.
+        threads: intra-op threads on a CPU with which it was fastest; 0 leaves the choice to the backend.
+        streams: parts of a batch that run at the same time, where the backend can do that.
+        quantized_engine: torch's backend of the int8 operators, which is chosen when the graph is loaded.
+        companions: further files of the engine in the bundle, with their hashes.
     """
 
     kind: str
@@ -73,6 +79,10 @@ class EngineSpec:
     device: str = "any"
     memory_format: str = "channels_last"
     max_batch_size: int = 32
+    threads: int = 0
+    streams: int = 1
+    quantized_engine: str = ""
+    companions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -91,6 +101,10 @@ class ModelSpec:
 
     `source`, `fidelity`, `latency_ms` and `built_with` are for people, and so is `example`: a picture of the
     project that suits the model, for the banner's curl line.
+
+    Attributes:
+        engine: what is served; `engines` holds it and others of the same bundle, by name.
+        latency_ms: batch size -> milliseconds of one batch.
     """
 
     name: str
@@ -100,6 +114,7 @@ class ModelSpec:
     preprocess: PreprocessSpec
     engine: EngineSpec
     labels_sha256: str | None = None
+    engines: Mapping[str, EngineSpec] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
     fidelity: Mapping[str, Any] = field(default_factory=dict)
     latency_ms: Mapping[str, float] = field(default_factory=dict)
@@ -117,6 +132,13 @@ class ModelSpec:
     def is_random(self) -> bool:
         """Whether the weights were never trained, so that the labels mean nothing."""
         return bool(self.source.get("random"))
+
+    @property
+    def best_batch_size(self) -> int:
+        """The smallest batch size that is nearly as fast per picture as the fastest; 32 where none was timed."""
+        speeds = {int(size): int(size) / ms for size, ms in self.latency_ms.items()}
+        enough = NEARLY * max(speeds.values(), default=0.0)
+        return min((size for size, speed in speeds.items() if speed >= enough), default=32)
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -151,6 +173,8 @@ def spec_from_json(kind: type[Spec], document: Any, where: str) -> Spec:
 def _typed(value: Any, hint: Any, where: str) -> Any:
     if hint in (PreprocessSpec, EngineSpec):
         return spec_from_json(hint, value, where)
+    if hint == Mapping[str, EngineSpec] and isinstance(value, dict):
+        return {name: spec_from_json(EngineSpec, each, f"{where}: {name!r}") for name, each in value.items()}
     if typing.get_origin(hint) is tuple:
         if isinstance(value, list) and len(value) == 3 and all(isinstance(v, int | float) for v in value):
             return tuple(float(v) for v in value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace, _SubParsersAction
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.bundle import ModelBundle
-from models.errors import BundleError
+from models.errors import BundleError, PictureError
 
 if TYPE_CHECKING:
     from models.engines.base import Probabilities
@@ -43,16 +44,19 @@ def _scores(bundle: ModelBundle, folder: Path, device: str) -> Probabilities:
 
     from models.engines import load_engine
     from models.engines.base import EngineOptions
-    from models.optimize.fidelity import engine_scores
-    from models.optimize.pictures import load_pictures
+    from models.optimize.contestant import engine_scores
+    from models.optimize.pictures import unlabelled
     from models.preprocess import Preprocessor
 
     preprocessor = Preprocessor(bundle.spec.preprocess)
-    pictures = load_pictures(folder, preprocessor)
-    if not pictures:
+    pixels = []
+    for found in unlabelled(folder):
+        with suppress(PictureError):
+            pixels.append(preprocessor(found.file.read_bytes()))
+    if not pixels:
         raise BundleError(f"--pictures {folder}: no JPEG, PNG or WebP file there")
     engine = load_engine(bundle, EngineOptions(device))
-    scores = engine_scores(engine, np.stack([preprocessor.crop(picture) for picture in pictures]))
+    scores = engine_scores(engine, np.stack(pixels))
     engine.close()
     return scores
 

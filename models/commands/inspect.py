@@ -33,7 +33,7 @@ def run(arguments: Namespace) -> int:
 def facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
     """Everything in the manifest, flat, in its order: dotted name and text; then the labels."""
     document = bundle.spec.to_json()
-    yield from _flat(document)
+    yield from _flat({**document, "engines": list(document["engines"])})
     yield "file size", f"{bundle.file.stat().st_size / 1e6:.1f} MB"
     yield "first labels", ", ".join(bundle.labels[:3])
     if bundle.spec.is_random:

@@ -32,13 +32,14 @@ _MEASURED = (
 )
 
 
-def heldout_pictures(smallest: float = 0) -> Iterator[Sample]:
-    """Every held-out sample twice, dark on light and light on dark, as a PNG whose look varies with its number.
+def sample_pictures(held_out: bool, smallest: float = 0) -> Iterator[Sample]:
+    """Every sample twice, dark on light and light on dark, as a PNG whose look varies with its number.
 
     Args:
+        held_out: those that no training has seen, or the others.
         smallest: height of the smallest digits as a share of the picture's short side; 0.4 if it is less.
     """
-    inks, digits = load_samples(held_out=True)
+    inks, digits = load_samples(held_out)
     for number, (ink, digit) in enumerate(zip(inks, digits, strict=True)):
         for white_on_black in (False, True):
             yield encode(picture(ink, _look(number, white_on_black, smallest))), int(digit)
@@ -65,7 +66,7 @@ def _look(number: int, white_on_black: bool, smallest: float) -> Look:
 def fidelity(bundle: ModelBundle) -> dict[str, float | str]:
     """What a bundle says of its own accuracy in `model.json`."""
     smallest = max(bundle.spec.source["smallest_digit"], DIGIT_SHARE * _FILLS[0])
-    heldout, heldout_images = accuracy(bundle, heldout_pictures(smallest))
+    heldout, heldout_images = accuracy(bundle, sample_pictures(True, smallest))
     strokes, stroke_images = accuracy(bundle, stroke_pictures(smallest))
     return {
         "heldout_accuracy": round(heldout, 4),

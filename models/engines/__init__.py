@@ -17,6 +17,9 @@ __all__ = ["ENGINES", "load_engine"]
 ENGINES = {
     "torchscript": "models.engines.torchscript",
     "bare-torchscript": "models.engines.bare_torchscript",
+    "openvino": "models.engines.openvino",
+    "aotinductor": "models.engines.aotinductor",
+    "eager": "models.engines.eager",
 }
 
 

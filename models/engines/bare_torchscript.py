@@ -9,7 +9,8 @@ from torch import nn
 
 from models.bundle import ModelBundle
 from models.engines.base import EngineOptions
-from models.engines.torchscript import TorchScriptEngine, load_module, resolve
+from models.engines.torch_engine import TorchEngine
+from models.engines.torchscript import load_module, resolve
 from models.errors import EngineError
 from models.graph import DTYPES, ServingGraph, jit_warnings_ignored
 from models.spec import EngineSpec
@@ -18,7 +19,7 @@ _PROBES = 4
 _SUM_TOLERANCE = 1e-3
 
 
-def load(bundle: ModelBundle, options: EngineOptions) -> TorchScriptEngine:
+def load(bundle: ModelBundle, options: EngineOptions) -> TorchEngine:
     """Wraps the file into uint8 [N, crop, crop, 3] -> probabilities float32 [N, num_classes].
 
     Raises:
@@ -31,7 +32,7 @@ def load(bundle: ModelBundle, options: EngineOptions) -> TorchScriptEngine:
     if not outputs.isfinite().all():
         raise EngineError(f"{bundle.file}: the output is not finite")
     graph.softmax = not are_probabilities(outputs)
-    return TorchScriptEngine(_compile(graph), spec, bundle.spec.preprocess.crop_size, bundle.spec.num_classes)
+    return TorchEngine(_compile(graph), spec, bundle.spec.preprocess.crop_size, bundle.spec.num_classes)
 
 
 def are_probabilities(outputs: torch.Tensor) -> bool:

@@ -54,10 +54,13 @@ class EngineOptions:
 
     Attributes:
         device: "auto", "cpu" or "cuda".
-        intra_op_threads: threads for one operator on a CPU; 0 leaves torch's choice.
+        intra_op_threads: threads on a CPU; 0 takes what was fastest when the bundle was made, else the
+            backend's own choice.
+        streams: parts of a batch that run at the same time; 0 likewise. Only some engines can.
         max_batch_size: largest batch that will be asked for.
     """
 
     device: str = "auto"
     intra_op_threads: int = 0
+    streams: int = 0
     max_batch_size: int = 32

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -13,6 +16,14 @@ from models.optimize.destination import check_replaceable
 from models.optimize.errors import UsageError
 from models.optimize.options import OptimizeOptions, parse
 
+if TYPE_CHECKING:
+    from models.optimize.candidates import Candidate
+    from models.optimize.optimizer import Effort, Pictures
+    from models.optimize.pictures import Picture
+    from models.optimize.weights import Weights
+
+_PICTURES, _QUICK_PICTURES = 1024, 256
+_CALIBRATION = 128
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -58,17 +69,13 @@ def _existing(options: OptimizeOptions) -> ModelBundle | None:
 
 
 def _optimize(options: OptimizeOptions, console: Console) -> None:
-    from models.optimize.candidates import candidates_for, has_cuda
-    from models.optimize.optimizer import QUICK, Effort, optimize
+    from models.optimize.candidates.torchscript import has_cuda
+    from models.optimize.optimizer import optimize
     from models.optimize.report import Report
     from models.optimize.sources import WeightsChoice, resolve
 
     device = options.device if options.device != "auto" else ("cuda" if has_cuda() else "cpu")
-    candidates = candidates_for(device)
-    if not candidates:
-        raise UsageError(f"--device {device}: is not available on this machine")
-    if options.pictures is not None and not options.pictures.is_dir():
-        raise UsageError(f"--pictures {options.pictures}: no such folder")
+    candidates = _candidates(options, device)
     report = Report(console)
     if options.weights == "none":
         report.warn_random()
@@ -76,12 +83,54 @@ def _optimize(options: OptimizeOptions, console: Console) -> None:
         architecture=options.arch,
         weights=options.weights,
         checkpoint=options.checkpoint,
+        bundle=options.bundle,
         labels=options.labels,
         preprocess=options.preprocess,
         num_classes=options.num_classes,
         seed=options.seed,
         url_base=options.weights_url_base,
+        device=device,
     )
     weights = resolve(choice, console)
-    effort = QUICK if options.quick else Effort()
-    optimize(weights, candidates, options.folder, report, options.pictures, effort, options.threads)
+    optimize(weights, candidates, options.folder, report, _pictures(options, weights), _effort(options))
+
+
+def _candidates(options: OptimizeOptions, device: str) -> list[Candidate]:
+    from models.optimize.candidates import candidates_for
+
+    if not (here := candidates_for(device)):
+        raise UsageError(f"--device {device}: is not available on this machine")
+    if options.engine == "auto":
+        return candidates_for(device, options.quick)
+    names = [each.name for each in here]
+    if options.engine not in names:
+        raise UsageError(f"--engine {options.engine!r}: must be auto or one of {', '.join(names)}")
+    return [each for each in here if each.name == options.engine or each.is_reference]
+
+
+def _effort(options: OptimizeOptions) -> Effort:
+    from models.optimize.fidelity import LIMITS
+    from models.optimize.optimizer import Effort
+
+    drop = options.max_accuracy_drop / 100
+    limits = {name: dataclasses.replace(limits, accuracy_drop=drop) for name, limits in LIMITS.items()}
+    limits["int8"] = dataclasses.replace(limits["int8"], top1_agreement=options.min_agreement / 100)
+    effort = Effort(cores=options.threads, accept_weak_gate=options.accept_weak_gate, limits=limits)
+    return dataclasses.replace(effort, rounds=3, batch_sizes=(1, 4, 16)) if options.quick else effort
+
+
+def _pictures(options: OptimizeOptions, weights: Weights) -> Pictures:
+    from models.optimize.optimizer import Pictures
+    from models.optimize.pictures import SAMPLES, deal, labelled, synthetic, unlabelled
+
+    if options.validation is not None:
+        found = labelled(options.validation, weights.labels)
+    else:
+        found = unlabelled(options.pictures or SAMPLES)
+    most = options.max_pictures or (_QUICK_PICTURES if options.quick else _PICTURES)
+    own: Sequence[Picture] = ()
+    if options.calibration is not None:
+        own, _ = deal(unlabelled(options.calibration), _CALIBRATION, 0, share=1)
+    calibration, photos = deal(found, 0 if own else _CALIBRATION, most, own)
+    extra = synthetic(weights.preprocess.resize_size, 8 if options.quick else 32)
+    return Pictures(own or calibration, photos, extra)

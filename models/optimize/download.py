@@ -24,8 +24,8 @@ from models.optimize.errors import DownloadError, OptimizeError
 CONNECT_LIMIT_S = 15.0
 
 _CHUNK = 1 << 17
-# torchvision's files carry the beginning of their SHA-256: resnet18-f37072fd.pth
-_HASH_IN_NAME = re.compile(r"-([a-f0-9]{8,64})\.")
+# torchvision's files carry the beginning of their SHA-256: resnet18-f37072fd.pth, resnet18_fbgemm_16fa66dd.pth
+_HASH_IN_NAME = re.compile(r"[-_]([a-f0-9]{8,64})\.")
 
 
 def fetch(url: str, folder: Path, console: Console, limit_s: float = CONNECT_LIMIT_S) -> Path:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image
-from torch import nn
 
-from models.engines.base import Engine, Probabilities
+from models.engines.base import Probabilities
 from models.optimize.errors import FidelityError
-from models.optimize.weights import Weights
-from models.preprocess import Pixels, Preprocessor
 
 # Where the reference's best two scores are closer than this, either may come first.
 DECISIVE_GAP = 1e-3
 # The preprocessing contract allows 1 level of 255, bicubic 2 (models/preprocess.py); half a level is rounding.
 MAX_LEVELS = 2.5
-_REFERENCE_BATCH = 8
+# int8 is not chosen on the word of fewer pictures.
+ENOUGH_PICTURES = 256
 _TOP = 5
 
 
@@ -33,17 +30,26 @@ class Limits:
         abs_diff: largest difference of any score.
         relative_diff: largest relative difference of the reference's five best scores. It also catches what
             absolute differences cannot: an untrained network gives every class about 1 / num_classes.
+        accuracy_drop: how much less of the labelled pictures may be right, as a share of them.
     """
 
     top1_agreement: float
-    abs_diff: float
-    relative_diff: float
+    abs_diff: float = 1.0
+    relative_diff: float = math.inf
+    accuracy_drop: float = 0.005
 
 
 LIMITS = {
     "fp32": Limits(1.0, 5e-3, 0.01),
     "fp16": Limits(0.995, 1.0, 0.25),
+    "bf16": Limits(0.995, 1.0, 0.5),
+    "int8": Limits(0.98),
 }
+# Of weights that were published with their accuracy only this is asked: that they are of the same classifier.
+PUBLISHED = Limits(0.8, accuracy_drop=0.01)
+# What preparing pictures in the service's way may change: levels by one, which tips what is nearly undecided.
+PREPARED = Limits(0.995)
+PREPARED_GAP = 0.05
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,9 @@ class Fidelity:
         top1_agreement: share of the decisive images with the same winner (of all, if none is decisive).
         max_abs_diff: of any score.
         max_relative_diff: of the reference's five best scores.
+        labelled_images: those whose class is known; the accuracies are None when there are none.
+        accuracy: share of them that the engine gets right.
+        reference_accuracy: that eager fp32 gets right, prepared by torchvision's own transforms.
     """
 
     images: int
@@ -63,17 +72,18 @@ class Fidelity:
     top1_agreement: float
     max_abs_diff: float
     max_relative_diff: float
+    labelled_images: int = 0
+    accuracy: float | None = None
+    reference_accuracy: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For the bundle."""
-        return {
-            "reference": "eager fp32",
-            "images": self.images,
-            "decisive_images": self.decisive_images,
+        rounded = {
             "top1_agreement": round(self.top1_agreement, 6),
             "max_abs_diff": float(f"{self.max_abs_diff:.3g}"),
             "max_relative_diff": float(f"{self.max_relative_diff:.3g}"),
         }
+        return {"reference": "eager fp32", **dataclasses.asdict(self), **rounded}
 
     def check(self, limits: Limits) -> None:
         """Raises FidelityError, with the figure, when a limit is passed. NaN passes every limit."""
@@ -82,6 +92,14 @@ class Fidelity:
                 f"agrees with eager fp32 on {self.top1_agreement:.2%} of {self.decisive_images} pictures, "
                 f"at least {limits.top1_agreement:.2%} is asked"
             )
+        if self.accuracy is not None and self.reference_accuracy is not None:
+            drop = self.reference_accuracy - self.accuracy
+            if not drop <= limits.accuracy_drop:
+                allowed = f"at most {100 * limits.accuracy_drop:g} points less are allowed"
+                raise FidelityError(
+                    f"is right on {self.accuracy:.2%} of {self.labelled_images} pictures, eager fp32 on "
+                    f"{self.reference_accuracy:.2%}; {allowed}"
+                )
         for what, actual, limit in (
             ("scores differ", self.max_abs_diff, limits.abs_diff),
             ("the best scores differ, relative to themselves,", self.max_relative_diff, limits.relative_diff),
@@ -90,10 +108,16 @@ class Fidelity:
                 raise FidelityError(f"{what} from eager fp32 by {actual:.3g}, at most {limit:g} is allowed")
 
 
-def compare(expected: Probabilities, actual: Probabilities) -> Fidelity:
-    """Compares two engines' answers to the same pictures: float32 [N, num_classes] each."""
+def compare(expected: Probabilities, actual: Probabilities, gap: float = DECISIVE_GAP) -> Fidelity:
+    """Compares two engines' answers to the same pictures.
+
+    Args:
+        expected: the reference's, float32 [N, num_classes].
+        actual: likewise.
+        gap: of the reference's two best scores, above which a picture counts as decisive.
+    """
     best = np.sort(expected, axis=1)[:, -2:]
-    decisive = best[:, -1] - best[:, 0] > DECISIVE_GAP if expected.shape[1] > 1 else best[:, 0] > 1
+    decisive = best[:, -1] - best[:, 0] > gap if expected.shape[1] > 1 else best[:, 0] > 1
     same = expected.argmax(axis=1) == actual.argmax(axis=1)
     top = np.argsort(expected, axis=1)[:, -_TOP:]
     expected_top, actual_top = (np.take_along_axis(scores, top, axis=1) for scores in (expected, actual))
@@ -105,36 +129,3 @@ def compare(expected: Probabilities, actual: Probabilities) -> Fidelity:
         max_abs_diff=float(np.abs(actual - expected).max()),
         max_relative_diff=float(relative.max()),
     )
-
-
-def reference_scores(weights: Weights, pixels: Pixels) -> Probabilities:
-    """torchvision's eager fp32 network on the CPU: uint8 [N, crop, crop, 3] -> float32 [N, num_classes]."""
-    network: nn.Module = weights.reference_network()
-    with torch.inference_mode():
-        batches = torch.from_numpy(pixels).split(_REFERENCE_BATCH)
-        scores = [network(weights.reference_input(batch)).softmax(dim=1) for batch in batches]
-        answer: Probabilities = torch.cat(scores).numpy()
-    return answer
-
-
-def engine_scores(engine: Engine, pixels: Pixels) -> Probabilities:
-    """The engine's answers, in batches of changing size, so that a size that is wrong shows."""
-    answers: list[Probabilities] = []
-    start = 0
-    while start < len(pixels):
-        size = min(len(answers) % engine.spec.max_batch_size + 1, 8)
-        answers.append(engine.infer(pixels[start : start + size]))
-        start += size
-    return np.concatenate(answers)
-
-
-def check_preprocessing(weights: Weights, preprocessor: Preprocessor, pictures: Sequence[Image.Image]) -> None:
-    """Raises FidelityError where the served pixels are not those of torchvision's own transforms."""
-    for number, picture in enumerate(pictures):
-        pixels = torch.tensor(preprocessor.crop(picture))
-        levels = float((pixels - weights.reference_pixels(picture)).abs().max())
-        if not levels <= MAX_LEVELS:
-            raise FidelityError(
-                f"preparing picture {number + 1} differs from torchvision by {levels:.1f} of 255 levels, "
-                f"at most {MAX_LEVELS:g} is allowed"
-            )

@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from models.bundle import ModelBundle
-from models.engines import load_engine
-from models.engines.base import EngineOptions, Probabilities
+from models.engines.base import Probabilities
 from models.errors import ModelError
+from models.machine import built_with, usable_cores
 from models.optimize.candidates import Candidate, Job
+from models.optimize.candidates.eager import write_weights
+from models.optimize.contestant import LABELS_FILE, Contestant, Setting
 from models.optimize.destination import move_into_place, workshop
 from models.optimize.errors import FidelityError, OptimizeError
-from models.optimize.fidelity import (
-    LIMITS,
-    Fidelity,
-    check_preprocessing,
-    compare,
-    engine_scores,
-    reference_scores,
-)
-from models.optimize.machine import built_with
-from models.optimize.pictures import SAMPLES, load_pictures, synthetic_pixels
+from models.optimize.evidence import Evidence, accuracy, gather
+from models.optimize.fidelity import LIMITS, PUBLISHED, Fidelity, Limits, compare
+from models.optimize.isolation import died, isolated
+from models.optimize.pictures import Picture
+from models.optimize.plot import draw
 from models.optimize.report import Report
-from models.optimize.timing import BATCH_SIZES, images_per_second, measure_latency
+from models.optimize.timing import CPU_BATCH_SIZES, CUDA_BATCH_SIZES, Speed, measure, settings_for
+from models.optimize.trial import Trial, reservation_of
 from models.optimize.weights import Weights
-from models.preprocess import Pixels, Preprocessor
-from models.spec import ModelSpec
+from models.spec import WEIGHTS_ENGINE, EngineSpec, ModelSpec
 
-LABELS_FILE = "labels.json"
+TABLE_FILE = "table.json"
+PLOT_FILE = "table.svg"
 
 
 @dataclass(frozen=True)
@@ -41,50 +39,29 @@ class Effort:
     """How thoroughly to look.
 
     Attributes:
-        synthetic: generated pictures beside the photos.
         rounds: measurements per batch size.
+        batch_sizes: that are timed; empty takes those of the device.
+        cores: most threads; 0 takes all cores.
+        accept_weak_gate: choose int8 on the word of few pictures.
+        limits: by precision, instead of the defaults.
+        is_isolated: give each candidate a process of its own.
     """
 
-    synthetic: int = 32
     rounds: int = 7
-
-
-QUICK = Effort(synthetic=8, rounds=2)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A candidate that was built, or the reason why it is out.
-
-    Attributes:
-        candidate: what was tried.
-        bundle: in the workshop; None when it could not be built or was refused.
-        fidelity: None when it could not be built.
-        refusal: one line, or "".
-    """
-
-    candidate: Candidate
-    bundle: ModelBundle | None = None
-    fidelity: Fidelity | None = None
-    refusal: str = ""
-
-    @property
-    def speed(self) -> float:
-        """Images per second at the best batch size; 0 for one that is out."""
-        return images_per_second(dict(self.bundle.spec.latency_ms)) if self.bundle else 0.0
+    batch_sizes: tuple[int, ...] = ()
+    cores: int = 0
+    accept_weak_gate: bool = False
+    limits: Mapping[str, Limits] = dataclasses.field(default_factory=lambda: LIMITS)
+    is_isolated: bool = True
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """The same pictures, prepared once, and what the reference says about them.
+class Pictures:
+    """What candidates are calibrated on and judged by; no picture is in two of these."""
 
-    Attributes:
-        pixels: uint8 [N, crop_size, crop_size, 3].
-        expected: float32 [N, num_classes].
-    """
-
-    pixels: Pixels
-    expected: Probabilities
+    calibration: Sequence[Picture] = ()
+    photos: Sequence[Picture] = ()
+    synthetic: Sequence[Picture] = ()
 
 
 def optimize(
@@ -92,102 +69,160 @@ def optimize(
     candidates: Sequence[Candidate],
     output: Path,
     report: Report,
-    pictures: Path | None = None,
+    pictures: Pictures,
     effort: Effort = Effort(),  # frozen
-    threads: int = 0,
 ) -> ModelBundle:
-    """Writes the fastest candidate that answers like the reference to `output`.
+    """Writes the fastest candidate that answers like the reference to `output`, the others beside it.
 
     Args:
         weights: the classifier.
         candidates: at least one; all run on this machine.
         output: free, or a bundle that is replaced once the new one is whole.
         report: told about the progress and the outcome.
-        pictures: folder of photos to compare on; None is the repository's.
-        effort: how many pictures and rounds.
-        threads: intra-op threads; 0 leaves torch's choice.
+        pictures: to calibrate on and to judge by.
+        effort: how many measurements.
 
     Raises:
-        FidelityError: no candidate answers like the reference.
+        FidelityError: no candidate answers like the reference, or pictures are not prepared as torchvision does.
         OptimizeError: no candidate could be built.
     """
-    if threads:
-        torch.set_num_threads(threads)
-    with report.progress(2 + len(candidates) * (effort.rounds + 3)), workshop(output) as folder:
-        evidence = gather_evidence(weights, pictures or SAMPLES, effort, report)
-        trials = [
-            try_candidate(candidate, weights, evidence, folder, report, effort, threads)
-            for candidate in candidates
-        ]
-        best = max(trials, key=lambda trial: trial.speed)
-        if best.bundle is None:
+    candidates = [each for each in candidates if weights.published or not each.is_published]
+    sizes = effort.batch_sizes or (CUDA_BATCH_SIZES if candidates[0].device == "cuda" else CPU_BATCH_SIZES)
+    with report.progress(1 + 2 * len(candidates) + effort.rounds + 1), workshop(output) as folder:
+        report.step(f"asking eager fp32 about {len(pictures.photos) + len(pictures.synthetic)} pictures")
+        evidence = gather(weights, pictures.calibration, pictures.photos, pictures.synthetic)
+        job = Job(weights.network(), weights.preprocess, max(sizes), evidence.calibration, weights.published)
+        with ExitStack() as stack:
+            contestants = {
+                each.name: stack.enter_context(_contestant(each, job, weights, folder, effort))
+                for each in candidates
+            }
+            trials = [_judge(each, contestants[each.name], evidence, report, effort) for each in candidates]
+            trials = _time(trials, contestants, sizes, report, effort)
+        winner = max(trials, key=lambda trial: trial.images_per_second if trial.is_eligible else 0.0)
+        if not winner.is_eligible:
             raise _verdict(trials)
-        move_into_place(best.bundle.file.parent, output)
+        move_into_place(_assemble(folder, weights, trials, winner, sizes).file.parent, output)
     bundle = ModelBundle.load(output)
-    report.outcome(output, bundle.spec, trials)
+    report.outcome(output, bundle.spec, trials, winner)
     return bundle
 
 
-def gather_evidence(weights: Weights, folder: Path, effort: Effort, report: Report) -> Evidence:
-    """Prepares the pictures, checks their preparation and asks the reference. Raises FidelityError."""
-    preprocessor = Preprocessor(weights.preprocess)
-    report.step("preparing pictures")
-    photos = load_pictures(folder, preprocessor)
-    check_preprocessing(weights, preprocessor, photos)
-    pixels = synthetic_pixels(weights.preprocess.crop_size, effort.synthetic)
-    pixels = np.stack([*(preprocessor.crop(photo) for photo in photos), *pixels])
-    report.step(f"asking eager fp32 about {len(pixels)} pictures")
-    return Evidence(pixels, reference_scores(weights, pixels))
-
-
-def try_candidate(
-    candidate: Candidate,
-    weights: Weights,
-    evidence: Evidence,
-    workshop_folder: Path,
-    report: Report,
-    effort: Effort,
-    threads: int,
-) -> Trial:
-    """Builds one candidate as a bundle of its own, and times it if it passes."""
+def _contestant(
+    candidate: Candidate, job: Job, weights: Weights, workshop_folder: Path, effort: Effort
+) -> AbstractContextManager[Contestant]:
     folder = workshop_folder / candidate.name
     folder.mkdir()
-    fidelity = None
+    arguments = (candidate, job, weights.architecture, weights.labels, folder)
+    return isolated(Contestant, *arguments) if effort.is_isolated else nullcontext(Contestant(*arguments))
+
+
+def _judge(
+    candidate: Candidate, contestant: Contestant, evidence: Evidence, report: Report, effort: Effort
+) -> Trial:
+    """Builds a candidate and compares its answers with the reference's."""
+    build, fidelity = None, None
     try:
         report.step(f"{candidate.name}: building")
-        bundle = _build(candidate, weights, folder)
-        options = EngineOptions(candidate.device, threads, max(BATCH_SIZES))
-        engine = load_engine(bundle, options)
+        build = contestant.build()
         report.step(f"{candidate.name}: comparing with eager fp32")
-        fidelity = compare(evidence.expected, engine_scores(engine, evidence.pixels))
-        fidelity.check(LIMITS[candidate.precision])
-        report.step(f"{candidate.name}: timing batches of {BATCH_SIZES[0]} to {BATCH_SIZES[-1]}")
-        latency = measure_latency(
-            engine, weights.preprocess.crop_size, rounds=effort.rounds, on_round=report.advance
-        )
-        engine.close()
+        setting = Setting(effort.cores or usable_cores())
+        fidelity = judge(candidate, contestant.scores(evidence.pixels, setting), evidence)
+        fidelity.check(PUBLISHED if candidate.is_published else effort.limits[candidate.precision])
     except ModelError as error:
-        return Trial(candidate, None, fidelity, str(error))
-    spec = dataclasses.replace(
-        bundle.spec, fidelity=fidelity.to_json(), latency_ms=latency, built_with=built_with()
+        return Trial(candidate, build, fidelity, str(error))
+    except (EOFError, OSError):
+        return Trial(candidate, build, fidelity, str(died()))
+    return Trial(
+        candidate, build, fidelity, reservation=reservation_of(candidate, evidence, effort.accept_weak_gate)
     )
-    return Trial(candidate, ModelBundle.write(folder, spec, bundle.labels), fidelity)
 
 
-def _build(candidate: Candidate, weights: Weights, folder: Path) -> ModelBundle:
-    job = Job(weights.network(), weights.preprocess, max(BATCH_SIZES))
+def judge(candidate: Candidate, scores: Probabilities, evidence: Evidence) -> Fidelity:
+    """Compares answers with eager fp32's on the same pixels, and accuracy with torchvision's own pipeline's."""
+    # Noise drives int8 out of the range that pictures have shown it, which says nothing about pictures.
+    shown = evidence.photos if candidate.precision == "int8" and evidence.photos else len(evidence.pixels)
+    fidelity = compare(evidence.expected[:shown], scores[:shown])
+    return dataclasses.replace(
+        fidelity,
+        labelled_images=int((evidence.labels >= 0).sum()),
+        accuracy=accuracy(scores, evidence.labels),
+        reference_accuracy=accuracy(evidence.end_to_end, evidence.labels),
+    )
+
+
+def _time(
+    trials: Sequence[Trial],
+    contestants: Mapping[str, Contestant],
+    sizes: tuple[int, ...],
+    report: Report,
+    effort: Effort,
+) -> list[Trial]:
+    """Adds the speeds of those that passed."""
+
+    def on_round(number: int) -> None:
+        report.step(f"timing batches of {sizes[0]} to {sizes[-1]}, round {number} of {effort.rounds}")
+
+    cores = effort.cores or usable_cores()
+    passed = [trial for trial in trials if not trial.refusal]
+    speeds: dict[str, list[Speed]] = measure(
+        {
+            trial.name: (
+                contestants[trial.name],
+                settings_for(trial.candidate.device, cores, trial.candidate.has_streams),
+            )
+            for trial in passed
+        },
+        sizes,
+        effort.rounds,
+        on_round,
+    )
+    return [dataclasses.replace(trial, speeds=speeds.get(trial.name, ())) for trial in trials]
+
+
+def _assemble(
+    workshop_folder: Path, weights: Weights, trials: Sequence[Trial], winner: Trial, sizes: tuple[int, ...]
+) -> ModelBundle:
+    """Puts the winner and everything else that passed into one bundle, with the table."""
+    folder = workshop_folder / "bundle"
+    folder.mkdir()
+    engines = {}
+    for trial in trials:
+        if trial.speed and trial.build:
+            for name in (trial.build.engine.file, *trial.build.engine.companions):
+                shutil.move(workshop_folder / trial.name / name, folder / name)
+            engines[trial.name] = _settled(trial, max(sizes))
+    engines[WEIGHTS_ENGINE] = write_weights(weights.network(), folder, max(sizes))
+    machine = built_with()
+    table = {"winner": winner.name, "built_with": machine, "candidates": [trial.to_json() for trial in trials]}
+    (folder / TABLE_FILE).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    draw(folder / PLOT_FILE, weights.name or weights.architecture, trials)
+    assert winner.speed and winner.fidelity
     spec = ModelSpec(
-        name=weights.architecture,
+        name=weights.name or weights.architecture,
         architecture=weights.architecture,
         num_classes=len(weights.labels),
         labels=LABELS_FILE,
         preprocess=weights.preprocess,
-        engine=candidate.build(job, folder),
+        engine=engines[winner.name],
+        engines=engines,
         source=weights.source,
+        fidelity=winner.fidelity.to_json(),
+        latency_ms={str(size): round(ms, 3) for size, ms in winner.speed.latency_ms.items()},
+        built_with=machine,
+        example=weights.example or ModelSpec.example,
     )
     return ModelBundle.write(folder, spec, weights.labels)
 
 
+def _settled(trial: Trial, max_batch_size: int) -> EngineSpec:
+    assert trial.build and trial.speed
+    threads, streams = trial.speed.setting
+    if trial.candidate.device == "cuda":
+        threads = 0
+    return dataclasses.replace(trial.build.engine, threads=threads, streams=streams, max_batch_size=max_batch_size)
+
+
 def _verdict(trials: Sequence[Trial]) -> OptimizeError:
     kind = FidelityError if any(trial.fidelity for trial in trials) else OptimizeError
-    return kind("; ".join(f"{trial.candidate.name}: {trial.refusal}" for trial in trials))
+    return kind("; ".join(f"{trial.name}: {trial.refusal or trial.reservation}" for trial in trials))

@@ -18,6 +18,16 @@ WEIGHTS_URL_VARIABLE = "SNAPSERVE_WEIGHTS_URL_BASE"
 _MIRROR_HELP = f"address of a mirror of torchvision's weight files (also {WEIGHTS_URL_VARIABLE})"
 
 
+_HIGHEST = {
+    "threads": 1024,
+    "num_classes": 1_000_000,
+    "seed": 2**63 - 1,
+    "max_pictures": 1_000_000,
+    "min_agreement": 100,
+    "max_accuracy_drop": 100,
+}
+
+
 @dataclass(frozen=True)
 class OptimizeOptions:
     """What `optimize_model_for_inference.py` is told; checked at construction (UsageError)."""
@@ -28,30 +38,48 @@ class OptimizeOptions:
         "default"
     )
     checkpoint: Annotated[Path | None, "own weights: a state dict, .safetensors or .pth; needs --labels"] = None
+    bundle: Annotated[Path | None, "a bundle that holds weights, to optimise it (anew) for this machine"] = None
     labels: Annotated[Path | None, "label file: one per line, or a JSON list"] = None
     preprocess: Annotated[Path | None, "JSON file: resize_size, crop_size, interpolation, mean, std"] = None
     num_classes: Annotated[int, "classes of random weights; 0: ImageNet's, or as many as labels"] = 0
     seed: Annotated[int, "seed of random weights"] = 0
     device: Annotated[Literal["auto", "cpu", "cuda"], "where the model will run"] = "auto"
-    threads: Annotated[int, "intra-op threads on a CPU; 0 leaves torch's choice"] = 0
-    pictures: Annotated[Path | None, "folder of photos to compare on; default images/"] = None
+    engine: Annotated[str, "build only this candidate (and eager fp32); 'auto' takes the fastest that passes"] = (
+        "auto"
+    )
+    threads: Annotated[int, "most threads on a CPU; 0: one per core"] = 0
+    pictures: Annotated[Path | None, "folder of photos to calibrate on and compare; default images/"] = None
+    validation: Annotated[Path | None, "folder of photos with a sub-folder per label: also compares accuracy"] = (
+        None
+    )
+    calibration: Annotated[Path | None, "folder of photos for int8 only; default: a part of the others"] = None
+    max_pictures: Annotated[int, "most pictures to compare; 0: 1024, with --quick 256"] = 0
+    min_agreement: Annotated[float, "least agreement of int8 with eager fp32, in percent"] = 98.0
+    max_accuracy_drop: Annotated[float, "most accuracy that a lower precision may lose, in points"] = 0.5
+    accept_weak_gate: Annotated[bool, "choose int8 even if fewer than 256 pictures prove it"] = False
     weights_url_base: Annotated[str, _MIRROR_HELP] = ""
-    quick: Annotated[bool, "fewer pictures and measurements"] = False
+    quick: Annotated[bool, "fewer candidates, pictures and measurements: under two minutes"] = False
     if_missing: Annotated[bool, "do nothing when --output holds a sound bundle already"] = False
     force: Annotated[bool, "replace a bundle that is there"] = False
 
     def __post_init__(self) -> None:
-        for name, limit in (("threads", 1024), ("num_classes", 1_000_000), ("seed", 2**63 - 1)):
+        for name, limit in _HIGHEST.items():
             value = getattr(self, name)
             if not 0 <= value <= limit:
                 raise UsageError(f"--{name.replace('_', '-')} {value}: must lie between 0 and {limit}")
+        if self.pictures and self.validation:
+            raise UsageError("--pictures and --validation exclude each other")
+        for name in ("pictures", "validation", "calibration"):
+            folder = getattr(self, name)
+            if folder is not None and not folder.is_dir():
+                raise UsageError(f"--{name} {folder}: no such folder")
         if self.num_classes and self.weights != "none":
             raise UsageError("--num-classes is for --weights none only")
 
     @property
     def folder(self) -> Path:
         """Where the bundle goes."""
-        return self.output or STORE / self.arch
+        return self.output or STORE / (self.bundle.resolve().name if self.bundle else self.arch)
 
 
 def parse(arguments: list[str] | None, environment: Mapping[str, str]) -> OptimizeOptions:
@@ -85,5 +113,5 @@ def _add(parser: ArgumentParser, name: str, hint: Any, default: Any) -> None:
         parser.add_argument(flag, choices=typing.get_args(kind), default=default, help=text)
         return
     kind = typing.get_args(kind)[0] if isinstance(kind, types.UnionType) else kind
-    metavar = {str: "TEXT", int: "N", Path: "PATH"}[kind]
+    metavar = {str: "TEXT", int: "N", float: "X", Path: "PATH"}[kind]
     parser.add_argument(flag, type=kind, default=default, help=text, metavar=metavar)

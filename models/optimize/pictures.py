@@ -1,46 +1,137 @@
-"""What a candidate and the reference are shown: photos, and seeded pictures that no photo resembles."""
+"""The pictures on which candidates are calibrated and judged: found, labelled, and kept apart."""
 
 from __future__ import annotations
 
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from models.errors import PictureError
-from models.preprocess import Pixels, Preprocessor
+from models.formats import sniff
+from models.labels import Labels
+from models.optimize.errors import UsageError
 
 SAMPLES = Path(__file__).parents[2] / "images"  # the repository's sample pictures
 
+_SNIFFED_BYTES = 64
 
-def load_pictures(folder: Path, preprocessor: Preprocessor, limit: int = 512) -> list[Image.Image]:
-    """Decodes the pictures directly in `folder`, by name; what is no picture is skipped.
 
-    Returns:
-        Upright pictures of mode RGB, at most `limit`; empty when the folder is missing.
+@dataclass(frozen=True)
+class Picture:
+    """An encoded picture and, where it is known, the class that it shows."""
+
+    data: bytes
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture that is not read yet.
+
+    Attributes:
+        file: a JPEG, PNG or WebP file.
+        name: its path inside the folder of pictures.
+        label: the class that it shows, where it is known.
     """
-    pictures: list[Image.Image] = []
-    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if len(pictures) == limit:
-            break
-        try:
-            pictures.append(preprocessor.open(file.read_bytes()).convert("RGB"))
-        except (PictureError, OSError):
-            continue
-    return pictures
+
+    file: Path
+    name: str
+    label: int | None = None
 
 
-def synthetic_pixels(crop_size: int, count: int, seed: int = 0) -> Pixels:
-    """Black, white, then by turns fine noise and soft coloured shapes.
+def unlabelled(folder: Path) -> list[PictureFile]:
+    """The JPEG, PNG and WebP files in `folder` and below; everything else is skipped."""
+    return list(_files(folder, folder))
 
-    Returns:
-        uint8 [count, crop_size, crop_size, 3].
+
+def labelled(folder: Path, labels: Labels) -> list[PictureFile]:
+    """The pictures in one sub-folder per class.
+
+    Sub-folders are named after labels, or numbered; or there are as many as labels, and their names stand in the
+    order of the classes, as in ImageNet.
+
+    Raises:
+        UsageError: the sub-folders' names are none of this.
     """
+    folders = sorted(each for each in folder.iterdir() if each.is_dir())
+    classes = _classes([each.name for each in folders], labels)
+    if classes is None or not folders:
+        raise UsageError(
+            f"--validation {folder}: its sub-folders must be named after labels or class numbers, or be "
+            f"{len(labels)} in the order of the classes"
+        )
+    pairs = zip(folders, classes, strict=True)
+    return [replace(found, label=label) for each, label in pairs for found in _files(each, folder)]
+
+
+def _classes(names: Sequence[str], labels: Labels) -> list[int] | None:
+    numbers = {label: index for index, label in enumerate(labels)}
+    if all(name in numbers for name in names):
+        return [numbers[name] for name in names]
+    if all(name.isdecimal() and int(name) < len(labels) for name in names):
+        return [int(name) for name in names]
+    return list(range(len(labels))) if len(names) == len(labels) else None
+
+
+def _files(folder: Path, root: Path) -> Iterator[PictureFile]:
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            with file.open("rb") as stream:
+                found = sniff(stream.read(_SNIFFED_BYTES))
+            if found.supported:
+                yield PictureFile(file, file.relative_to(root).as_posix())
+
+
+def deal(
+    found: Sequence[PictureFile],
+    calibration: int,
+    validation: int,
+    taken: Sequence[Picture] = (),
+    share: float = 1 / 3,
+) -> tuple[list[Picture], list[Picture]]:
+    """Reads pictures and parts them: some to calibrate on, others to judge by. Equal files are one.
+
+    The order is that of the hashes of their names: arbitrary, and the same every time.
+
+    Args:
+        found: to be parted; only as many are read as are needed.
+        calibration: how many to calibrate on, at most.
+        validation: how many to judge by, at most.
+        taken: pictures that may be in neither part.
+        share: of all pictures that may be calibrated on.
+    """
+    ordered = sorted(found, key=lambda each: hashlib.sha256(each.name.encode()).digest())
+    pictures = _unique(ordered, {hashlib.sha256(each.data).digest() for each in taken})
+    calibrating = list(islice(pictures, min(calibration, int(len(ordered) * share))))
+    return calibrating, list(islice(pictures, validation))
+
+
+def _unique(found: Sequence[PictureFile], seen: set[bytes]) -> Iterator[Picture]:
+    for each in found:
+        data = each.file.read_bytes()
+        digest = hashlib.sha256(data).digest()
+        if digest not in seen:
+            seen.add(digest)
+            yield Picture(data, each.label)
+
+
+def synthetic(side: int, count: int, seed: int = 0) -> list[Picture]:
+    """Black, white, then by turns fine noise and soft coloured shapes: PNG files of `side` by `side` pixels."""
     generator = np.random.default_rng(seed)
-    pixels = np.zeros((count, crop_size, crop_size, 3), np.uint8)
-    pixels[1:2] = 255
+    images = [Image.new("RGB", (side, side), colour) for colour in ("black", "white")]
     for number in range(2, count):
-        side = crop_size if number % 2 == 0 else min(4, crop_size)
-        noise = Image.fromarray(generator.integers(0, 256, (side, side, 3), np.uint8))
-        pixels[number] = np.asarray(noise.resize((crop_size, crop_size), Image.Resampling.BICUBIC))
-    return pixels
+        grain = side if number % 2 == 0 else min(4, side)
+        noise = Image.fromarray(generator.integers(0, 256, (grain, grain, 3), np.uint8))
+        images.append(noise.resize((side, side), Image.Resampling.BICUBIC))
+    return [Picture(_png(image)) for image in images[:count]]
+
+
+def _png(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG", compress_level=1)
+    return stream.getvalue()

@@ -7,17 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from models.optimize.fidelity import ENOUGH_PICTURES
 from models.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from models.optimize.fidelity import Fidelity
-    from models.optimize.optimizer import Trial
+    from models.optimize.trial import Trial
 
 RANDOM_WARNING = "RANDOM WEIGHTS: this model was never trained. Its labels mean nothing; it is for speed only."
 
@@ -61,47 +62,89 @@ class Report:
         """Says loudly that the weights are random."""
         self.console.print(Panel(RANDOM_WARNING, style="bold red"))
 
-    def outcome(self, output: Path, spec: ModelSpec, trials: Sequence[Trial]) -> None:
-        """The tables at the end: candidates, then the latencies of the one that was written."""
-        self.console.print(candidates_table(trials))
-        self.console.print(latency_table(spec))
+    def outcome(self, output: Path, spec: ModelSpec, trials: Sequence[Trial], winner: Trial) -> None:
+        """The tables at the end, and what to do with the bundle; the last line names speed that is left unused."""
+        self.console.print(candidates_table(trials, winner))
+        for reason in reasons(trials):
+            self.console.print(escape(f"  {reason}"), highlight=False, soft_wrap=True)
+        self.console.print(speed_table(spec, trials))
         if spec.is_random:
             self.warn_random()
         text = f"Wrote {output}; to serve it: python -m server --model {output}"
         self.console.print(escape(text), highlight=False, soft_wrap=True)
+        if unused := left_on_the_table(trials, winner):
+            self.console.print(escape(unused), highlight=False, soft_wrap=True)
 
 
-def candidates_table(trials: Sequence[Trial]) -> Table:
-    """One row per candidate; the fastest that passed is marked."""
-    table = Table(title="Candidates against eager fp32")
+def candidates_table(trials: Sequence[Trial], winner: Trial) -> Table:
+    """One row per candidate: what it is worth, and what became of it. Fits into 80 columns."""
+    table = Table(title="Candidates against eager fp32", box=SIMPLE)
     table.add_column("candidate", no_wrap=True)
-    for heading in ("top-1 agreement", "max score difference", "images/s", ""):
-        table.add_column(heading)
-    best = max(trials, key=lambda trial: trial.speed)
+    for heading in ("agrees", "right", "images/s", "lone", "MB", "build"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
     for trial in trials:
-        proof = trial.fidelity
-        table.add_row(
-            trial.candidate.name,
-            _agreement(proof) if proof else "-",
-            f"{proof.max_abs_diff:.2g}" if proof else "-",
-            f"{trial.speed:.0f}" if trial.bundle else "-",
-            "written" if trial is best else escape(trial.refusal),
-        )
+        table.add_row(trial.name, *_worth(trial), *_speed(trial), *_size(trial), fate(trial, winner))
     return table
 
 
-def _agreement(proof: Fidelity) -> str:
-    if not proof.decisive_images:
-        return f"no clear winner on {proof.images} pictures"
-    return f"{proof.top1_agreement:.2%} of {proof.decisive_images}"
+def _worth(trial: Trial) -> tuple[str, str]:
+    proof = trial.fidelity
+    if proof is None:
+        return "-", "-"
+    agreement = f"{proof.top1_agreement:.1%}" if proof.decisive_images else "?"
+    return agreement, "-" if proof.accuracy is None else f"{proof.accuracy:.1%}"
 
 
-def latency_table(spec: ModelSpec) -> Table:
-    """One row per batch size."""
+def _speed(trial: Trial) -> tuple[str, str]:
+    if trial.speed is None:
+        return "-", "-"
+    return f"{trial.images_per_second:.0f}", f"{trial.speed.lone_ms:.1f} ms"
+
+
+def _size(trial: Trial) -> tuple[str, str]:
+    return (f"{trial.build.megabytes:.0f}", f"{trial.build.seconds:.0f} s") if trial.build else ("-", "-")
+
+
+def fate(trial: Trial, winner: Trial) -> str:
+    """What became of a candidate, in two words."""
+    if trial.refusal:
+        return "refused" if trial.fidelity else "failed"
+    if trial is winner:
+        return "chosen"
+    return "reference" if trial.candidate.is_reference else trial.reservation.partition(":")[0]
+
+
+def reasons(trials: Sequence[Trial]) -> list[str]:
+    """One line for each candidate that is out, or that may not be chosen."""
+    given = ((trial.name, trial.refusal or trial.reservation) for trial in trials)
+    return [f"{name}: {reason}" for name, reason in given if reason]
+
+
+def speed_table(spec: ModelSpec, trials: Sequence[Trial]) -> Table:
+    """Images per second, and below them milliseconds per batch, for every setting and batch size."""
     where = spec.built_with.get("gpu") if spec.engine.device == "cuda" else spec.built_with.get("cpu")
-    table = Table(title=f"{spec.name}, {spec.engine.precision}, {where}")
-    for heading in ("batch size", "ms per batch", "images/s"):
-        table.add_column(heading, justify="right")
-    for size, ms in spec.latency_ms.items():
-        table.add_row(size, f"{ms:.1f}", f"{int(size) * 1000 / ms:.0f}")
+    table = Table(title=f"{spec.name} on {where}: images/s, ms per batch", box=SIMPLE, show_lines=True)
+    table.add_column("candidate", no_wrap=True)
+    table.add_column("setting")
+    speeds = [(trial.name, speed) for trial in trials for speed in trial.speeds]
+    for size in speeds[0][1].latency_ms:
+        table.add_column(f"{size}", justify="right", no_wrap=True)
+    for name, speed in speeds:
+        cells = (f"{1000 * size / ms:.0f}\n{ms:.3g} ms" for size, ms in speed.latency_ms.items())
+        table.add_row(name, str(speed.setting), *cells)
     return table
+
+
+def left_on_the_table(trials: Sequence[Trial], winner: Trial) -> str:
+    """How much faster a candidate is that was not chosen for want of pictures, and how to get it; or ""."""
+    weak = [trial for trial in trials if trial.reservation.startswith("weak gate")]
+    best = max(weak, key=lambda trial: trial.images_per_second, default=None)
+    if best is None or best.images_per_second <= winner.images_per_second:
+        return ""
+    speed, ratio = best.images_per_second, best.images_per_second / winner.images_per_second
+    return (
+        f"Left on the table: {best.name} does {speed:.0f} images/s, {ratio:.1f} times as many. It "
+        f"needs {ENOUGH_PICTURES} pictures to be proved: --pictures FOLDER, better --validation FOLDER with a "
+        "sub-folder per label; or --accept-weak-gate."
+    )

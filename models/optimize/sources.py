@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ from rich.console import Console
 from torchvision.models import WeightsEnum
 
 from models.architectures import RENORMALISING, StateDict, build_network, check_architecture, load_weights
-from models.bundle import sha256_of
+from models.bundle import ModelBundle, sha256_of
 from models.errors import ModelError
 from models.labels import Labels, load_labels
 from models.optimize.checkpoint import read_state
 from models.optimize.download import CONNECT_LIMIT_S, fetch
-from models.optimize.errors import OptimizeError, UsageError
-from models.optimize.weights import Weights, spec_of, transforms_of
+from models.optimize.errors import DownloadError, OptimizeError, UsageError
+from models.optimize.weights import PublishedInt8, Weights, spec_of, transforms_of
 from models.presets import read_preprocess
+from models.spec import WEIGHTS_ENGINE
 
 _HALF = (0.5, 0.5, 0.5)
 
@@ -34,6 +36,7 @@ class WeightsChoice:
         architecture: torchvision's name.
         weights: "default", "none" for random ones, or a name of torchvision's such as IMAGENET1K_V1.
         checkpoint: a file of weights, which excludes `weights` and needs `labels`.
+        bundle: a bundle that holds weights; it brings architecture, labels and preprocessing.
         labels: label file; else torchvision's categories.
         preprocess: JSON file with the fields of PreprocessSpec; else torchvision's for this architecture.
         num_classes: only for random weights; 0 is the number of labels.
@@ -41,11 +44,13 @@ class WeightsChoice:
         url_base: where the pretrained files lie instead of at torchvision's address; "" for the latter.
         cache: folder of downloaded files; None is torch.hub's.
         connect_limit_s: seconds that a server has to answer.
+        device: where the model will run: "cpu" or "cuda".
     """
 
     architecture: str
     weights: str = "default"
     checkpoint: Path | None = None
+    bundle: Path | None = None
     labels: Path | None = None
     preprocess: Path | None = None
     num_classes: int = 0
@@ -53,6 +58,7 @@ class WeightsChoice:
     url_base: str = ""
     cache: Path | None = None
     connect_limit_s: float = CONNECT_LIMIT_S
+    device: str = "cpu"
 
 
 def resolve(choice: WeightsChoice, console: Console) -> Weights:
@@ -63,6 +69,8 @@ def resolve(choice: WeightsChoice, console: Console) -> Weights:
         DownloadError: pretrained weights that cannot be downloaded.
     """
     try:
+        if choice.bundle is not None:
+            return _from_bundle(choice, choice.bundle)
         check_architecture(choice.architecture)
         if choice.checkpoint is not None:
             return _from_checkpoint(choice, choice.checkpoint)
@@ -80,13 +88,38 @@ def _pretrained(choice: WeightsChoice, console: Console) -> Weights:
         raise UsageError(
             f"{choice.labels}: {len(labels)} labels for the {len(entry.meta['categories'])} classes of {entry}"
         )
-    url = entry.url
+    file = _fetch(choice, entry.url, console)
+    source = {"weights": str(entry), "sha256": sha256_of(file)}
+    weights = _with_preprocess(choice, entry, read_state(file), labels, source)
+    # Published for torchvision's preprocessing and classes only.
+    plain = choice.preprocess is None and not weights.transform_input
+    return dataclasses.replace(weights, published=_published(choice, entry, console)) if plain else weights
+
+
+def _fetch(choice: WeightsChoice, url: str, console: Console) -> Path:
     if choice.url_base:
         url = f"{choice.url_base.rstrip('/')}/{url.rpartition('/')[2]}"
     cache = choice.cache or Path(torch.hub.get_dir()) / "checkpoints"
-    file = fetch(url, cache, console, choice.connect_limit_s)
-    source = {"weights": str(entry), "sha256": sha256_of(file)}
-    return _with_preprocess(choice, entry, read_state(file), labels, source)
+    return fetch(url, cache, console, choice.connect_limit_s)
+
+
+def _published(choice: WeightsChoice, entry: WeightsEnum, console: Console) -> PublishedInt8 | None:
+    """torchvision's int8 weights that were made from `entry`; None where there are none, or no network."""
+    name = f"quantized_{choice.architecture}"
+    if choice.device != "cpu" or name not in torchvision.models.list_models(
+        module=torchvision.models.quantization
+    ):
+        return None
+    for each in torchvision.models.get_model_weights(name):
+        if each.meta["unquantized"] == entry:
+            with suppress(DownloadError):
+                file = _fetch(choice, each.url, console)
+                return PublishedInt8(choice.architecture, file, str(each), _accuracy(each), _accuracy(entry))
+    return None
+
+
+def _accuracy(entry: WeightsEnum) -> float:
+    return float(entry.meta["_metrics"]["ImageNet-1K"]["acc@1"]) / 100
 
 
 def _from_checkpoint(choice: WeightsChoice, file: Path) -> Weights:
@@ -98,6 +131,28 @@ def _from_checkpoint(choice: WeightsChoice, file: Path) -> Weights:
     state = _fitting_state(choice.architecture, file, len(labels))
     source = {"weights": file.name, "sha256": sha256_of(file)}
     return _with_preprocess(choice, _entry(choice), state, labels, source)
+
+
+def _from_bundle(choice: WeightsChoice, folder: Path) -> Weights:
+    if choice.checkpoint or choice.labels or choice.preprocess or choice.weights != "default":
+        raise UsageError("--bundle brings its own weights, labels and preprocessing")
+    bundle = ModelBundle.load(folder)
+    if not bundle.spec.engine.holds_weights:
+        bundle = bundle.with_engine(WEIGHTS_ENGINE)
+    spec = bundle.spec
+    state = _fitting_state(spec.architecture, bundle.file, spec.num_classes)
+    preset = _entry(WeightsChoice(spec.architecture)).transforms()
+    transforms = transforms_of(spec.preprocess, preset)
+    return Weights(
+        spec.architecture,
+        state,
+        bundle.labels,
+        spec.preprocess,
+        transforms,
+        source=spec.source,
+        name=spec.name,
+        example=spec.example,
+    )
 
 
 def from_state_file(architecture: str, file: Path, num_classes: int) -> Weights:

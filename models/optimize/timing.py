@@ -1,64 +1,97 @@
-"""How long an engine takes, batch size by batch size."""
+"""How long engines take, in rounds in which each takes its turn: a disturbance of the machine hits all alike."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
-import numpy as np
+from models.optimize.contestant import Contestant, Setting
 
-from models.engines.base import Engine
-
-BATCH_SIZES = (1, 2, 4, 8, 16, 32)
-
-_LEAST_ROUNDS = 3
-
-Clock = Callable[[], float]
+CPU_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+CUDA_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+# Settings that reach this share of the best throughput are as good: then the lone request decides.
+ALIKE = 0.95
 
 
-def measure_latency(
-    engine: Engine,
-    crop_size: int,
-    sizes: Sequence[int] = BATCH_SIZES,
-    rounds: int = 7,
-    budget_s: float = 60.0,
-    clock: Clock = time.perf_counter,
-    on_round: Callable[[], None] = lambda: None,
-) -> dict[str, float]:
-    """Times `engine.infer`, copies included.
+@dataclass(frozen=True)
+class Speed:
+    """What one setting of one candidate does.
 
-    Every round times every size once, so that a disturbance of the machine hits all of them alike. One round
-    before them is dropped: TorchScript and cuDNN settle per batch size.
+    Attributes:
+        setting: threads and streams.
+        rounds_ms: batch size -> milliseconds of one batch, round by round.
+    """
+
+    setting: Setting
+    rounds_ms: Mapping[int, Sequence[float]] = field(default_factory=dict)
+
+    @property
+    def latency_ms(self) -> dict[int, float]:
+        """Batch size -> median milliseconds of one batch."""
+        return {size: median(rounds) for size, rounds in self.rounds_ms.items()}
+
+    @property
+    def best(self) -> tuple[float, int]:
+        """Images per second at the batch size where they are highest, and that size."""
+        return max((size * 1000 / ms, size) for size, ms in self.latency_ms.items())
+
+    @property
+    def lone_ms(self) -> float:
+        """Milliseconds of the smallest batch that was timed."""
+        return self.latency_ms[min(self.latency_ms)]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "threads": self.setting.threads,
+            "streams": self.setting.streams,
+            "latency_ms": {str(size): round(ms, 3) for size, ms in self.latency_ms.items()},
+            "rounds_ms": {str(size): [round(ms, 3) for ms in rounds] for size, rounds in self.rounds_ms.items()},
+        }
+
+
+def settings_for(device: str, cores: int, has_streams: bool) -> tuple[Setting, ...]:
+    """One thread, all cores on each operator, and all cores on as many parts of the batch."""
+    if device == "cuda" or cores == 1:
+        return (Setting(1),)
+    return (Setting(1), Setting(cores), *((Setting(cores, cores),) if has_streams else ()))
+
+
+def measure(
+    contestants: Mapping[str, tuple[Contestant, Sequence[Setting]]],
+    sizes: tuple[int, ...],
+    rounds: int,
+    on_round: Callable[[int], None] = lambda number: None,
+) -> dict[str, list[Speed]]:
+    """Times every setting of every contestant in turn, round after round.
+
+    One round before them is dropped: TorchScript and cuDNN settle per batch size.
 
     Args:
-        engine: loaded; it is warmed up here.
-        crop_size: side of the pictures in pixels.
+        contestants: by name: built, with the settings to try.
         sizes: batch sizes.
-        rounds: measurements per size.
-        budget_s: seconds after which three rounds are enough; for large networks on small machines.
-        clock: seconds.
-        on_round: called after each round, for a progress bar.
-
-    Returns:
-        Batch size -> median milliseconds of one call.
+        rounds: that count.
+        on_round: called before each turn of a round, with its number; 0 is the one that is dropped.
     """
-    pixels = np.random.default_rng(0).integers(0, 256, (max(sizes), crop_size, crop_size, 3), np.uint8)
-    engine.warm_up()
-    begin = clock()
-    measured: dict[int, list[float]] = {size: [] for size in sizes}
+    measured: dict[str, dict[Setting, dict[int, list[float]]]] = {
+        name: {setting: {size: [] for size in sizes} for setting in settings}
+        for name, (_, settings) in contestants.items()
+    }
     for number in range(rounds + 1):
-        for size in sizes:
-            start = clock()
-            engine.infer(pixels[:size])
-            if number > 0:
-                measured[size].append((clock() - start) * 1000)
-        on_round()
-        if number >= _LEAST_ROUNDS and clock() - begin > budget_s:
-            break
-    return {str(size): round(median(times), 3) for size, times in measured.items()}
+        on_round(number)
+        for name, (contestant, settings) in contestants.items():
+            for setting in settings:
+                for size, ms in contestant.round(setting, sizes).items():
+                    if number:
+                        measured[name][setting][size].append(ms)
+    return {name: [Speed(*each) for each in settings.items()] for name, settings in measured.items()}
 
 
-def images_per_second(latency_ms: dict[str, float]) -> float:
-    """The throughput at the batch size where it is highest."""
-    return max(int(size) * 1000 / ms for size, ms in latency_ms.items())
+def best_speed(speeds: Sequence[Speed]) -> Speed:
+    """The highest throughput; among settings that are nearly as fast, the best for a lone request."""
+    enough = ALIKE * max(speed.best[0] for speed in speeds)
+    return min(
+        (speed for speed in speeds if speed.best[0] >= enough),
+        key=lambda speed: speed.lone_ms,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,25 @@ from torchvision.transforms import functional as F
 from models.architectures import StateDict, build_network, load_weights
 from models.labels import Labels
 from models.spec import PreprocessSpec
+
+
+@dataclass(frozen=True)
+class PublishedInt8:
+    """int8 weights that torchvision has published for the same model.
+
+    Attributes:
+        architecture: torchvision's name.
+        file: state dict of its quantised network.
+        name: of the weights.
+        accuracy: top-1 on ImageNet, 0 … 1.
+        reference_accuracy: likewise of the fp32 weights that they were made from.
+    """
+
+    architecture: str
+    file: Path
+    name: str
+    accuracy: float
+    reference_accuracy: float
 
 
 @dataclass(frozen=True)
@@ -30,6 +50,9 @@ class Weights:
         transform_input: whether the network that follows `transforms` renormalises its input
             (`models.architectures.RENORMALISING`); `preprocess` then holds the final mean and std.
         source: for the bundle: where the weights come from.
+        name: of the model; the architecture's by default.
+        example: picture of the project that suits the model; "" takes the usual one.
+        published: int8 weights of the same model, if there are any.
     """
 
     architecture: str
@@ -39,6 +62,9 @@ class Weights:
     transforms: Any
     transform_input: bool = False
     source: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    example: str = ""
+    published: PublishedInt8 | None = None
 
     def network(self) -> nn.Module:
         """In eval mode, for pixels normalised as `preprocess` says."""

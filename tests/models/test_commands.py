@@ -9,20 +9,15 @@ from torch import nn
 
 from models.__main__ import main
 from models.architectures import build_network
-from models.optimize import optimizer
-from models.optimize.candidates import torchscript
-from models.optimize.optimizer import Effort
 from models.optimize.pictures import SAMPLES
-from models.optimize.report import Report
-from tests.models.small import ARCHITECTURE, quiet, random_weights, save, traced
+from tests.models.optimize.runs import optimize
+from tests.models.small import ARCHITECTURE, random_weights, save, traced
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("store")
-    candidates = (torchscript("cpu", "fp32"),)
-    effort = Effort(synthetic=4, rounds=1)
-    optimizer.optimize(random_weights(folder), candidates, folder / "a", Report(quiet()), effort=effort)
+    optimize(random_weights(folder), folder / "a")
     return folder / "a"
 
 
@@ -141,7 +136,7 @@ def test_inspect_shows_the_facts_of_a_sound_bundle(bundle, capsys):
 
 
 def test_inspect_refuses_a_damaged_bundle_with_one_line(bundle, tmp_path, capsys):
-    for name in ("model.ts", "labels.json", "model.json"):
+    for name in ("torchscript-fp32.ts", "labels.json", "model.json"):
         folder = tmp_path / name
         folder.mkdir()
         for file in bundle.iterdir():

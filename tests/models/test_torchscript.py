@@ -16,7 +16,7 @@ from models.architectures import build_network, load_weights
 from models.bundle import ModelBundle
 from models.engines import ENGINES, load_engine
 from models.engines.base import EngineOptions
-from models.engines.torchscript import TorchScriptEngine
+from models.engines.torch_engine import TorchEngine
 from models.errors import EngineError
 from models.graph import build_graph, compile_graph
 from models.preprocess import Preprocessor
@@ -129,7 +129,7 @@ def test_the_half_precision_graph_on_a_cpu(precision, tolerance):
     module = compile_graph(graph, torch.zeros(2, side, side, 3, dtype=torch.uint8))
     spec = EngineSpec("torchscript", "x", "", precision=precision, device="cpu", max_batch_size=16)
     images = [Preprocessor(preprocess)(file.read_bytes()) for file in sorted((ROOT / "images").glob("digit-*"))]
-    got = TorchScriptEngine(module, spec, side, 10).infer(images)
+    got = TorchEngine(module, spec, side, 10).infer(images)
     wanted = load_engine(demo, dataclasses.replace(OPTIONS, max_batch_size=16)).infer(images)
     assert got == pytest.approx(wanted, abs=tolerance)
     assert np.array_equal(got.argmax(1), wanted.argmax(1))

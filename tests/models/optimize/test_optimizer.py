@@ -3,7 +3,7 @@ import io
 import json
 import subprocess
 import sys
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,34 +14,29 @@ from models.bundle import ModelBundle
 from models.engines import load_engine
 from models.engines.base import EngineOptions
 from models.errors import ModelError
-from models.optimize import optimizer
-from models.optimize.candidates import Candidate, candidates_for, torchscript
+from models.optimize.candidates import Candidate, torchscript
 from models.optimize.command import main
 from models.optimize.destination import check_replaceable, move_into_place, workshop
 from models.optimize.errors import FidelityError, OptimizeError, UsageError
-from models.optimize.fidelity import LIMITS, check_preprocessing, compare
-from models.optimize.optimizer import Effort
 from models.optimize.options import OptimizeOptions, parse
-from models.optimize.pictures import SAMPLES, load_pictures, synthetic_pixels
 from models.optimize.report import RANDOM_WARNING, Report
-from models.optimize.timing import BATCH_SIZES, images_per_second, measure_latency
-from models.preprocess import Preprocessor
-from tests.models.small import ARCHITECTURE, CLASSES, SPEC, quiet, random_weights, write_labels, write_preprocess
-
-ROOT = Path(__file__).parents[2]
-FP32 = torchscript("cpu", "fp32")
-EFFORT = Effort(synthetic=6, rounds=1)
-
-
-def optimize(weights, output, *candidates, report=None):
-    return optimizer.optimize(weights, candidates or (FP32,), output, report or Report(quiet()), effort=EFFORT)
+from tests.models.optimize.runs import FP32, ROOT, optimize, table_of
+from tests.models.small import ARCHITECTURE, CLASSES, SPEC, random_weights, write_labels, write_preprocess
 
 
 def arguments(folder, *more):
     preprocess = write_preprocess(folder)
     return [
-        *("--arch", ARCHITECTURE, "--weights", "none", "--num-classes", str(CLASSES), "--quick"),
-        *("--preprocess", str(preprocess), "--output", str(folder / "bundle"), *more),
+        *("--arch", ARCHITECTURE, "--weights", "none", "--num-classes", str(CLASSES), "--quick", "--threads", "1"),
+        *(
+            "--engine",
+            "torchscript-fp32",
+            "--preprocess",
+            str(preprocess),
+            "--output",
+            str(folder / "bundle"),
+            *more,
+        ),
     ]
 
 
@@ -91,12 +86,42 @@ def test_the_bundle_is_whole_and_tells_how_it_came_about(finished):
     spec = bundle.spec
     assert (spec.name, spec.num_classes, spec.preprocess) == (ARCHITECTURE, CLASSES, SPEC)
     assert (spec.engine.kind, spec.engine.precision, spec.engine.device) == ("torchscript", "fp32", "cpu")
-    assert list(spec.latency_ms) == [str(size) for size in BATCH_SIZES]
+    assert list(spec.latency_ms) == ["1", "4", "16"]
+    assert spec.best_batch_size in (1, 4, 16)
+    assert (spec.engine.threads, spec.engine.streams) == (1, 1)
     assert spec.fidelity["reference"] == "eager fp32"
     assert spec.fidelity["top1_agreement"] == 1
     assert spec.fidelity["max_abs_diff"] < 1e-4
-    assert {"torch", "torchvision", "cpu", "gpu", "date", "threads"} <= spec.built_with.keys()
-    assert sorted(file.name for file in finished[0].iterdir()) == ["labels.json", "model.json", "model.ts"]
+    assert {"torch", "torchvision", "cpu", "isa", "gpu", "date", "cores"} <= spec.built_with.keys()
+    assert set(spec.engines) == {"eager-fp32", "torchscript-fp32", "weights"}
+    files = ["labels.json", "model.json", "table.json", "table.svg", "torchscript-fp32.ts", "weights.safetensors"]
+    assert sorted(file.name for file in finished[0].iterdir()) == files
+
+
+def test_the_table_holds_every_candidate_with_every_round(finished):
+    rows = table_of(finished[0])
+    assert set(rows) == {"eager-fp32", "torchscript-fp32"}
+    for row in rows.values():
+        assert (row["refusal"], row["reservation"]) == ("", "")
+        assert row["megabytes"] > 1 and row["build_s"] >= 0
+        (speed,) = row["speeds"]
+        assert [len(rounds) for rounds in speed["rounds_ms"].values()] == [3, 3, 3]
+    assert ModelBundle.load(finished[0]).spec.latency_ms == rows["torchscript-fp32"]["speeds"][0]["latency_ms"]
+
+
+def test_the_plot_names_every_candidate(finished):
+    svg = (finished[0] / "table.svg").read_text()
+    assert "torchscript-fp32 (1 thread)" in svg and "eager-fp32 (1 thread)" in svg
+
+
+@pytest.mark.parametrize("name", ["eager-fp32", "torchscript-fp32", "weights"])
+def test_every_engine_of_the_bundle_runs(finished, name):
+    bundle = ModelBundle.load(finished[0])
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    expected = load_engine(bundle, EngineOptions()).infer(pixels)
+    np.testing.assert_allclose(
+        load_engine(bundle.with_engine(name), EngineOptions()).infer(pixels), expected, atol=1e-5
+    )
 
 
 def test_random_weights_are_announced_at_start_at_end_and_in_the_bundle(finished):
@@ -113,7 +138,7 @@ def test_nothing_but_the_bundle_stays_beside_it(finished):
 def test_the_bundle_answers_like_torchvision_at_every_batch_size(finished, tmp_path):
     engine = load_engine(ModelBundle.load(finished[0]), EngineOptions())
     weights = random_weights(tmp_path)
-    pixels = synthetic_pixels(SPEC.crop_size, 5)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), np.uint8)
     with torch.inference_mode():
         inputs = weights.reference_input(torch.from_numpy(pixels))
         expected = weights.reference_network()(inputs).softmax(dim=1).numpy()
@@ -168,11 +193,14 @@ def test_the_candidate_that_passes_wins_over_one_that_does_not(tmp_path):
     bundle = optimize(random_weights(tmp_path), tmp_path / "bundle", spoilt, FP32, report=report)
     assert bundle.spec.fidelity["max_abs_diff"] < 1e-4
     text = report.console.export_text()
-    assert "eager fp32 on" in text and "written" in text
+    assert "eager fp32" in text and "refused" in text and "chosen" in text
+
+
+HALF = Candidate("half", "cpu", "fp16", partial(torchscript.build, device="cpu", precision="fp16"))
 
 
 def test_half_precision_passes_its_own_gate(tmp_path):
-    bundle = optimize(random_weights(tmp_path), tmp_path / "bundle", torchscript("cpu", "fp16"))
+    bundle = optimize(random_weights(tmp_path), tmp_path / "bundle", HALF)
     assert bundle.spec.engine.precision == "fp16"
     assert 0 < bundle.spec.fidelity["max_abs_diff"] < 0.01
 
@@ -181,92 +209,8 @@ def test_a_candidate_that_cannot_be_built_is_told(tmp_path):
     def build(job, folder):
         raise ModelError("no compiler")
 
-    with pytest.raises(OptimizeError, match="odd: no compiler"):
+    with pytest.raises(OptimizeError, match=r"odd: no compiler$"):
         optimize(random_weights(tmp_path), tmp_path / "bundle", Candidate("odd", "cpu", "fp32", build))
-
-
-def test_candidates_are_those_of_this_machine(monkeypatch):
-    assert [candidate.name for candidate in candidates_for("cpu")] == ["torchscript-fp32-cpu"]
-    monkeypatch.setattr("models.optimize.candidates.has_cuda", lambda: False)
-    assert candidates_for("cuda") == []
-    monkeypatch.setattr("models.optimize.candidates.has_cuda", lambda: True)
-    assert [candidate.name for candidate in candidates_for("cuda")] == ["torchscript-fp16-cuda"]
-
-
-def scores(*rows):
-    return np.array(rows, np.float32)
-
-
-def test_agreement_counts_only_pictures_with_a_clear_winner():
-    expected = scores([0.5, 0.4, 0.1], [0.4, 0.3999, 0.2001], [0.6, 0.3, 0.1], [0.7, 0.2, 0.1])
-    actual = scores([0.5, 0.4, 0.1], [0.3999, 0.4, 0.2001], [0.3, 0.6, 0.1], [0.7, 0.2, 0.1])
-    result = compare(expected, actual)
-    assert (result.images, result.decisive_images) == (4, 3)
-    assert result.top1_agreement == pytest.approx(2 / 3)
-    assert result.max_abs_diff == pytest.approx(0.3)
-    with pytest.raises(FidelityError, match=r"66\.67% of 3 pictures"):
-        result.check(LIMITS["fp16"])
-
-
-def test_equal_scores_pass_every_gate_and_one_class_is_enough():
-    for limits in LIMITS.values():
-        compare(scores([0.9, 0.1]), scores([0.9, 0.1])).check(limits)
-        compare(scores([1.0]), scores([1.0])).check(limits)
-
-
-def test_scores_that_are_not_numbers_pass_no_gate():
-    for limits in LIMITS.values():
-        with pytest.raises(FidelityError):
-            compare(scores([0.3334, 0.3333, 0.3333]), scores([np.nan] * 3)).check(limits)
-
-
-def test_another_crop_than_torchvisions_is_refused(tmp_path):
-    weights = random_weights(tmp_path)
-    photos = load_pictures(SAMPLES, Preprocessor(SPEC))
-    assert photos
-    check_preprocessing(weights, Preprocessor(SPEC), photos)
-    with pytest.raises(FidelityError, match="of 255 levels"):
-        check_preprocessing(weights, Preprocessor(dataclasses.replace(SPEC, resize_size=64)), photos)
-
-
-class CountingEngine:
-    def __init__(self):
-        self.sizes, self.warm = [], 0
-
-    def warm_up(self):
-        self.warm += 1
-
-    def infer(self, batch):
-        self.sizes.append(len(batch))
-
-
-def test_latencies_are_medians_of_interleaved_rounds_with_the_first_dropped():
-    engine, now = CountingEngine(), [0.0]
-    durations = iter([50.0, 9.0, 1.0, 5.0, 2.0])
-
-    def infer(batch):
-        engine.sizes.append(len(batch))
-        now[0] += next(durations)
-
-    engine.infer = infer
-    latency = measure_latency(engine, 4, sizes=(1,), rounds=4, budget_s=1000, clock=lambda: now[0])
-    assert engine.warm == 1
-    assert latency == {"1": 3500.0}  # of 9, 1, 5 and 2 seconds
-
-
-def test_a_slow_network_is_timed_in_three_rounds():
-    engine, now = CountingEngine(), [0.0]
-
-    def clock():
-        now[0] += 100
-        return now[0]
-
-    measure_latency(engine, 4, sizes=(1, 2), rounds=50, budget_s=60, clock=clock)
-    assert engine.sizes == [1, 2] * 4
-
-
-def test_throughput_is_that_of_the_best_batch_size():
-    assert images_per_second({"1": 10.0, "8": 40.0, "32": 200.0}) == 200
 
 
 def test_a_folder_of_something_else_is_never_replaced(tmp_path):
@@ -305,10 +249,14 @@ def test_moving_into_place_follows_a_link(tmp_path):
         ["--threads", "-1"],
         ["--device", "cuda"],
         ["--num-classes", "3", "--weights", "default"],
+        ["--engine", "tensorrt"],
+        ["--min-agreement", "101"],
+        ["--validation", "nowhere"],
+        ["--bundle", "nowhere"],
     ],
 )
 def test_wrong_use_ends_with_code_2_and_one_line(tmp_path, capsys, wrong, monkeypatch):
-    monkeypatch.setattr("models.optimize.candidates.has_cuda", lambda: False)
+    monkeypatch.setattr("models.optimize.candidates.torchscript.has_cuda", lambda: False)
     assert main([*arguments(tmp_path), *wrong]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
@@ -335,13 +283,14 @@ def test_the_root_script_optimises_a_checkpoint(tmp_path):
         *(sys.executable, str(ROOT / "optimize_model_for_inference.py"), "--arch", ARCHITECTURE, "--quick"),
         *("--checkpoint", str(checkpoint), "--labels", str(write_labels(tmp_path))),
         *("--preprocess", str(write_preprocess(tmp_path)), "--output", str(tmp_path / "bundle"), "--threads", "1"),
+        *("--engine", "torchscript-fp32"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "images/s" in done.stdout
     manifest = json.loads((tmp_path / "bundle" / "model.json").read_text())
     assert manifest["source"]["weights"] == "weights.pth"
-    assert manifest["built_with"]["threads"] == 1
+    assert manifest["engine"]["threads"] == 1
 
 
 def test_if_missing_does_not_import_torch(finished):

@@ -1,0 +1,77 @@
+"""What a candidate is: one way to run a network on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.optimize.weights import PublishedInt8
+from models.preprocess import Pixels
+from models.spec import EngineSpec, PreprocessSpec
+
+
+def _no_pixels() -> Pixels:
+    return np.empty((0, 0, 0, 3), np.uint8)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every candidate starts from.
+
+    Attributes:
+        network: fp32, on the CPU, in eval mode: normalised float [N, 3, H, W] -> logits. Not to be changed.
+        preprocess: holds the normalisation that goes into the graph.
+        max_batch_size: largest batch that the engine will be asked for.
+        calibration: uint8 [N, crop_size, crop_size, 3], pictures whose activations show what int8 must span.
+        published: int8 weights that were published with an accuracy, or None.
+    """
+
+    network: nn.Module
+    preprocess: PreprocessSpec
+    max_batch_size: int
+    calibration: Pixels = field(default_factory=_no_pixels)
+    published: PublishedInt8 | None = None
+
+    def example(self, device: str = "cpu") -> torch.Tensor:
+        """Black pictures to record a run with: two, so that no size of 1 is recorded as fixed."""
+        side = self.preprocess.crop_size
+        return torch.zeros(2, side, side, 3, dtype=torch.uint8, device=device)
+
+
+def everywhere() -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run a network. Can be sent to another process.
+
+    Attributes:
+        name: unique; its files begin with it.
+        device: "cpu" or "cuda"; where the graph runs.
+        precision: one of `models.spec.PRECISIONS`.
+        build: writes the engine's files into a folder and returns its spec, with empty hashes. What it raises
+            is the reason why the candidate is out.
+        runs_here: whether this machine can build and run it.
+        has_streams: whether parts of a batch can run at the same time.
+        servable: whether it leaves the interpreter to others while it runs.
+        is_reference: eager fp32, which is timed for comparison and has nothing to prove.
+        is_published: whether its weights were published with an accuracy.
+        is_slow_to_build: left out by `--quick`.
+    """
+
+    name: str
+    device: str
+    precision: str
+    build: Callable[[Job, Path], EngineSpec]
+    runs_here: Callable[[], bool] = everywhere
+    has_streams: bool = False
+    servable: bool = True
+    is_reference: bool = False
+    is_published: bool = False
+    is_slow_to_build: bool = False

@@ -1,0 +1,65 @@
+"""int8 by FX graph mode post-training quantisation, calibrated on pictures, in a TorchScript graph."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import warnings
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from models.errors import ModelError
+from models.graph import ServingGraph, trace_or_script
+from models.optimize.candidates.base import Candidate, Job
+from models.optimize.candidates.torchscript import save
+from models.spec import EngineSpec
+
+_CALIBRATION_BATCH = 8
+
+
+def build(job: Job, folder: Path, engine: str) -> EngineSpec:
+    """Quantises weights per channel and activations per tensor, for one of torch's int8 backends.
+
+    Raises:
+        ModelError: there are no pictures to calibrate on.
+    """
+    torch.backends.quantized.engine = engine
+    graph = ServingGraph(quantize(job, engine), job.preprocess).eval()
+    compiled, _ = trace_or_script(graph, job.example())
+    return save(compiled, folder / f"fx-int8-{engine}.ts", job, "int8", "cpu", engine)
+
+
+def quantize(job: Job, engine: str) -> nn.Module:
+    """The network in int8: normalised float [N, 3, H, W] -> logits float [N, num_classes]."""
+    from torch.ao.quantization import get_default_qconfig_mapping
+    from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
+
+    if not len(job.calibration):
+        raise ModelError("there are no pictures to calibrate on")
+    normalise = ServingGraph(nn.Identity(), job.preprocess, softmax=False, channels_last=False).eval()
+    # Deprecated since torch 2.10 in favour of torchao, which was not faster here (docs/engines.md).
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        mapping = get_default_qconfig_mapping(engine)
+        observed = prepare_fx(copy.deepcopy(job.network), mapping, (normalise(job.example()),))
+        for batch in torch.from_numpy(job.calibration).split(_CALIBRATION_BATCH):
+            observed(normalise(batch))
+        quantised: nn.Module = convert_fx(observed)
+    return quantised
+
+
+def runs_here(engine: str) -> bool:
+    fx = importlib.util.find_spec("torch.ao.quantization") is not None
+    return fx and engine in torch.backends.quantized.supported_engines
+
+
+def candidate(engine: str) -> Candidate:
+    """int8 with that backend of torch's: which is faster depends on the processor."""
+    name = f"fx-int8-{engine}"
+    return Candidate(name, "cpu", "int8", partial(build, engine=engine), partial(runs_here, engine))
+
+
+ONEDNN, X86 = candidate("onednn"), candidate("x86")

@@ -1,0 +1,85 @@
+"""OpenVINO: fp32 and bf16 as converted, int8 quantised by NNCF on pictures. Needs the extra `openvino`."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from models.errors import ModelError
+from models.graph import ServingGraph
+from models.optimize.candidates.base import Candidate, Job
+from models.optimize.candidates.torchscript import has_bf16
+from models.spec import EngineSpec
+
+
+def build(job: Job, folder: Path, precision: str) -> EngineSpec:
+    """Converts, quantises where int8 is asked for, and writes a graph and its weights.
+
+    Raises:
+        ModelError: there are no pictures to calibrate on.
+    """
+    forbid_telemetry()
+    import openvino
+
+    side = job.preprocess.crop_size
+    graph = ServingGraph(job.network, job.preprocess).eval()
+    model = openvino.convert_model(
+        graph, example_input=job.example(), input=[([-1, side, side, 3], openvino.Type.u8)]
+    )
+    if precision == "int8":
+        model = _quantize(model, job)
+    file = folder / f"openvino-{precision}.xml"
+    openvino.save_model(model, file, compress_to_fp16=False)
+    return EngineSpec(
+        kind="openvino",
+        file=file.name,
+        sha256="",
+        precision=precision,
+        device="cpu",
+        max_batch_size=job.max_batch_size,
+        companions={file.with_suffix(".bin").name: ""},
+    )
+
+
+def _quantize(model: Any, job: Job) -> Any:
+    import nncf
+
+    if not len(job.calibration):
+        raise ModelError("there are no pictures to calibrate on")
+    pictures = nncf.Dataset([picture[None] for picture in job.calibration])
+    return nncf.quantize(model, pictures, subset_size=len(job.calibration))
+
+
+def forbid_telemetry() -> None:
+    """OpenVINO's and NNCF's converters report their use to a statistics server unless this package is missing."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+
+
+def installed(*packages: str) -> bool:
+    return all(importlib.util.find_spec(package) is not None for package in packages)
+
+
+def can_bf16() -> bool:
+    return has_bf16() and installed("openvino")
+
+
+FP32 = Candidate(
+    "openvino-fp32",
+    "cpu",
+    "fp32",
+    partial(build, precision="fp32"),
+    partial(installed, "openvino"),
+    has_streams=True,
+)
+BF16 = Candidate("openvino-bf16", "cpu", "bf16", partial(build, precision="bf16"), can_bf16, has_streams=True)
+INT8 = Candidate(
+    "openvino-int8",
+    "cpu",
+    "int8",
+    partial(build, precision="int8"),
+    partial(installed, "openvino", "nncf"),
+    has_streams=True,
+)

@@ -1,0 +1,63 @@
+"""An object in a process of its own: what it breaks, holds up or sets there is nobody else's."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.managers import BaseManager
+from typing import Any, TypeVar
+
+from models.errors import EngineError
+
+Made = TypeVar("Made")
+
+
+def _call(make: Callable[..., Made], *arguments: Any) -> Made:
+    return make(*arguments)
+
+
+class _Manager(BaseManager):
+    pass
+
+
+_Manager.register("call", _call)
+
+
+@contextmanager
+def isolated(make: Callable[..., Made], *arguments: Any) -> Iterator[Made]:
+    """Calls `make` in a new process and gives a proxy of what it returns; the process ends with the context.
+
+    Methods of the proxy run there; arguments, results and exceptions are pickled. When the process dies
+    EOFError or OSError comes out of the call.
+    """
+
+    # Spawned, not forked: this process has threads and torch.
+    manager = _Manager(ctx=multiprocessing.get_context("spawn"))
+    manager.start(_settle)
+    try:
+        yield manager.call(make, *arguments)  # type: ignore[attr-defined]
+    finally:
+        manager.shutdown()
+
+
+def died() -> EngineError:
+    """What is said of a candidate whose process is gone."""
+    return EngineError("its process died, which an illegal instruction or a lack of memory makes happen")
+
+
+def _settle() -> None:
+    """What compilers print belongs to nobody's table; and no process outlives the one that wants its answers."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,74 @@
+"""A candidate's record: what was built, how it was judged, how fast it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from models.optimize.candidates import Candidate
+from models.optimize.contestant import Build
+from models.optimize.evidence import Evidence
+from models.optimize.fidelity import ENOUGH_PICTURES, Fidelity
+from models.optimize.timing import Speed, best_speed
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate.
+
+    Attributes:
+        candidate: what was tried.
+        build: None when it could not be built.
+        fidelity: None when it could not be asked.
+        refusal: why it is out, in one line, or "".
+        reservation: why it is not chosen although it passed, or "".
+        speeds: one per setting; empty for one that is out.
+    """
+
+    candidate: Candidate
+    build: Build | None = None
+    fidelity: Fidelity | None = None
+    refusal: str = ""
+    reservation: str = ""
+    speeds: Sequence[Speed] = ()
+
+    @property
+    def name(self) -> str:
+        return self.candidate.name
+
+    @property
+    def speed(self) -> Speed | None:
+        """Its best setting."""
+        return best_speed(self.speeds) if self.speeds else None
+
+    @property
+    def images_per_second(self) -> float:
+        """At its best setting and batch size; 0 for one that is out."""
+        return self.speed.best[0] if self.speed else 0.0
+
+    @property
+    def is_eligible(self) -> bool:
+        """Whether it may be chosen."""
+        return bool(self.speeds) and not self.reservation
+
+    def to_json(self) -> dict[str, Any]:
+        """For the bundle's table."""
+        return {
+            "name": self.name,
+            "precision": self.candidate.precision,
+            "refusal": self.refusal,
+            "reservation": self.reservation,
+            "fidelity": self.fidelity.to_json() if self.fidelity else {},
+            "build_s": round(self.build.seconds, 1) if self.build else None,
+            "megabytes": round(self.build.megabytes, 1) if self.build else None,
+            "speeds": [speed.to_json() for speed in self.speeds],
+        }
+
+
+def reservation_of(candidate: Candidate, evidence: Evidence, accept_weak_gate: bool) -> str:
+    """Why a candidate that passed is not chosen, or ""."""
+    if not candidate.servable:
+        return "not served: holds the interpreter lock"
+    proven = candidate.precision != "int8" or candidate.is_published or evidence.photos >= ENOUGH_PICTURES
+    return "" if proven or accept_weak_gate else f"weak gate: {evidence.photos} of {ENOUGH_PICTURES} pictures"

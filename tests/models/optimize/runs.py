@@ -1,0 +1,34 @@
+"""Short optimisations of the small classifier, in this process unless a test is about processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from models.optimize import optimizer
+from models.optimize.candidates import torchscript
+from models.optimize.optimizer import Effort, Pictures
+from models.optimize.pictures import SAMPLES, deal, synthetic, unlabelled
+from models.optimize.report import Report
+from tests.models.small import SPEC, quiet
+
+ROOT = Path(__file__).parents[3]
+FP32 = torchscript.FP32
+EFFORT = Effort(rounds=1, batch_sizes=(1, 2, 8), cores=1, is_isolated=False)
+
+
+def sample_pictures():
+    """The repository's photos, a third of them to calibrate on, and a few synthetic pictures."""
+    calibration, photos = deal(unlabelled(SAMPLES), 8, 100)
+    return Pictures(calibration, photos, synthetic(SPEC.resize_size, 4))
+
+
+def optimize(weights, output, *candidates, report=None, effort=EFFORT, pictures=None):
+    return optimizer.optimize(
+        weights, candidates or (FP32,), output, report or Report(quiet()), pictures or sample_pictures(), effort
+    )
+
+
+def table_of(folder):
+    """The rows of a bundle's table by name."""
+    return {row["name"]: row for row in json.loads((folder / "table.json").read_text())["candidates"]}

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from models.optimize.errors import FidelityError
+from models.optimize.evidence import accuracy
+from models.optimize.fidelity import LIMITS, PUBLISHED, Fidelity, compare
+
+
+def scores(*rows):
+    return np.array(rows, np.float32)
+
+
+def test_agreement_counts_only_pictures_with_a_clear_winner():
+    expected = scores([0.5, 0.4, 0.1], [0.4, 0.3999, 0.2001], [0.6, 0.3, 0.1], [0.7, 0.2, 0.1])
+    actual = scores([0.5, 0.4, 0.1], [0.3999, 0.4, 0.2001], [0.3, 0.6, 0.1], [0.7, 0.2, 0.1])
+    result = compare(expected, actual)
+    assert (result.images, result.decisive_images) == (4, 3)
+    assert result.top1_agreement == pytest.approx(2 / 3)
+    assert result.max_abs_diff == pytest.approx(0.3)
+    for precision in LIMITS:
+        with pytest.raises(FidelityError, match=r"66\.67% of 3 pictures"):
+            result.check(LIMITS[precision])
+
+
+def test_the_gap_that_counts_as_clear_can_be_chosen():
+    expected, actual = scores([0.5, 0.4, 0.1]), scores([0.4, 0.5, 0.1])
+    assert compare(expected, actual, gap=0.05).decisive_images == 1
+    assert compare(expected, actual, gap=0.2).decisive_images == 0
+
+
+def test_equal_scores_pass_every_gate_and_one_class_is_enough():
+    for limits in (*LIMITS.values(), PUBLISHED):
+        compare(scores([0.9, 0.1]), scores([0.9, 0.1])).check(limits)
+        compare(scores([1.0]), scores([1.0])).check(limits)
+
+
+def test_scores_that_are_not_numbers_pass_no_gate():
+    for limits in (*LIMITS.values(), PUBLISHED):
+        with pytest.raises(FidelityError):
+            compare(scores([0.3334, 0.3333, 0.3333]), scores([np.nan] * 3)).check(limits)
+
+
+def agreeing(**changes):
+    return Fidelity(
+        1000, 1000, **{"top1_agreement": 1.0, "max_abs_diff": 0.0, "max_relative_diff": 0.0, **changes}
+    )
+
+
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 1.0), ("fp16", 0.995), ("bf16", 0.995), ("int8", 0.98)])
+def test_each_precision_has_its_own_agreement(precision, least):
+    agreeing(top1_agreement=least).check(LIMITS[precision])
+    with pytest.raises(FidelityError, match="agrees with eager fp32 on"):
+        agreeing(top1_agreement=least - 0.001).check(LIMITS[precision])
+
+
+@pytest.mark.parametrize("precision", LIMITS)
+def test_half_a_point_of_accuracy_may_be_lost_and_no_more(precision):
+    labelled = {"labelled_images": 1000, "reference_accuracy": 0.900}
+    agreeing(accuracy=0.8951, **labelled).check(LIMITS[precision])
+    agreeing(accuracy=0.99, **labelled).check(LIMITS[precision])
+    with pytest.raises(FidelityError, match=r"is right on 89\.40% of 1000 pictures, eager fp32 on 90\.00%"):
+        agreeing(accuracy=0.894, **labelled).check(LIMITS[precision])
+
+
+def test_accuracy_counts_labelled_pictures_only():
+    answers = scores([0.9, 0.1], [0.2, 0.8], [0.3, 0.7])
+    assert accuracy(answers, np.array([0, 0, -1])) == 0.5
+    assert accuracy(answers, np.array([-1, -1, -1])) is None
