@@ -45,10 +45,15 @@ def quantize(job: Job, engine: str) -> nn.Module:
         warnings.simplefilter("ignore")
         mapping = get_default_qconfig_mapping(engine)
         observed = prepare_fx(copy.deepcopy(job.network), mapping, (normalise(job.example()),))
-        for batch in torch.from_numpy(job.calibration).split(_CALIBRATION_BATCH):
-            observed(normalise(batch))
+        observe(observed, normalise, job)
         quantised: nn.Module = convert_fx(observed)
     return quantised
+
+
+def observe(observed: nn.Module, normalise: nn.Module, job: Job) -> None:
+    """Shows the calibration pictures to a network that notes the range of its activations."""
+    for batch in torch.from_numpy(job.calibration).split(_CALIBRATION_BATCH):
+        observed(normalise(batch))
 
 
 def runs_here(engine: str) -> bool:

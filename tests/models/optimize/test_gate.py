@@ -1,0 +1,173 @@
+"""The gate on trained weights: every precision is still the same classifier, and planted faults are refused."""
+
+import dataclasses
+import io
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from models.bundle import ModelBundle
+from models.demo.folders import write_folders
+from models.errors import ModelError
+from models.optimize.candidates import Job, fx, openvino, torchscript
+from models.optimize.contestant import Contestant, Setting
+from models.optimize.errors import FidelityError
+from models.optimize.evidence import gather, upright_rgb
+from models.optimize.fidelity import LIMITS
+from models.optimize.optimizer import judge
+from models.optimize.pictures import deal, labelled, unlabelled
+from models.optimize.sources import WeightsChoice, resolve
+from models.optimize.trial import reservation_of
+from models.preprocess import Preprocessor
+from tests.conftest import ROOT
+from tests.models.small import quiet
+
+CANDIDATES = (torchscript.FP32, fx.ONEDNN, fx.X86, openvino.FP32, openvino.INT8)
+
+
+class Course:
+    """A trained model, its pictures, and what became of candidates."""
+
+    def __init__(self, bundle_folder, pictures):
+        self.weights = resolve(WeightsChoice("", bundle=bundle_folder), quiet())
+        smallest = ModelBundle.load(bundle_folder).spec.source["smallest_digit"]
+        validation, calibration = write_folders(pictures, max(smallest, 0.4))
+        _, photos = deal(labelled(validation, self.weights.labels), 0, 1000)
+        calibrating, _ = deal(unlabelled(calibration), 128, 0, share=1)
+        self.evidence = gather(self.weights, calibrating, photos, ())
+        self.job = Job(self.weights.network(), self.weights.preprocess, 32, self.evidence.calibration)
+        self.folder = pictures / "engines"
+
+    def judge(self, candidate, job=None, change=lambda scores: scores):
+        folder = self.folder / f"{candidate.name}-{id(job)}"
+        folder.mkdir(parents=True, exist_ok=True)
+        contestant = Contestant(candidate, job or self.job, self.weights.architecture, self.weights.labels, folder)
+        contestant.build()
+        return judge(candidate, change(contestant.scores(self.evidence.pixels, Setting(1))), self.evidence)
+
+    def refusal(self, *arguments, **changes):
+        candidate = arguments[0]
+        with pytest.raises(FidelityError) as caught:
+            self.judge(*arguments, **changes).check(LIMITS[candidate.precision])
+        return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def resnet18(digits_resnet18, tmp_path_factory):
+    return Course(digits_resnet18, tmp_path_factory.mktemp("resnet18"))
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    return Course(ROOT / "models/demo", tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="module", params=["resnet18", "demo"])
+def course(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_the_evidence_is_the_held_out_set(course):
+    assert course.evidence.photos == len(course.evidence.pixels) == 728
+    assert course.evidence.reference_accuracy > 0.85
+    assert len(course.evidence.calibration) == 128
+
+
+def test_every_precision_is_the_same_classifier(course):
+    """int8 is among the accepted, and whatever is accepted loses half a point of accuracy at most."""
+    accepted = []
+    for candidate in CANDIDATES:
+        result = course.judge(candidate)
+        try:
+            result.check(LIMITS[candidate.precision])
+        except FidelityError:
+            assert candidate.precision == "int8"
+            continue
+        accepted.append(candidate)
+        assert result.reference_accuracy - result.accuracy <= 0.005
+    assert {"fp32", "int8"} == {candidate.precision for candidate in accepted}
+    assert {torchscript.FP32, openvino.FP32} <= set(accepted)
+
+
+def without_normalisation(job):
+    plain = dataclasses.replace(job.preprocess, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    return dataclasses.replace(job, preprocess=plain)
+
+
+@pytest.mark.parametrize("candidate", [torchscript.FP32, fx.ONEDNN, openvino.INT8], ids=lambda each: each.name)
+def test_a_graph_without_normalisation_is_refused(resnet18, candidate):
+    assert "%" in resnet18.refusal(candidate, without_normalisation(resnet18.job))
+
+
+@pytest.mark.parametrize("candidate", [torchscript.FP32, fx.ONEDNN], ids=lambda each: each.name)
+def test_labels_that_are_shifted_by_one_are_refused(resnet18, candidate):
+    shifted = resnet18.refusal(candidate, change=lambda scores: np.roll(scores, 1, axis=1))
+    assert re.match(r"agrees with eager fp32 on [0-9]\.[0-9]+% of", shifted)
+
+
+def test_int8_that_was_never_calibrated_is_refused(resnet18, monkeypatch):
+    monkeypatch.setattr(fx, "observe", lambda *_: None)
+    assert "agrees with eager fp32 on" in resnet18.refusal(fx.ONEDNN)
+
+
+@pytest.mark.parametrize("candidate", [fx.ONEDNN, openvino.INT8], ids=lambda each: each.name)
+def test_int8_without_pictures_is_not_built(resnet18, candidate):
+    job = dataclasses.replace(resnet18.job, calibration=resnet18.job.calibration[:0])
+    with pytest.raises(ModelError, match="no pictures to calibrate on"):
+        resnet18.judge(candidate, job)
+
+
+class OneDeadChannel(nn.Module):
+    """A network the loudest channel of whose first layer says nothing."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+        with torch.no_grad():
+            first.weight[first.weight.abs().sum(dim=(1, 2, 3)).argmax()] = 0
+
+    def forward(self, images):
+        return self.network(images)
+
+
+@pytest.mark.parametrize("candidate", [torchscript.FP32, fx.ONEDNN], ids=lambda each: each.name)
+def test_one_dead_channel_is_refused(resnet18, candidate):
+    job = dataclasses.replace(resnet18.job, network=OneDeadChannel(resnet18.weights.network()).eval())
+    assert "eager fp32" in resnet18.refusal(candidate, job)
+
+
+def test_pictures_that_are_prepared_wrongly_are_seen(resnet18, monkeypatch):
+    """Upside down passes no comparison with torchvision's own transforms of the same files."""
+    photos, _ = deal(unlabelled(resnet18.folder.parent / "validation"), 64, 0, share=1)
+    prepare = Preprocessor.__call__
+    monkeypatch.setattr(
+        Preprocessor, "__call__", lambda self, data: np.ascontiguousarray(prepare(self, data)[::-1])
+    )
+    with pytest.raises(FidelityError, match="agrees with eager fp32 on"):
+        gather(resnet18.weights, (), photos, ())
+
+
+def test_int8_is_chosen_only_when_enough_pictures_prove_it(resnet18):
+    few = dataclasses.replace(resnet18.evidence, photos=255)
+    assert reservation_of(fx.ONEDNN, few, False) == "weak gate: 255 of 256 pictures"
+    assert reservation_of(fx.ONEDNN, few, True) == ""
+    assert reservation_of(fx.ONEDNN, resnet18.evidence, False) == ""
+    assert reservation_of(torchscript.FP32, few, False) == ""
+    published = dataclasses.replace(fx.ONEDNN, is_published=True)
+    assert reservation_of(published, few, False) == ""
+    unservable = dataclasses.replace(torchscript.FP32, servable=False)
+    assert "interpreter lock" in reservation_of(unservable, resnet18.evidence, True)
+
+
+def test_the_reference_stands_upright_on_white():
+    stream = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGBA", (4, 8), (0, 0, 0, 0)).save(stream, "PNG", exif=exif)
+    picture = upright_rgb(stream.getvalue())
+    assert (picture.size, picture.getpixel((0, 0))) == ((8, 4), (255, 255, 255))
