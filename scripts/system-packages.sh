@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Installs the system packages that the tests use: a browser and its driver, wrk and curl (Debian, Ubuntu).
+# Installs the system packages that the tests use: a browser and its driver, wrk, curl and a C++ compiler
+# (Debian, Ubuntu).
 # Does nothing, and needs neither root nor a network, when they are there.
 set -eu
 
 missing=()
-for pair in chromium:chromium chromedriver:chromium-driver wrk:wrk curl:curl; do
+for pair in chromium:chromium chromedriver:chromium-driver wrk:wrk curl:curl g++:g++; do
     command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
 done
 if [ ${#missing[@]} -eq 0 ]; then

@@ -19,7 +19,9 @@ DTYPES = ("float32", "float16", "uint8")
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser = subparsers.add_parser("run", help="run a TorchScript or .pt2 file on ones and show the first values")
-    parser.add_argument("file", type=Path, metavar="FILE", help=".pt, .ts (TorchScript) or .pt2 (torch.export)")
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help=".pt, .ts (TorchScript) or .pt2 (torch.export, AOTInductor)"
+    )
     parser.add_argument("--ones", type=_shape, default=(1, 3, 224, 224), metavar="SHAPE", help="[1,3,224,224]")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the ones [float32]")
     parser.add_argument("--head", type=_count, default=5, metavar="N", help="values shown of each row [5]")
@@ -51,7 +53,7 @@ def run(arguments: Namespace) -> int:
 
 
 def load_program(file: Path) -> Callable[[torch.Tensor], Any] | None:
-    """Loads TorchScript, or a `.pt2` of torch.export. Returns None where that fails, for whatever reason."""
+    """Loads TorchScript, or a `.pt2` of torch.export or AOTInductor. Returns None where that fails."""
     import torch
 
     from models.graph import jit_warnings_ignored
@@ -60,6 +62,11 @@ def load_program(file: Path) -> Callable[[torch.Tensor], Any] | None:
         with zipfile.ZipFile(file) as archive:
             if archive.testzip() is not None:
                 return None
+            compiled = any("/aotinductor/" in name for name in archive.namelist())
+        if compiled:
+            from models.engines.aotinductor import load_package
+
+            return load_package(file)
         if file.suffix == ".pt2":
             exported: Callable[[torch.Tensor], Any] = torch.export.load(file).module()
             return exported

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from models.bundle import ModelBundle
+from models.compatibility import misfit
 from models.errors import BundleError, ModelError
 from models.optimize.destination import check_replaceable
 from models.optimize.errors import UsageError
 from models.optimize.options import OptimizeOptions, parse
+from models.spec import WEIGHTS_ENGINE
 
 if TYPE_CHECKING:
     from models.optimize.candidates import Candidate
@@ -48,9 +50,14 @@ def run(options: OptimizeOptions) -> int:
     console = Console()
     existing = _existing(options)
     if existing is not None:
-        facts = f"{existing.spec.name}, {existing.spec.engine.precision}, {existing.spec.engine.device}"
-        print(f"{options.folder}: is there already ({facts}); --force builds it anew")
-        return 0
+        reason = misfit(existing.spec)
+        if not reason:
+            facts = f"{existing.spec.name}, {existing.spec.engine.precision}, {existing.spec.engine.device}"
+            print(f"{options.folder}: is there already ({facts}); --force builds it anew")
+            return 0
+        print(f"{options.folder}: {reason}; it is built anew")
+        if WEIGHTS_ENGINE in existing.spec.engines:
+            options = dataclasses.replace(options, bundle=options.folder)
     # A damaged bundle is as good as a missing one.
     check_replaceable(options.folder, force=options.force or options.if_missing)
     with console.status("Loading torch"):

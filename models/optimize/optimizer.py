@@ -29,8 +29,8 @@ from models.optimize.timing import CPU_BATCH_SIZES, CUDA_BATCH_SIZES, Speed, mea
 from models.optimize.trial import Trial, reservation_of
 from models.optimize.weights import Weights
 from models.spec import WEIGHTS_ENGINE, EngineSpec, ModelSpec
+from models.table import TABLE_FILE
 
-TABLE_FILE = "table.json"
 PLOT_FILE = "table.svg"
 
 

@@ -20,6 +20,7 @@ from models.optimize.checkpoint import read_state
 from models.optimize.download import fetch
 from models.optimize.errors import DownloadError, UsageError
 from models.optimize.sources import WeightsChoice, resolve
+from tests.conftest import ROOT
 from tests.models.small import ARCHITECTURE, CLASSES, SPEC, quiet, write_labels, write_preprocess
 
 CONTENT = bytes(range(256)) * 2000
@@ -149,6 +150,36 @@ def test_pretrained_weights_come_from_the_mirror_with_torchvisions_facts(mirror,
     assert weights.source == {"weights": "SqueezeNet1_1_Weights.IMAGENET1K_V1", "sha256": digest}
     assert weights.labels[281] == "tabby"
     assert (weights.preprocess.resize_size, weights.preprocess.crop_size) == (256, 224)
+
+
+def test_int8_weights_are_those_that_were_made_from_the_fp32_ones(mirror, tmp_path, monkeypatch):
+    fp32 = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+    int8 = torchvision.models.quantization.ResNet18_QuantizedWeights.IMAGENET1K_FBGEMM_V1
+    bodies = {fp32: state_bytes(build_network("resnet18", 1000).state_dict()), int8: b"int8"}
+    for entry, body in bodies.items():
+        name = f"resnet18_fbgemm_{hashlib.sha256(body).hexdigest()[:8]}.pth"
+        url = f"https://weights.invalid/{name}"
+        monkeypatch.setattr(entry, "_value_", dataclasses.replace(entry.value, url=url))
+        mirror.serve(name, body)
+    choice = WeightsChoice("resnet18", url_base=mirror.url, cache=tmp_path / "a")
+    published = resolve(choice, quiet()).published
+    assert published.file.read_bytes() == b"int8"
+    assert (published.accuracy, published.reference_accuracy) == pytest.approx((0.69494, 0.69758))
+    assert resolve(dataclasses.replace(choice, device="cuda"), quiet()).published is None
+    monkeypatch.setattr(
+        int8, "_value_", dataclasses.replace(int8.value, url="https://weights.invalid/a-00000000.pth")
+    )
+    assert resolve(dataclasses.replace(choice, cache=tmp_path / "b"), quiet()).published is None
+
+
+def test_a_bundles_weights_come_with_all_that_belongs_to_them():
+    weights = resolve(WeightsChoice("", bundle=ROOT / "models/demo"), quiet())
+    assert (weights.architecture, weights.name) == ("shufflenet_v2_x0_5", "digits")
+    assert weights.labels == tuple("0123456789")
+    assert (weights.preprocess.crop_size, weights.transforms.crop_size) == (96, [96])
+    assert weights.example == "images/digit-3-white-on-black.png"
+    with pytest.raises(UsageError, match="brings its own"):
+        resolve(WeightsChoice("", "none", bundle=ROOT / "models/demo"), quiet())
 
 
 def checkpoint(folder, name="weights.pth", wrap=lambda state: state):

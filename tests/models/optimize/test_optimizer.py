@@ -1,6 +1,8 @@
 import dataclasses
 import io
 import json
+import re
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -14,13 +16,14 @@ from models.bundle import ModelBundle
 from models.engines import load_engine
 from models.engines.base import EngineOptions
 from models.errors import ModelError
-from models.optimize.candidates import Candidate, torchscript
+from models.machine import processor_kind
+from models.optimize.candidates import CANDIDATES, Candidate, candidates_for, eager, fx, torchscript
 from models.optimize.command import main
 from models.optimize.destination import check_replaceable, move_into_place, workshop
 from models.optimize.errors import FidelityError, OptimizeError, UsageError
 from models.optimize.options import OptimizeOptions, parse
 from models.optimize.report import RANDOM_WARNING, Report
-from tests.models.optimize.runs import FP32, ROOT, optimize, table_of
+from tests.models.optimize.runs import EFFORT, FP32, ROOT, optimize, table_of
 from tests.models.small import ARCHITECTURE, CLASSES, SPEC, random_weights, write_labels, write_preprocess
 
 
@@ -163,6 +166,38 @@ def test_if_missing_builds_a_damaged_bundle_anew(tmp_path):
     ModelBundle.load(tmp_path / "bundle")
 
 
+def test_a_bundle_of_another_machine_is_built_anew_from_its_own_weights(finished, tmp_path, capsys):
+    folder = shutil.copytree(finished[0], tmp_path / "bundle")
+    manifest = json.loads((folder / "model.json").read_text())
+    manifest["built_with"]["isa"] = "z80"
+    manifest["source"]["seed"] = 99
+    (folder / "model.json").write_text(json.dumps(manifest))
+    assert (
+        main(["--output", str(folder), "--if-missing", "--quick", "--threads", "1", "--engine", "fx-int8-x86"])
+        == 0
+    )
+    assert f"{folder}: built for z80, this processor is " in capsys.readouterr().out
+    bundle = ModelBundle.load(folder)
+    assert bundle.spec.built_with["isa"] == processor_kind()
+    assert bundle.spec.source["seed"] == 99
+    # int8 was timed, and is not chosen on the word of a few photos
+    assert bundle.spec.engine.kind == "eager"
+    assert table_of(folder)["fx-int8-x86"]["reservation"] == "weak gate: 10 of 256 pictures"
+
+
+def test_speed_that_was_not_taken_is_named_last(tmp_path):
+    report = Report(Console(record=True, width=200, file=io.StringIO()))
+    weights = random_weights(tmp_path)
+    optimize(weights, tmp_path / "a", eager.FP32, fx.X86, report=report)
+    last = report.console.export_text().splitlines()[-1]
+    assert re.match(r"Left on the table: fx-int8-x86 does \d+ images/s, [\d.]+ times as many\.", last)
+    assert "--accept-weak-gate" in last and "--validation FOLDER" in last
+    accepting = dataclasses.replace(EFFORT, accept_weak_gate=True)
+    bundle = optimize(weights, tmp_path / "b", eager.FP32, fx.X86, report=report, effort=accepting)
+    assert bundle.spec.engine.precision == "int8"
+    assert "Left on the table" not in report.console.export_text().splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -238,6 +273,17 @@ def test_moving_into_place_follows_a_link(tmp_path):
     move_into_place(tmp_path / "new", tmp_path / "link")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "file").exists()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["link", "real"]
+
+
+def test_candidates_are_those_of_the_machine(monkeypatch):
+    assert len({each.name for each in CANDIDATES}) == len(CANDIDATES)
+    on_cpu = [each.name for each in candidates_for("cpu")]
+    assert {"eager-fp32", "torchscript-fp32", "fx-int8-onednn", "openvino-int8"} <= set(on_cpu)
+    assert "aotinductor-fp32" not in [each.name for each in candidates_for("cpu", quick=True)]
+    for cuda in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        assert bool(candidates_for("cuda")) == cuda
+    assert "torchscript-fp16" in [each.name for each in candidates_for("cuda")]
 
 
 @pytest.mark.parametrize(

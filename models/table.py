@@ -1,0 +1,77 @@
+"""`table.json` of a bundle: what the optimiser has tried, how it was judged, how fast it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from models.errors import BundleError
+from models.spec import EngineSpec
+
+TABLE_FILE = "table.json"
+_MAX_BYTES = 1_000_000  # a long table has 30 KB
+
+
+@dataclass(frozen=True)
+class Table:
+    """The optimiser's record.
+
+    Attributes:
+        document: the file's content, to be shown; empty where the bundle has none.
+    """
+
+    document: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Table:
+        """Reads a bundle's table, if it has one.
+
+        Raises:
+            BundleError: too long, or no JSON object.
+        """
+        file = folder / TABLE_FILE
+        try:
+            with file.open("rb") as stream:
+                content = stream.read(_MAX_BYTES + 1)
+        except FileNotFoundError:
+            return cls()
+        except OSError:
+            raise BundleError(f"{file}: cannot be read") from None
+        if len(content) > _MAX_BYTES:
+            raise BundleError(f"{file}: longer than {_MAX_BYTES:,} bytes")
+        return cls(_parse(content, file))
+
+    def latency_ms(self, name: str, engine: EngineSpec) -> dict[str, float]:
+        """Batch size -> milliseconds of one batch, of a candidate at the engine's setting; or empty."""
+        for candidate in _objects(self.document.get("candidates")):
+            for speed in _objects(candidate.get("speeds")) if candidate.get("name") == name else ():
+                if (speed.get("threads"), speed.get("streams")) == (engine.threads, engine.streams):
+                    return _latencies(speed.get("latency_ms"))
+        return {}
+
+
+def _parse(content: bytes, file: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(content, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise BundleError(f"{file}: not valid JSON") from None
+    if not isinstance(document, dict):
+        raise BundleError(f"{file}: expected an object")
+    return document
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON, and no browser reads it")
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _latencies(value: Any) -> dict[str, float]:
+    """Those of a batch size; the table is for people, and what is odd in it is no reason to refuse a model."""
+    pairs = value.items() if isinstance(value, dict) else ()
+    return {size: ms for size, ms in pairs if size.isdecimal() and isinstance(ms, int | float) and ms > 0}
