@@ -1,0 +1,56 @@
+"""The optimiser's record in a bundle."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from models.errors import BundleError
+from models.spec import EngineSpec
+from models.table import TABLE_FILE, Table
+
+SPEEDS = [
+    {"threads": 1, "streams": 1, "latency_ms": {"1": 9.0}},
+    {"threads": 2, "streams": 1, "latency_ms": {"1": 5.0, "8": 30.0, "odd": 1, "16": 0}},
+]
+DOCUMENT = {"winner": "a", "candidates": [{"name": "a"}, {"name": "b", "speeds": SPEEDS}]}
+
+
+def test_a_bundle_without_a_table(tmp_path):
+    assert Table.read(tmp_path).document == {}
+    assert Table().latency_ms("a", EngineSpec("k", "f", "")) == {}
+
+
+def test_the_latencies_of_an_engine_are_those_of_its_setting(tmp_path):
+    (tmp_path / TABLE_FILE).write_text(json.dumps(DOCUMENT))
+    table = Table.read(tmp_path)
+    assert table.document == DOCUMENT
+    assert table.latency_ms("b", EngineSpec("k", "f", "", threads=2)) == {"1": 5.0, "8": 30.0}
+    assert table.latency_ms("b", EngineSpec("k", "f", "", threads=4)) == {}
+    assert table.latency_ms("a", EngineSpec("k", "f", "", threads=2)) == {}
+
+
+@pytest.mark.parametrize(
+    "candidates", [None, 5, [5], [{"name": "b", "speeds": 5}], [{"name": "b", "speeds": [5]}]]
+)
+def test_a_table_that_makes_no_sense_is_only_shown(candidates):
+    assert Table({"candidates": candidates}).latency_ms("b", EngineSpec("k", "f", "")) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"{", "not valid JSON"),
+        (b"\xff", "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b'{"ms": NaN}', "not valid JSON"),
+        (b"[]", "expected an object"),
+        (b'{"a": "' + b"a" * 1_000_000 + b'"}', "longer than 1,000,000 bytes"),
+    ],
+)
+def test_a_damaged_table_is_refused_by_its_name(tmp_path, content, said):
+    (tmp_path / TABLE_FILE).write_bytes(content)
+    with pytest.raises(BundleError) as refusal:
+        Table.read(tmp_path)
+    assert str(refusal.value) == f"{tmp_path / TABLE_FILE}: {said}"
