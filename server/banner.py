@@ -38,6 +38,11 @@ def banner(catalog: Catalog, address: tuple[Any, ...], seconds: float) -> str:
 def _describe(name: str, catalog: Catalog) -> str:
     classifier = catalog.loaded(name)
     assert classifier is not None
-    spec, engine = classifier.bundle.spec, classifier.engine.spec
-    line = f"  {name}: {spec.architecture}, {spec.num_classes} classes, {engine.precision} on {engine.device}"
-    return line + ("\n  WARNING: random weights, its labels mean nothing" if spec.is_random else "")
+    spec, engine, notice = classifier.bundle.spec, classifier.engine.spec, catalog.choices[name].notice
+    threads = f"{engine.threads} thread{'s' if engine.threads > 1 else ''}, " if engine.threads else ""
+    line = (
+        f"  {name}: {spec.architecture}, {spec.num_classes} classes, {engine.precision} on {engine.device} "
+        f"({engine.kind}, {threads}batches up to {engine.max_batch_size})"
+    )
+    random = "random weights, its labels mean nothing" if spec.is_random else ""
+    return "\n  WARNING: ".join(filter(None, (line, notice, random)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
+import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +20,17 @@ from models.bundle import MANIFEST, ModelBundle
 from models.engines import load_engine
 from models.engines.base import EngineOptions
 from models.errors import BundleError
+from models.machine import usable_cores
 from models.preprocess import Preprocessor
 from models.presets import read_preprocess
+from server.choice import choose
 from server.classifier import Classifier, infer_checked
 from server.config import Config, ModelConfig
 from server.errors import NotReady, UnknownModel
 from server.metrics import Metrics
 from server.phases import PhaseClock
+
+log = logging.getLogger("snapserve")
 
 Bundles = dict[str, ModelBundle]
 
@@ -74,14 +78,21 @@ class Catalog:
     """Loads the models, finds the one that a request asks for, and closes them.
 
     Attributes:
-        bundles: what is or will be served, by name; the first is the default.
+        choices: what is or will be served, by name; the first is the default.
+        bundles: the same, without what led to it.
         decode_pool: the threads that decode pictures, shared by all models.
     """
 
     def __init__(self, config: Config, bundles: Bundles, metrics: Metrics) -> None:
-        self.bundles = bundles
+        """Chooses the engines; `load` then loads them.
+
+        Raises:
+            BundleError: a bundle cannot be served on this machine, or lacks the engine that is asked for.
+        """
+        self.choices = {name: choose(bundle, config.models) for name, bundle in bundles.items()}
+        self.bundles = {name: choice.bundle for name, choice in self.choices.items()}
         self.decode_pool = ThreadPoolExecutor(
-            config.server.decode_threads or _usable_cores(), thread_name_prefix="decode"
+            config.server.decode_threads or usable_cores(), thread_name_prefix="decode"
         )
         self._config = config
         self._metrics = metrics
@@ -122,8 +133,10 @@ class Catalog:
         Raises:
             ModelError: a model cannot be loaded here.
         """
-        for name, bundle in self.bundles.items():
-            classifier = await self._load(name, bundle)
+        for name, choice in self.choices.items():
+            if choice.notice:
+                log.warning("%s", choice.notice)
+            classifier = await self._load(name, choice.bundle)
             await _warm_up(classifier)
             self._metrics.watch(name, classifier)
             self._classifiers[name] = classifier
@@ -131,15 +144,14 @@ class Catalog:
     async def _load(self, name: str, bundle: ModelBundle) -> Classifier:
         thread = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{name}")
         self._engine_threads.append(thread)
-        loop, batching = asyncio.get_running_loop(), self._config.batching
-        options = EngineOptions(
-            self._config.models.device, self._config.models.intra_op_threads, batching.max_batch_size
-        )
+        loop, batching, models = asyncio.get_running_loop(), self._config.batching, self._config.models
+        max_batch_size = batching.max_batch_size or bundle.spec.best_batch_size
+        options = EngineOptions(models.device, models.intra_op_threads, max_batch_size=max_batch_size)
         engine = await loop.run_in_executor(thread, load_engine, bundle, options)
         await loop.run_in_executor(thread, engine.warm_up)
         batcher = Batcher(
             partial(infer_checked, engine),
-            BatchPolicy(batching.max_batch_size, batching.batch_timeout_ms),
+            BatchPolicy(max_batch_size, batching.batch_timeout_ms),
             executor=thread,
             queue_limit=batching.queue_limit,
             observer=self._metrics.observer(name),
@@ -155,12 +167,6 @@ class Catalog:
             await asyncio.get_running_loop().run_in_executor(thread, classifier.engine.close)
         for pool in (*self._engine_threads, self.decode_pool):
             pool.shutdown(wait=False, cancel_futures=False)
-
-
-def _usable_cores() -> int:
-    """Those that this process may run on, which in a container are often fewer than the machine has."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 async def _warm_up(classifier: Classifier) -> None:

@@ -76,14 +76,19 @@ class ModelConfig(_Checked):
     labels: str = option("", "label file of a bare TorchScript file: JSON list, or one label a line")
     preprocess: str = option("imagenet", "preprocessing of a bare TorchScript file: imagenet or a JSON file")
     device: str = option("auto", "where models run", choices=("auto", "cpu", "cuda"))
-    intra_op_threads: int = option(0, "CPU threads of one engine; 0 leaves it to torch", 0, 1024)
+    engine: str = option("", "engine of the bundle to run, by name; default: the fastest that was proved")
+    intra_op_threads: int = option(
+        0, "CPU threads of one engine; 0: the bundle's, else the backend's choice", 0, 1024
+    )
 
 
 @dataclass(frozen=True)
 class BatchConfig(_Checked):
     """How pictures are gathered."""
 
-    max_batch_size: int = option(32, "most pictures in a batch", 1, 1024)
+    max_batch_size: int = option(
+        0, "most pictures in a batch; 0: the bundle's best, 32 if it was not timed", 0, 1024
+    )
     batch_timeout_ms: float = option(
         0.0, "how long a batch's first picture waits for company; 0: while the engine is busy only", 0, 10_000
     )

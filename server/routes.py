@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 import time
 from dataclasses import dataclass
@@ -156,9 +157,7 @@ async def list_models(request: web.Request) -> web.Response:
     """GET /models."""
     catalog = request.app[CONTEXT].catalog
     default = next(iter(catalog.bundles))
-    return web.json_response(
-        {"models": [_describe(catalog, name) for name in catalog.bundles], "default": default}
-    )
+    return web.json_response({"models": [_summary(catalog, name) for name in catalog.bundles], "default": default})
 
 
 async def show_model(request: web.Request) -> web.Response:
@@ -166,15 +165,19 @@ async def show_model(request: web.Request) -> web.Response:
     catalog, name = request.app[CONTEXT].catalog, request.match_info["name"]
     if name not in catalog.bundles:
         catalog.find(name)
-    return web.json_response({**_describe(catalog, name), "labels": catalog.bundles[name].labels})
+    choice = catalog.choices[name]
+    details: dict[str, Any] = {"engines": list(choice.bundle.spec.engines), "labels": choice.bundle.labels}
+    if choice.table.document:
+        details["table"] = choice.table.document
+    return web.json_response({**_summary(catalog, name), **details})
 
 
-def _describe(catalog: Catalog, name: str) -> dict[str, Any]:
-    classifier, spec = catalog.loaded(name), catalog.bundles[name].spec.to_json()
-    if classifier is not None:
-        engine = classifier.engine.spec
-        spec["engine"] = {**spec["engine"], "precision": engine.precision, "device": engine.device}
-    return {**spec, "name": name, "ready": classifier is not None}
+def _summary(catalog: Catalog, name: str) -> dict[str, Any]:
+    classifier, choice = catalog.loaded(name), catalog.choices[name]
+    spec = choice.bundle.spec.to_json()
+    engine = dataclasses.asdict(classifier.engine.spec) if classifier else spec["engine"]
+    del spec["engines"]
+    return {**spec, "name": name, "ready": classifier is not None, "engine": {"name": choice.engine, **engine}}
 
 
 async def healthz(request: web.Request) -> web.Response:

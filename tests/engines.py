@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import zlib
 
@@ -24,7 +25,8 @@ class HashEngine:
     """
 
     def __init__(self, bundle, options):
-        self.spec = bundle.spec.engine
+        threads = options.intra_op_threads or bundle.spec.engine.threads
+        self.spec = dataclasses.replace(bundle.spec.engine, threads=threads, max_batch_size=options.max_batch_size)
         self.num_classes = bundle.spec.num_classes
         self.batches = []
         self.gate = threading.Event()

@@ -86,6 +86,38 @@ def test_a_damaged_bundle_ends_the_start_with_code_2_and_one_line_that_names_the
     assert said.count("\n") == 1
 
 
+def compiled_elsewhere(bundle, **engines):
+    """Makes the demo say that its engine is a graph that torch 1.0 compiled."""
+    (bundle / "model.ts").write_bytes(b"never read")
+    engine = {"kind": "torchscript", "file": "model.ts", "sha256": sha256_of(bundle / "model.ts"), "device": "cpu"}
+    edit(bundle, engine=engine, engines={"fast": engine, **engines}, built_with={"torch": "1.0.0"})
+
+
+def test_a_bundle_compiled_by_another_torch_is_served_from_its_weights_and_says_so(bundle):
+    weights = json.loads((bundle / MANIFEST).read_text())["engine"]
+    compiled_elsewhere(bundle, weights=weights)
+    with ServerProcess("--model", str(bundle)) as server:
+        assert server.process.stdout is not None
+        described, warning = server.process.stdout.readline(), server.process.stdout.readline()
+        assert post(server.url, DIGIT)["predictions"][0]["label"] == "7"
+        assert server.stderr().count("built with torch 1.0") == 1
+    assert "fp32 on cpu (torchscript, " in described
+    assert warning.startswith(f"  WARNING: {bundle}: built with torch 1.0, ")
+    assert "its weights are compiled anew" in warning
+
+
+@pytest.mark.parametrize("options", [(), ("--engine", "fast"), ("--engine", "faster")])
+def test_a_bundle_that_cannot_be_served_here_is_code_2_and_one_line(bundle, options):
+    compiled_elsewhere(bundle)
+    with ServerProcess("--model", str(bundle), *options, wait=False) as server:
+        code, _ = server.end()
+        said = server.stderr()
+    assert code == 2
+    assert said.startswith(f"snapserve: {bundle}: ")
+    assert said.count("\n") == 1
+    assert ("has no engine 'faster'" if "faster" in options else "built with torch 1.0, ") in said
+
+
 def bare_model(folder, classes=10):
     """A small scripted network: float [N, 3, 224, 224] -> logits."""
     network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, classes))

@@ -13,7 +13,7 @@ import pytest
 from models.bundle import ModelBundle
 from models.engines import ENGINES
 from models.spec import EngineSpec, ModelSpec, PreprocessSpec
-from server.config import BatchConfig, Config, LimitConfig, ServerConfig
+from server.config import BatchConfig, Config, LimitConfig, ModelConfig, ServerConfig
 from server.service import Service, listen
 
 GEOMETRY = PreprocessSpec(8, 8, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -96,7 +96,7 @@ async def start(hash_bundle):
 def make_config(**options):
     """A Config from options by name; batches do not wait unless asked to."""
     options = {"batch_timeout_ms": 0.0, "drain_timeout_s": 10.0, **options}
-    sections = {"batching": BatchConfig, "limits": LimitConfig, "server": ServerConfig}
+    sections = {"models": ModelConfig, "batching": BatchConfig, "limits": LimitConfig, "server": ServerConfig}
     names = {kind: {field.name for field in dataclasses.fields(kind)} for kind in sections.values()}
     assert set(options) <= set().union(*names.values())
     return Config(

@@ -20,7 +20,7 @@ async def test_the_curl_line_can_be_typed_as_it_is(start, address, url):
     server = await start()
     lines = banner(server.service.context.catalog, address, 1.5).splitlines()
     assert f" on {url} (ready in 1.5 s" in lines[0]
-    assert lines[1].strip() == "hash: hash, 10 classes, fp32 on cpu"
+    assert lines[1].strip() == "hash: hash, 10 classes, fp32 on cpu (hash, batches up to 32)"
     assert f"curl -F image=@images/cat.jpg {url}/classify" in lines[2]
 
 

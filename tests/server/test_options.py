@@ -48,8 +48,8 @@ def test_what_is_printed_can_be_given_back():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--max-batch-size", "0"], "--max-batch-size 0: must be between 1 and 1024"),
-        (["--max-batch-size", "many"], "--max-batch-size many: must be a whole number between 1 and 1024"),
+        (["--max-batch-size", "-1"], "--max-batch-size -1: must be between 0 and 1024"),
+        (["--max-batch-size", "many"], "--max-batch-size many: must be a whole number between 0 and 1024"),
         (["--port", "70000"], "--port 70000: must be between 0 and 65535"),
         (["--device", "tpu"], "--device tpu: must be auto, cpu or cuda"),
         (["--batch-timeout-ms", "-1"], "--batch-timeout-ms -1.0: must be between 0 and 10000"),

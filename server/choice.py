@@ -1,0 +1,84 @@
+"""Which engine of a bundle is served on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from models.bare import KIND as BARE
+from models.bundle import ModelBundle
+from models.compatibility import misfit
+from models.errors import BundleError
+from models.spec import WEIGHTS_ENGINE
+from models.table import Table
+from server.config import ModelConfig
+
+# They would freeze the event loop: https://github.com/pytorch/pytorch/issues/197516
+_HOLD_THE_LOCK = ("aotinductor",)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is served of a bundle.
+
+    Attributes:
+        bundle: with the engine that runs, and what was measured of it.
+        engine: its name in the bundle; "" where it has none.
+        table: the optimiser's record.
+        notice: one line for who starts the server, when it is not what the bundle was made for; else "".
+    """
+
+    bundle: ModelBundle
+    engine: str
+    table: Table
+    notice: str = ""
+
+
+def choose(bundle: ModelBundle, config: ModelConfig) -> Choice:
+    """Takes the engine that is asked for, else the bundle's own if it fits this machine, else its weights.
+
+    Raises:
+        BundleError: there is no such engine, or none that can be served here; one line.
+    """
+    if bundle.spec.engine.kind == BARE:
+        return _bare(bundle, config)
+    folder, name = bundle.file.parent, config.engine or _name_of(bundle)
+    chosen = bundle.with_engine(config.engine) if config.engine else bundle
+    _check_servable(chosen, name)
+    reason = misfit(chosen.spec, config.device)
+    if not reason:
+        table = Table.read(folder)
+        return Choice(_with_latency(chosen, bundle, table, name), name, table)
+    if config.engine:
+        raise BundleError(f"{folder}: engine {name!r}: {reason}")
+    again = f"python optimize_model_for_inference.py --bundle {folder} --output {folder} --force"
+    if WEIGHTS_ENGINE not in bundle.spec.engines:
+        raise BundleError(f"{folder}: {reason}; it has no weights to compile anew: {again}")
+    notice = f"{folder}: {reason}; its weights are compiled anew, unquantised. For full speed: {again}"
+    return Choice(bundle.with_engine(WEIGHTS_ENGINE), WEIGHTS_ENGINE, Table.read(folder), notice)
+
+
+def _bare(bundle: ModelBundle, config: ModelConfig) -> Choice:
+    if config.engine:
+        raise BundleError(f"{bundle.file}: a bare TorchScript file has no engines to choose by --engine")
+    return Choice(bundle, "", Table())
+
+
+def _name_of(bundle: ModelBundle) -> str:
+    return next((name for name, engine in bundle.spec.engines.items() if engine == bundle.spec.engine), "")
+
+
+def _check_servable(bundle: ModelBundle, name: str) -> None:
+    if bundle.spec.engine.kind in _HOLD_THE_LOCK:
+        raise BundleError(
+            f"{bundle.file}: engine {name!r} holds the interpreter lock and would freeze the server; "
+            "`python -m models run` runs it"
+        )
+
+
+def _with_latency(chosen: ModelBundle, bundle: ModelBundle, table: Table, name: str) -> ModelBundle:
+    """The bundle's own latencies are those of its own engine; the table has the others'."""
+    if chosen is bundle:
+        return chosen
+    latency_ms = table.latency_ms(name, chosen.spec.engine)
+    return dataclasses.replace(chosen, spec=dataclasses.replace(chosen.spec, latency_ms=latency_ms))
