@@ -6,12 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmark import policies, queue
+from benchmark import lag, policies, queue
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmark", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="NAME")
+    lag.add_command(commands)
     policies.add_command(commands)
     queue.add_command(commands)
     chosen = parser.parse_args(arguments)

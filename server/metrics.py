@@ -8,6 +8,7 @@ from server.classifier import Classifier
 from server.phases import PHASES
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_LAGS = (0.001, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -63,6 +64,17 @@ class Metrics:
             ["model", "architecture", "engine", "precision", "device", "weights"],
             registry=self.registry,
         )
+
+        self._loop_lag = Histogram(
+            "snapserve_event_loop_lag_seconds",
+            "How late the event loop is, asked every 20 ms.",
+            buckets=_LAGS,
+            registry=self.registry,
+        )
+
+    def observe_loop_lag(self, seconds: float) -> None:
+        """Records one delay of the event loop, in seconds."""
+        self._loop_lag.observe(seconds)
 
     def count_request(self, outcome: str) -> None:
         """Counts an answered (or abandoned) request to /classify."""

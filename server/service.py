@@ -20,6 +20,7 @@ from server.banner import banner
 from server.catalog import Bundles
 from server.config import Config, ConfigError, ServerConfig
 from server.context import CONTEXT
+from server.lag import LoopLag
 from server.protocol import Connection, Connections
 
 log = logging.getLogger("snapserve")
@@ -64,10 +65,12 @@ class Service:
         self.context = self._app[CONTEXT]
         self._connections = Connections()
         self._runner = web.AppRunner(self._app, handler_cancellation=True)
+        self._loop_lag = LoopLag(self.context.metrics.observe_loop_lag)
         self._listener: asyncio.Server | None = None
 
     async def start(self, listening: socket.socket) -> None:
         """Accepts connections on a socket; until `load` is done, pictures are answered with 503."""
+        self._loop_lag.start()
         await self._runner.setup()
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(self._connect, sock=listening, backlog=_BACKLOG)
@@ -100,6 +103,7 @@ class Service:
 
     async def close(self) -> None:
         """Ends what the drain has left."""
+        self._loop_lag.stop()
         await self._runner.cleanup()
 
     def _connect(self) -> Connection:
