@@ -7,6 +7,7 @@ import io
 import struct
 import tracemalloc
 import zlib
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+import models.decode
+from models.decode import to_rgb
 from models.errors import PictureError, TooManyPixels, UndecodablePicture, UnsupportedFormat
 from models.formats import sniff
-from models.preprocess import Preprocessor, crop_spans, to_rgb
+from models.geometry import crop_spans
+from models.preprocess import MARGIN, Preprocessor
 from models.spec import IMAGENET, PreprocessSpec
 
 IMAGES = Path(__file__).parents[2] / "images"
@@ -78,7 +82,7 @@ def test_there_are_photos_of_every_kind():
 def test_within_one_level_of_torchvision_on_every_pixel(photo, format, turned, geometry):
     image = Image.open(photo).convert("RGB")
     data = encoded(image.transpose(Image.Transpose.ROTATE_90) if turned else image, format)
-    got = Preprocessor(spec(*geometry))(data)
+    got = Preprocessor(spec(*geometry), scaled_decode=False)(data)
     assert_close(got, torchvision_crop(decoded(data), spec(*geometry)), geometry)
 
 
@@ -110,8 +114,15 @@ def test_the_spans_lie_inside_the_picture_and_hold_the_crop(width, height, resiz
     for length, span in zip(
         (width, height), crop_spans(width, height, spec(max(resize, crop), crop)), strict=True
     ):
-        assert 0 <= span.start < span.stop <= length
-        assert 0 <= span.skip <= span.size - crop
+        assert span.kept == crop
+        for each in (span, span.mirrored(), span.widened(), span.mirrored().widened()):
+            start, stop = each.ends()
+            assert 0 <= start < stop <= length
+        wide = span.widened()
+        assert wide.first <= span.first
+        assert wide.first + wide.kept >= span.first + crop
+        assert span.begin(2) == 0 or span.begin(2) <= span.first - 2
+        assert (span.begin(2) * span.ratio).denominator == 1
 
 
 TURNS = {
@@ -242,7 +253,26 @@ def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded(monkeypatch):
     last = data.rindex(b"\xff\xda")
     bomb = data[:last] + data[last:-2] * 200 + data[-2:]
     assert Preprocessor(spec(8, 8))(data).shape == (8, 8, 3)
-    monkeypatch.setattr(Image, "open", lambda *arguments, **options: pytest.fail("opened"))
+    never_decoded(monkeypatch)
+    with pytest.raises(UndecodablePicture):
+        Preprocessor(spec(8, 8))(bomb)
+
+
+def never_decoded(monkeypatch):
+    monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail("decoded"))
+    monkeypatch.setattr(models.decode, "_by_turbo", lambda *arguments: pytest.fail("decoded"))
+
+
+def test_scans_of_single_components_are_counted_too(monkeypatch):
+    """A JPEG that is not progressive has more than one scan only if the first lacks a component."""
+    data = encoded(of_mode("RGB", COLOUR, (64, 64)), "JPEG")
+    scan = data.index(b"\xff\xda")
+    assert data[scan + 4] == 3
+    bomb = data[:scan] + b"\xff\xda\0\x08\x01\x01\0\0\x3f\0\x55" * 200 + data[scan:]
+    repeated = data[:-2] + data[scan:-2] * 200 + data[-2:]
+    with pytest.raises(UndecodablePicture):
+        Preprocessor(spec(8, 8))(repeated)  # libjpeg stops at the second
+    never_decoded(monkeypatch)
     with pytest.raises(UndecodablePicture):
         Preprocessor(spec(8, 8))(bomb)
 
@@ -270,6 +300,120 @@ def test_progressive_and_subsampled_jpegs():
         assert distance(Preprocessor(IMAGENET)(data), torchvision_crop(decoded(data), IMAGENET)) <= 1
 
 
+def big_jpeg(width, height, **options):
+    """A photo that is large enough to be decoded at a part of its size."""
+    image = Image.open(IMAGES / "cat.jpg").convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    return encoded(image, "JPEG", quality=92, **options)
+
+
+def scaled_and_whole(data, spec):
+    return (Preprocessor(spec, scaled_decode=scaled)(data) for scaled in (True, False))
+
+
+def assert_like(got, wanted):
+    """As near as scaled decoding comes. A shift by half a pixel gives 2.4 on average."""
+    difference = np.abs(got.astype(int) - wanted.astype(int))
+    assert difference.mean() < 0.7
+    assert np.percentile(difference, 99) <= 5
+
+
+@pytest.fixture(params=["simplejpeg", "Pillow"])
+def decoder(request, monkeypatch):
+    """Both decoders of JPEG, one after the other."""
+    if request.param == "Pillow":
+        monkeypatch.setattr(models.decode, "simplejpeg", None)
+    elif models.decode.simplejpeg is None:
+        pytest.skip("simplejpeg is not installed")
+
+
+# Not divisible by 8, so the last of the scaled pixels stands for fewer: 1031 = 128 * 8 + 7.
+@pytest.mark.parametrize("size", [(1031, 1031), (1025, 1543), (1543, 1025), (1024, 1024)], ids=str)
+@pytest.mark.usefixtures("decoder")
+def test_a_big_jpeg_is_scaled_while_it_is_decoded_and_looks_the_same(size):
+    data = big_jpeg(*size)
+    got, whole = scaled_and_whole(data, spec(64, 64))
+    assert_like(got, whole)
+    assert distance(got, whole) > 0, "it was scaled"
+    assert distance(whole, torchvision_crop(decoded(data), spec(64, 64))) <= 1
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.usefixtures("decoder")
+def test_a_scaled_jpeg_stands_upright(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = big_jpeg(1031, 771, exif=exif)
+    got = Preprocessor(spec(64, 64))(data)
+    assert_like(got, torchvision_crop(ImageOps.exif_transpose(decoded(data)), spec(64, 64)))
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+@pytest.mark.usefixtures("decoder")
+def test_grey_and_cmyk_are_scaled_too(mode):
+    image = Image.open(IMAGES / "cat.jpg").convert("RGB").convert(mode).resize((1031, 771))
+    got, whole = scaled_and_whole(encoded(image, "JPEG", quality=92), spec(64, 64))
+    assert_like(got, whole)
+    assert distance(got, whole) > 0
+
+
+@pytest.mark.usefixtures("decoder")
+def test_a_jpeg_that_is_not_much_larger_than_needed_is_not_scaled():
+    least = 2 * MARGIN * 64
+    got, whole = scaled_and_whole(big_jpeg(least - 1, least), spec(64, 64))
+    assert np.array_equal(got, whole)
+    got, whole = scaled_and_whole(big_jpeg(least, least), spec(64, 64))
+    assert not np.array_equal(got, whole)
+
+
+def test_nearest_picks_single_pixels_and_so_is_not_scaled():
+    got, whole = scaled_and_whole(big_jpeg(1031, 771), spec(64, 64, "nearest"))
+    assert np.array_equal(got, whole)
+
+
+@pytest.mark.usefixtures("decoder")
+def test_opened_a_big_jpeg_is_whole_and_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = big_jpeg(1031, 771, exif=exif)
+    opened = Preprocessor(spec(64, 64)).open(data)
+    assert np.array_equal(np.asarray(opened), np.asarray(ImageOps.exif_transpose(decoded(data))))
+
+
+def test_the_pixels_of_a_big_jpeg_are_counted_before_it_is_scaled(monkeypatch):
+    data = big_jpeg(1031, 771)
+    never_decoded(monkeypatch)
+    with pytest.raises(TooManyPixels) as refusal:
+        Preprocessor(spec(64, 64), max_pixels=1031 * 771 - 1)(data)
+    assert refusal.value.actual == 1031 * 771
+
+
+@pytest.mark.usefixtures("decoder")
+def test_both_decoders_see_the_same_pixels():
+    for photo in PHOTOS:
+        if photo.suffix == ".jpg":
+            data = photo.read_bytes()
+            assert np.array_equal(np.asarray(Preprocessor(IMAGENET).open(data)), np.asarray(decoded(data)))
+
+
+def test_what_simplejpeg_refuses_is_judged_by_pillow():
+    if models.decode.simplejpeg is None:
+        pytest.skip("simplejpeg is not installed")
+    data = (IMAGES / "cat.jpg").read_bytes()
+    odd = data[:20] + b"\0\0" + data[20:]  # bytes between segments: a warning
+    with pytest.raises(ValueError):
+        models.decode.simplejpeg.decode_jpeg(odd)
+    assert np.array_equal(Preprocessor(IMAGENET)(odd), Preprocessor(IMAGENET)(data))
+
+
+@pytest.mark.parametrize("ratio", ["5/4", "9/8", "17/16", "7/4", "2/3"])
+def test_ratios_at_which_many_values_lie_between_two_levels(ratio):
+    side = int(96 * Fraction(ratio))
+    for seed in range(20):
+        noise = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
+        image = Image.fromarray(noise)
+        assert distance(Preprocessor(spec(96, 96)).crop(image), torchvision_crop(image, spec(96, 96))) <= 1
+
+
 def test_a_view_of_bytes_is_as_good_as_bytes():
     data = (IMAGES / "cat.jpg").read_bytes()
     assert np.array_equal(Preprocessor(IMAGENET)(memoryview(data)), Preprocessor(IMAGENET)(data))
@@ -278,7 +422,7 @@ def test_a_view_of_bytes_is_as_good_as_bytes():
 def test_the_pixels_are_counted_before_they_are_decoded(monkeypatch):
     data = encoded(of_mode("RGB", COLOUR, (100, 30)), "PNG")
     assert Preprocessor(spec(8, 8), max_pixels=3000)(data).shape == (8, 8, 3)
-    monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail("decoded"))
+    never_decoded(monkeypatch)
     with pytest.raises(TooManyPixels) as refusal:
         Preprocessor(spec(8, 8), max_pixels=2999)(data)
     assert (refusal.value.limit, refusal.value.actual) == (2999, 3000)

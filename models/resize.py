@@ -1,0 +1,113 @@
+"""Resize and centre crop in one step: only the pixels of the crop are computed.
+
+Two ways to the same pixels: torch's resize of uint8 pictures, which was measured to be the fastest
+(docs/pictures.md), and where it cannot, Pillow's `resize(box=…)`.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from models.geometry import Pixels, Span
+
+# How many output pixels far each filter looks.
+_REACH = {"bilinear": 1, "bicubic": 2}
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+# torch has no box: it computes an axis from where an output pixel and a source pixel begin together, which may be
+# the picture's border. In a long strip that would be many pixels for nothing.
+_ELONGATED = 4
+
+
+def resize_crop(pixels: Pixels, across: Span, down: Span, interpolation: str, transposed: bool = False) -> Pixels:
+    """Resizes and crops, antialiased.
+
+    Args:
+        pixels: [height, width, 1 or 3]; at least as long as the spans' lengths.
+        across: what is kept of the width.
+        down: what is kept of the height.
+        interpolation: "nearest", "bilinear" or "bicubic".
+        transposed: whether the upright picture's rows are columns here. Of two passes, each of which rounds, the
+            order shows; it is that of the upright picture.
+
+    Returns:
+        [down.kept, across.kept, 1 or 3], which may be a view.
+    """
+    if not _suits_torch(across, down, interpolation):
+        if transposed:
+            return _by_pillow(pixels.swapaxes(0, 1), down, across, interpolation).swapaxes(0, 1)
+        return _by_pillow(pixels, across, down, interpolation)
+    # The height first is faster, and bilinear is within a level either way. Bicubic overshoots and is clipped in
+    # between, which made up to 10 levels; torchvision takes the width first.
+    axes = [(0, down), (1, across)]
+    if (interpolation == "bicubic") != transposed:
+        axes.reverse()
+    for axis, span in axes:
+        pixels = _along(pixels, axis, span, interpolation)
+    return pixels
+
+
+def _suits_torch(across: Span, down: Span, interpolation: str) -> bool:
+    lengths = across.resized, down.resized
+    if interpolation == "nearest" or max(lengths) > _ELONGATED * min(lengths):
+        return False
+    # torch rounds the filter's weights to 16 bits, Pillow to 22, which tips values that lie exactly between two
+    # levels. Where they are common, pixels were 2 levels off: at 5/4 20 of a million, elsewhere 1 of 10 million.
+    return interpolation == "bicubic" or not (across.ties or down.ties)
+
+
+def _along(pixels: Pixels, axis: int, span: Span, interpolation: str) -> Pixels:
+    """Resizes one axis with torch, and crops it."""
+    support = _REACH[interpolation] * max(Fraction(1), span.ratio)  # source pixels to both sides
+    begin, end = span.begin(math.ceil(support / span.ratio)), span.first + span.kept
+    start = (span.ratio * begin).numerator
+    pixels = pixels[start:] if axis == 0 else pixels[:, start:]
+    # The operator passes over an axis whose size does not change, whatever its ratio.
+    size = end - begin + (pixels.shape[axis] == end - begin and span.ratio != 1)
+    resized = _interpolate(pixels, axis, size, float(1 / span.ratio), interpolation)
+    crop = slice(span.first - begin, end - begin)
+    return resized[crop] if axis == 0 else resized[:, crop]
+
+
+def _interpolate(pixels: Pixels, axis: int, size: int, scale: float, interpolation: str) -> Pixels:
+    import torch  # takes seconds, and this module is imported by what needs none
+
+    operator: Any = getattr(torch.ops.aten, f"_upsample_{interpolation}2d_aa")
+    sizes, scales = list(pixels.shape[:2]), [1.0, 1.0]
+    sizes[axis], scales[axis] = size, scale
+    # In this order the strides are those of channels_last, for which there is a fast path.
+    batch = torch.from_numpy(np.require(pixels, requirements="W"))[None].permute(0, 3, 1, 2)
+    resized: Pixels = operator(batch, sizes, False, *scales)[0].permute(1, 2, 0).numpy()
+    return resized
+
+
+def _by_pillow(pixels: Pixels, across: Span, down: Span, interpolation: str) -> Pixels:
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    wide, high = across.widened(), down.widened()
+    resize = _rows_first if interpolation == "bicubic" else _at_once
+    resized = np.asarray(resize(image, wide, high, _RESAMPLING[interpolation])).reshape(high.kept, wide.kept, -1)
+    top, left = down.first - high.first, across.first - wide.first
+    # Sliced by numpy: Pillow's own crop had an out-of-bounds write before 12.3, and has it in pillow-simd.
+    return resized[top : top + down.kept, left : left + across.kept]
+
+
+def _at_once(image: Image.Image, across: Span, down: Span, resampling: Image.Resampling) -> Image.Image:
+    (left, right), (top, bottom) = across.ends(), down.ends()
+    return image.resize((across.kept, down.kept), resampling, box=(left, top, right, bottom))
+
+
+def _rows_first(image: Image.Image, across: Span, down: Span, resampling: Image.Resampling) -> Image.Image:
+    # Pillow chooses the order by the shape of the box; for a whole picture whose aspect is kept it is this one.
+    (left, right), (start, stop) = across.ends(), down.ends()
+    margin = math.ceil(_REACH["bicubic"] * max(Fraction(1), down.ratio)) + 1
+    top, bottom = max(0, math.floor(start) - margin), min(image.height, math.ceil(stop) + margin)
+    rows = image.resize((across.kept, bottom - top), resampling, box=(left, top, right, bottom))
+    return rows.resize((across.kept, down.kept), resampling, box=(0, start - top, across.kept, stop - top))
