@@ -27,12 +27,17 @@ def banner(catalog: Catalog, address: tuple[Any, ...], seconds: float) -> str:
     picture = example if Path(example).exists() else "YOUR.jpg"
     return "\n".join(
         [
-            f"SnapServe {__version__} on {url} (ready in {seconds:.1f} s, Pillow {PIL.__version__})",
+            f"SnapServe {__version__} on {url} (ready in {seconds:.1f} s, {pillow()})",
             *models,
             f"  try: curl -F image=@{picture} {url}/classify",
             f"  or open {url}/ in a browser; Ctrl-C stops",
         ]
     )
+
+
+def pillow() -> str:
+    """Which of the two packages that are both called PIL this is, and its version."""
+    return f"{'Pillow-SIMD' if 'post' in PIL.__version__ else 'Pillow'} {PIL.__version__}"
 
 
 def _describe(name: str, catalog: Catalog) -> str:

@@ -157,7 +157,7 @@ class Catalog:
             observer=self._metrics.observer(name),
         )
         max_pixels = int(self._config.limits.max_image_mpixels * 1_000_000)
-        preprocessor = Preprocessor(bundle.spec.preprocess, max_pixels)
+        preprocessor = Preprocessor(bundle.spec.preprocess, max_pixels, self._config.server.scaled_decode)
         return Classifier(bundle, engine, preprocessor, batcher, self.decode_pool)
 
     async def close(self) -> None:

@@ -117,6 +117,7 @@ class ServerConfig(_Checked):
     port: int = option(8088, "port to listen on; 0 takes a free one", 0, 65535)
     cors_origin: tuple[str, ...] = option((), "origin whose pages may call, or *; may be repeated")
     decode_threads: int = option(0, "threads that decode pictures; 0: one per core", 0, 1024)
+    scaled_decode: bool = option(True, "decode big JPEGs at a half, a quarter or an eighth of their size")
     drain_timeout_s: float = option(30.0, "time to answer what was accepted, after SIGTERM", 0, 3600)
     keepalive_timeout_s: float = option(75.0, "how long an idle connection is kept", 1, 86_400)
     loop: str = option("uvloop", "event loop", choices=("uvloop", "asyncio"))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import PIL
 import pytest
 
-from server.banner import banner
+from server.banner import banner, pillow
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,13 @@ async def test_random_weights_are_announced(start, hash_bundle, monkeypatch):
     monkeypatch.setitem(hash_bundle.spec.source, "random", True)
     server = await start()
     assert "WARNING: random weights" in banner(server.service.context.catalog, ("127.0.0.1", 1), 0)
+
+
+@pytest.mark.parametrize(
+    ("version", "text"), [("13.0.0", "Pillow 13.0.0"), ("12.1.1.post0", "Pillow-SIMD 12.1.1.post0")]
+)
+async def test_the_first_line_says_which_pillow_it_is(start, monkeypatch, version, text):
+    server = await start()
+    monkeypatch.setattr(PIL, "__version__", version)
+    assert pillow() == text
+    assert banner(server.service.context.catalog, ("127.0.0.1", 1), 0).splitlines()[0].endswith(f", {text})")

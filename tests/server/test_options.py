@@ -41,8 +41,14 @@ def test_what_is_printed_can_be_given_back():
         for word in line.split(" ")
         if " " in line and "_" not in word
     ]
-    booleans = [word for word in words if word not in ("--access-log", "False")]
-    assert parse_config(booleans, {})[0] == config
+    switches = ("--access-log", "--scaled-decode", "True", "False")  # given as --x and --no-x
+    assert parse_config([word for word in words if word not in switches], {})[0] == config
+
+
+def test_scaled_decoding_can_be_switched_off():
+    assert parse_config([], {})[0].server.scaled_decode
+    assert not parse_config(["--no-scaled-decode"], {})[0].server.scaled_decode
+    assert not parse_config([], {"SNAPSERVE_SCALED_DECODE": "false"})[0].server.scaled_decode
 
 
 @pytest.mark.parametrize(
