@@ -20,6 +20,8 @@ ENGINES = {
     "openvino": "models.engines.openvino",
     "aotinductor": "models.engines.aotinductor",
     "eager": "models.engines.eager",
+    "cuda-graphs": "models.engines.cuda_graphs",
+    "torch-compile": "models.engines.torch_compile",
 }
 
 

@@ -5,7 +5,7 @@ A new precision or backend joins by one more entry in `CANDIDATES`.
 
 from __future__ import annotations
 
-from models.optimize.candidates import aotinductor, eager, fx, openvino, published, torchscript
+from models.optimize.candidates import aotinductor, cuda, eager, fx, openvino, published, torchscript
 from models.optimize.candidates.base import Candidate, Job
 
 __all__ = ["CANDIDATES", "Candidate", "Job", "candidates_for"]
@@ -22,6 +22,9 @@ CANDIDATES: tuple[Candidate, ...] = (
     openvino.BF16,
     openvino.INT8,
     torchscript.FP16_CUDA,
+    cuda.EAGER,
+    cuda.GRAPHS,
+    cuda.COMPILE,
 )
 
 
