@@ -27,8 +27,8 @@ WORKDIR /app
 # An extra index to take torch from; empty: the package index's own build, which is for CUDA.
 ARG TORCH_INDEX=
 COPY pyproject.toml constraints.txt ./
-RUN python -c "import tomllib; \
-        print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > requirements.txt \
+RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; extras = project['optional-dependencies']; \
+        print(*project['dependencies'], *extras['openvino'], *extras['plot'], sep='\n')" > requirements.txt \
  && pip install --no-cache-dir ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} \
         --constraint constraints.txt --requirement requirements.txt
 # Last, in Pillow's place: both own the folder PIL, and torchvision asks for Pillow by name.

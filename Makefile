@@ -3,11 +3,13 @@
 #   TORCH_INDEX=URL  take torch and torchvision from another index first (the CPU-only one, say; see README)
 #   MODEL=PATH       serve this bundle or TorchScript file
 #   OPTIONS="…"      further options of the server
+#   WORKERS=N        processes that run the tests
 
 VENV := .venv
 BIN := $(VENV)/bin
 STORE := models/store
 MODEL :=
+WORKERS := 2
 OPTIONS :=
 
 # The first of these that runs and is of a supported version; a shim that only prints an error is passed over.
@@ -26,7 +28,7 @@ endif
 	@exec $(BIN)/python -m server $(if $(MODEL),--model $(MODEL)) $(OPTIONS)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=json:.cache/coverage.json $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term --cov-report=json:.cache/coverage.json $(PYTEST)
 	$(BIN)/python scripts/check_coverage.py .cache/coverage.json
 
 lint: $(VENV)/.installed-dev

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -48,9 +49,11 @@ def digits_resnet18():
     code = b"".join(file.read_bytes() for file in sorted((ROOT / "models/demo").glob("*.py")))
     key = hashlib.sha256(code + torch.__version__.encode()).hexdigest()[:16]
     folder = ROOT / ".cache" / f"digits-resnet18-{key}"
-    if not folder.exists():
-        draft = folder.with_suffix(".draft")
-        shutil.rmtree(draft, ignore_errors=True)
-        train_bundle(draft, "resnet18", steps=90)  # 150, the recipe, reads more, but takes longer
-        draft.rename(folder)
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):  # `make test` runs in two processes
+        if not folder.exists():
+            draft = folder.with_suffix(".draft")
+            shutil.rmtree(draft, ignore_errors=True)
+            train_bundle(draft, "resnet18", steps=90)  # 150, the recipe, reads more, but takes longer
+            draft.rename(folder)
     return folder
