@@ -18,7 +18,7 @@ find_python = for python in python3 python3.13 python3.12 python3.11; do \
 		&& { echo $$python; break; }; done
 PYTHON ?= $(shell $(find_python))
 
-.PHONY: serve test lint bench clean
+.PHONY: serve test lint bench simd clean
 
 serve: $(VENV)/.installed
 ifeq ($(MODEL),)
@@ -39,6 +39,12 @@ lint: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmark policies
 
+# Pillow with AVX2, for those who want it: docs/pictures.md. What is installed later puts it back in its place.
+simd: $(VENV)/.installed
+	scripts/pillow-simd.sh $(BIN)/python
+
+again_simd = @if [ -d $(VENV)/.pillow-simd ]; then scripts/pillow-simd.sh $(BIN)/python; fi
+
 clean:
 	rm -rf $(VENV) $(STORE) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info build dist .coverage
 
@@ -52,8 +58,10 @@ endif
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing SnapServe into $(VENV) (torch is large: a few minutes the first time) …"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[openvino,plot]' -c constraints.txt
+	$(again_simd)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	$(again_simd)
 	@touch $@
