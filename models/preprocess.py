@@ -28,6 +28,9 @@ class Preprocessor:
         spec: the model's.
         max_pixels: the most that a file may hold.
         scaled_decode: whether big JPEGs are decoded at a half, a quarter or an eighth of their size.
+
+    Attributes:
+        margin: pixels that a scaled JPEG still has for one of the resized picture, along each axis, at least.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class Preprocessor:
         self.spec = spec
         self.max_pixels = max_pixels
         self.scaled_decode = scaled_decode and spec.interpolation != "nearest"
+        self.margin: float = MARGIN
 
     def __call__(self, data: Encoded) -> Pixels:
         """Prepares one picture.
@@ -78,5 +82,5 @@ class Preprocessor:
 
     def _scale(self, width: int, height: int) -> int:
         """At which part of its size a JPEG is decoded."""
-        enough = min(width, height) / self.spec.resize_size / MARGIN if self.scaled_decode else 1
+        enough = min(width, height) / self.spec.resize_size / self.margin if self.scaled_decode else 1
         return max(scale for scale in (1, 2, 4, 8) if scale <= max(1, enough))
