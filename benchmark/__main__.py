@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmark import lag, policies, queue
+from benchmark import engines, lag, policies, queue
 from benchmark.micro import agreement, memory
 from benchmark.micro import command as micro
 
@@ -14,6 +14,7 @@ from benchmark.micro import command as micro
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmark", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="NAME")
+    engines.add_command(commands)
     lag.add_command(commands)
     policies.add_command(commands)
     queue.add_command(commands)

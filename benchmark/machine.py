@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 from benchmark.server_process import ROOT
-from models.machine import cpu_name
+from models.machine import cpu_name, package_version
 
 _PACKAGES = ("torch", "torchvision", "aiohttp", "uvloop", "numpy", "pillow", "prometheus-client", "multipart")
 
@@ -22,13 +22,15 @@ def describe_machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in _PACKAGES},
+        "packages": {name: package_version(name) for name in _PACKAGES},
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
 def _commit() -> str:
+    if shutil.which("git") is None:
+        return "unknown"
     words = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"

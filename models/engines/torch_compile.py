@@ -11,8 +11,9 @@ import torch
 
 from models.bundle import ModelBundle
 from models.engines.base import EngineOptions
-from models.engines.cuda_graphs import CudaGraphsEngine, record, resolve_cuda
+from models.engines.cuda_graphs import record, resolve_cuda
 from models.engines.eager import serving_graph
+from models.engines.graph_engine import GraphEngine
 
 MODE = "max-autotune-no-cudagraphs"
 # Every bucket is compiled by itself, in about a minute: of 1, 4, 16, 64 there are four. Batches of other sizes
@@ -22,7 +23,7 @@ _BUCKET_FACTOR = 4
 _MOST_COMPILATIONS = 64
 
 
-def load(bundle: ModelBundle, options: EngineOptions) -> CudaGraphsEngine:
+def load(bundle: ModelBundle, options: EngineOptions) -> GraphEngine:
     """Builds the architecture, loads its weights, compiles and records every bucket.
 
     Raises:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 
 import torch
 
@@ -32,6 +33,7 @@ class Event:
         with self.device.lock:
             number = self.asked
             self.device.ask(stream, lambda: self.done >= number, lambda: None)
+        time.sleep(0)  # another thread comes in between, if it may
 
     def synchronize(self):
         with self.device.lock:
