@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import gc
+import pickle
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from models.bundle import ModelBundle
 from models.engines import load_engine
 from models.engines.base import EngineOptions
 from models.engines.buckets import bucket_of, buckets_up_to, pieces_of
+from models.engines.cuda_device import CudaDevice
 from models.engines.graph_engine import GraphEngine
 from models.engines.torch_compile import load as load_compiled
 from models.engines.torchscript import load_module
@@ -211,6 +214,43 @@ def test_a_run_without_copies_is_asked_of_every_piece():
     assert launched == [first[4], second[4], first[4]]
 
 
+def test_the_calls_to_torch_fit_its_signatures(monkeypatch):
+    """All that can be said of CUDA's own calls without a card: names, arguments, and the order of a capture."""
+    calls = mock.Mock()
+    for name in (
+        "Stream",
+        "Event",
+        "CUDAGraph",
+        "graph",
+        "stream",
+        "synchronize",
+        "graph_pool_handle",
+        "empty_cache",
+    ):
+        double = mock.create_autospec(getattr(torch.cuda, name))
+        for context in (double.return_value,) if name in ("graph", "stream") else ():
+            context.__enter__, context.__exit__ = mock.Mock(), mock.Mock(return_value=None)
+        calls.attach_mock(double, name)
+        monkeypatch.setattr(torch.cuda, name, double)
+    device, modes = CudaDevice(), []
+
+    def run():
+        calls.run()
+        modes.append(torch.is_grad_enabled() or torch.is_inference_mode_enabled())
+
+    graph, target = device.capture(run), mock.create_autospec(torch.Tensor, instance=True)
+    order = [call[0] for call in calls.mock_calls if call[0] in ("run", "graph", "synchronize")]
+    assert order == ["synchronize", "run", "run", "run", "run", "graph", "run"]
+    assert not any(modes)
+    device.event()
+    device.launch(graph, device.stream())
+    graph.replay.assert_called_once_with()
+    device.copy(target, torch.zeros(1), device.stream())
+    assert target.copy_.call_args.kwargs == {"non_blocking": True}
+    device.synchronize()
+    device.free()
+
+
 @functools.cache
 def demo():
     """The digits: trained weights, which half precision does not drive out of its range."""
@@ -256,6 +296,7 @@ def test_the_candidates_of_a_card():
     assert [name for name, each in on_card.items() if each.servable] == ["torchscript-fp16", "cuda-graphs-fp16"]
     assert on_card["compile-fp16"].is_slow_to_build
     assert all(each.runs_here() == torch.cuda.is_available() for each in on_card.values())
+    assert all(pickle.loads(pickle.dumps(each)).name == name for name, each in on_card.items())
 
 
 def job():
