@@ -107,7 +107,8 @@ def _scans(image: Any, data: bytes) -> int:
     # Where the first scan of a picture that is not progressive holds all components, libjpeg refuses a second one
     # (jdapimin.c, consume_markers). Counting takes 1 ms for each MB. Pillow has stopped behind the scan's header.
     length = 6 + 2 * image.layers
-    header = data[image.fp.tell() - length - 2 :][:5]
+    start = image.fp.tell() - length - 2
+    header = data[start : start + 5]
     whole = header == _START_OF_SCAN + bytes((0, length, image.layers))
     return 1 if whole and "progressive" not in image.info else data.count(_START_OF_SCAN)
 

@@ -45,7 +45,7 @@ class Span(NamedTuple):
 
     def shrunk(self, scale: int) -> Span:
         """The same pixels of a picture that was decoded at 1/scale of its size."""
-        return self._replace(length=self.length / scale)
+        return self if scale == 1 else self._replace(length=self.length / scale)
 
     def ends(self) -> tuple[float, float]:
         """Where it begins and ends in source pixels."""
@@ -129,6 +129,7 @@ TURNS = {
 }
 
 
+@lru_cache(maxsize=1024)
 def crop_spans(width: int, height: int, spec: PreprocessSpec) -> tuple[Span, Span]:
     """What Resize(resize_size), CenterCrop(crop_size) would keep of a picture, across and down.
 

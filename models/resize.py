@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,7 @@ def resize_crop(pixels: Pixels, across: Span, down: Span, interpolation: str, tr
     return pixels
 
 
+@lru_cache(maxsize=1024)  # photos come in few sizes
 def _suits_torch(across: Span, down: Span, interpolation: str) -> bool:
     lengths = across.resized, down.resized
     if interpolation == "nearest" or max(lengths) > _ELONGATED * min(lengths):
@@ -66,15 +68,21 @@ def _suits_torch(across: Span, down: Span, interpolation: str) -> bool:
 
 def _along(pixels: Pixels, axis: int, span: Span, interpolation: str) -> Pixels:
     """Resizes one axis with torch, and crops it."""
-    support = _REACH[interpolation] * max(Fraction(1), span.ratio)  # source pixels to both sides
-    begin, end = span.begin(math.ceil(support / span.ratio)), span.first + span.kept
-    start = (span.ratio * begin).numerator
+    start, begin, scale = _beginning(span, interpolation)
     pixels = pixels[start:] if axis == 0 else pixels[:, start:]
-    # The operator passes over an axis whose size does not change, whatever its ratio.
-    size = end - begin + (pixels.shape[axis] == end - begin and span.ratio != 1)
-    resized = _interpolate(pixels, axis, size, float(1 / span.ratio), interpolation)
-    crop = slice(span.first - begin, end - begin)
+    size = span.first + span.kept - begin
+    # The operator passes over an axis whose size does not change, whatever its scale.
+    resized = _interpolate(pixels, axis, size + (pixels.shape[axis] == size and scale != 1), scale, interpolation)
+    crop = slice(span.first - begin, size)
     return resized[crop] if axis == 0 else resized[:, crop]
+
+
+@lru_cache(maxsize=1024)
+def _beginning(span: Span, interpolation: str) -> tuple[int, int, float]:
+    """The source pixel and the output pixel to begin at, and output pixels per source pixel."""
+    support = _REACH[interpolation] * max(Fraction(1), span.ratio)  # source pixels to both sides
+    begin = span.begin(math.ceil(support / span.ratio))
+    return (span.ratio * begin).numerator, begin, float(1 / span.ratio)
 
 
 def _interpolate(pixels: Pixels, axis: int, size: int, scale: float, interpolation: str) -> Pixels:
