@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import torch
 
 from models.bundle import ModelBundle
@@ -18,17 +17,7 @@ from models.graph import ServingGraph, build_graph
 from models.spec import EngineSpec
 
 
-class EagerEngine(TorchEngine):
-    """Runs one operator after the other."""
-
-    def warm_up(self) -> None:
-        # Not every size, for each of which cuDNN would search anew: this engine is measured, not served, and who
-        # measures drops the first round.
-        for size in {1, self.spec.max_batch_size}:
-            self.infer(np.zeros((size, *self._staging_view.shape[1:]), np.uint8))
-
-
-def load(bundle: ModelBundle, options: EngineOptions) -> EagerEngine:
+def load(bundle: ModelBundle, options: EngineOptions) -> TorchEngine:
     """Builds the architecture and loads its weights.
 
     Raises:
@@ -41,7 +30,7 @@ def load(bundle: ModelBundle, options: EngineOptions) -> EagerEngine:
     else:
         spec = dataclasses.replace(spec, precision="fp16", memory_format="channels_last")
         graph = serving_graph(bundle, spec)
-    return EagerEngine(graph, spec, bundle.spec.preprocess.crop_size, bundle.spec.num_classes)
+    return TorchEngine(graph, spec, bundle.spec.preprocess.crop_size, bundle.spec.num_classes)
 
 
 def serving_graph(bundle: ModelBundle, spec: EngineSpec) -> ServingGraph:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from models.engines.base import Batch, Probabilities
+from models.engines.buckets import bucket_of, buckets_up_to
 from models.spec import EngineSpec
 
 Graph = Callable[[torch.Tensor], torch.Tensor]
@@ -29,6 +30,7 @@ class TorchEngine:
         self._staging = torch.zeros(shape, dtype=torch.uint8, pin_memory=on_cuda)
         self._staging_view = self._staging.numpy()
         self._input = torch.zeros(shape, dtype=torch.uint8, device=self._device) if on_cuda else self._staging
+        self._buckets = buckets_up_to(spec.max_batch_size) if on_cuda else ()
         if on_cuda:
             torch.backends.cudnn.benchmark = True
 
@@ -42,17 +44,17 @@ class TorchEngine:
         for row, image in enumerate(batch):
             self._staging_view[row] = image
         images = self._input[:size]
-        if self._device.type == "cuda":
+        if self._buckets:
             images.copy_(self._staging[:size], non_blocking=True)
+            # cuDNN searches its algorithms anew for every batch size, which takes long: there are to be few sizes.
+            images = self._input[: bucket_of(size, self._buckets)]
         # The copy back waits for the device, after which the staging buffer may be written again.
-        probabilities: Probabilities = self._module(images).cpu().numpy()
+        probabilities: Probabilities = self._module(images)[:size].cpu().numpy()
         return probabilities
 
     def warm_up(self) -> None:
         # TorchScript profiles the first run and optimises in the second.
-        # cuDNN searches its algorithms anew for every batch size; on a CPU a new size costs nothing to speak of.
-        sizes = range(1, self.spec.max_batch_size + 1)
-        for size in sizes if self._device.type == "cuda" else {sizes[0], sizes[-1]}:
+        for size in self._buckets or {1, self.spec.max_batch_size}:
             for _ in range(_WARM_UP_RUNS):
                 self.infer(np.zeros((size, *self._staging_view.shape[1:]), np.uint8))
 

@@ -108,7 +108,7 @@ def _candidates(options: OptimizeOptions, device: str) -> list[Candidate]:
     if not (here := candidates_for(device)):
         raise UsageError(f"--device {device}: is not available on this machine")
     if options.engine == "auto":
-        return candidates_for(device, options.quick)
+        return [each for each in candidates_for(device, options.quick) if not each.is_optional]
     names = [each.name for each in here]
     if options.engine not in names:
         raise UsageError(f"--engine {options.engine!r}: must be auto or one of {', '.join(names)}")

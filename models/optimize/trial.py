@@ -69,6 +69,6 @@ class Trial:
 def reservation_of(candidate: Candidate, evidence: Evidence, accept_weak_gate: bool) -> str:
     """Why a candidate that passed is not chosen, or ""."""
     if not candidate.servable:
-        return "not served: holds the interpreter lock"
+        return "not served: would hold the interpreter lock"
     proven = candidate.precision != "int8" or candidate.is_published or evidence.photos >= ENOUGH_PICTURES
     return "" if proven or accept_weak_gate else f"weak gate: {evidence.photos} of {ENOUGH_PICTURES} pictures"

@@ -63,6 +63,7 @@ class Candidate:
         is_reference: eager fp32, which is timed for comparison and has nothing to prove.
         is_published: whether its weights were published with an accuracy.
         is_slow_to_build: left out by `--quick`.
+        is_optional: tried only when it is asked for by name.
     """
 
     name: str
@@ -75,3 +76,4 @@ class Candidate:
     is_reference: bool = False
     is_published: bool = False
     is_slow_to_build: bool = False
+    is_optional: bool = False

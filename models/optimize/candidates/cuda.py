@@ -52,4 +52,5 @@ COMPILE = Candidate(
     can_compile,
     servable=False,
     is_slow_to_build=True,
+    is_optional=True,
 )
