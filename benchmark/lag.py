@@ -41,7 +41,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--engine", action="append", help="of the bundle; may be repeated; default: all")
     parser.add_argument("--picture", type=Path, default=ROOT / "images" / "astronaut-portrait.jpg")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each round; default: %(default)s")
+    parser.add_argument("--seconds", type=int, default=6, help="of each round; default: %(default)s")
     parser.add_argument("--connections", type=int, default=64, help="default: %(default)s")
     parser.add_argument("--output", type=Path, help="JSON file, with the machine's description")
     parser.set_defaults(run=run)

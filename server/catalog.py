@@ -29,6 +29,7 @@ from server.config import Config, ModelConfig
 from server.errors import NotReady, UnknownModel
 from server.metrics import Metrics
 from server.phases import PhaseClock
+from server.priority import give_way
 
 log = logging.getLogger("snapserve")
 
@@ -92,7 +93,7 @@ class Catalog:
         self.choices = {name: choose(bundle, config.models) for name, bundle in bundles.items()}
         self.bundles = {name: choice.bundle for name, choice in self.choices.items()}
         self.decode_pool = ThreadPoolExecutor(
-            config.server.decode_threads or usable_cores(), thread_name_prefix="decode"
+            config.server.decode_threads or usable_cores(), thread_name_prefix="decode", initializer=give_way
         )
         self._config = config
         self._metrics = metrics
@@ -142,7 +143,7 @@ class Catalog:
             self._classifiers[name] = classifier
 
     async def _load(self, name: str, bundle: ModelBundle) -> Classifier:
-        thread = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{name}")
+        thread = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{name}", initializer=give_way)
         self._engine_threads.append(thread)
         loop, batching, models = asyncio.get_running_loop(), self._config.batching, self._config.models
         max_batch_size = batching.max_batch_size or bundle.spec.best_batch_size

@@ -118,6 +118,21 @@ def test_a_bundle_that_cannot_be_served_here_is_code_2_and_one_line(bundle, opti
     assert ("has no engine 'faster'" if "faster" in options else "built with torch 1.0, ") in said
 
 
+def test_what_the_start_has_made_is_kept_out_of_garbage_collections():
+    """A collection that visits all of torch's objects holds up the event loop for a tenth of a second."""
+    code = (
+        "import gc, server.service, server.__main__\n"
+        "others = lambda: sum(len(gc.get_objects(generation)) for generation in range(3))\n"
+        "server.service.banner = lambda *_: f'{gc.get_freeze_count()} {others()}'\n"
+        f"server.__main__.main(['--port', '0', '--model', {str(DEMO)!r}])"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        frozen, others = map(int, process.stdout.readline().split())
+        process.kill()
+    assert frozen > 100 * others
+
+
 def bare_model(folder, classes=10):
     """A small scripted network: float [N, 3, 224, 224] -> logits."""
     network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, classes))

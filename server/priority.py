@@ -1,0 +1,22 @@
+"""Threads that compute give way to the event loop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+
+NICENESS = 5  # a third of the event loop's weight; measured in docs/architecture.md
+
+
+def give_way() -> None:
+    """Lowers the priority of the calling thread, and of the threads that it will start, on Linux.
+
+    With as many computing threads as cores the event loop has to wait for a time slice of one of them, and with it
+    every client. It needs little time itself, so the others lose next to nothing.
+    """
+    # Elsewhere niceness belongs to the process. Where a sandbox forbids it, answers come later, no more.
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
