@@ -78,11 +78,11 @@ class Report:
 
 def candidates_table(trials: Sequence[Trial], winner: Trial) -> Table:
     """One row per candidate: what it is worth, and what became of it. Fits into 80 columns."""
-    table = Table(title="Candidates against eager fp32", box=SIMPLE)
+    table = Table(title="Candidates against eager fp32", box=SIMPLE, padding=(0, 0, 0, 1))
     table.add_column("candidate", no_wrap=True)
     for heading in ("agrees", "right", "images/s", "lone", "MB", "build"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for trial in trials:
         table.add_row(trial.name, *_worth(trial), *_speed(trial), *_size(trial), fate(trial, winner))
     return table
@@ -126,14 +126,18 @@ def speed_table(spec: ModelSpec, trials: Sequence[Trial]) -> Table:
     where = spec.built_with.get("gpu") if spec.engine.device == "cuda" else spec.built_with.get("cpu")
     table = Table(title=f"{spec.name} on {where}: images/s, ms per batch", box=SIMPLE, show_lines=True)
     table.add_column("candidate", no_wrap=True)
-    table.add_column("setting")
+    table.add_column("setting", no_wrap=True)
     speeds = [(trial.name, speed) for trial in trials for speed in trial.speeds]
     for size in speeds[0][1].latency_ms:
         table.add_column(f"{size}", justify="right", no_wrap=True)
     for name, speed in speeds:
-        cells = (f"{1000 * size / ms:.0f}\n{ms:.3g} ms" for size, ms in speed.latency_ms.items())
+        cells = (f"{1000 * size / ms:.0f}\n{_short(ms)}" for size, ms in speed.latency_ms.items())
         table.add_row(name, str(speed.setting), *cells)
     return table
+
+
+def _short(ms: float) -> str:
+    return f"{ms:.0f}" if ms >= 100 else f"{ms:.3g}"
 
 
 def left_on_the_table(trials: Sequence[Trial], winner: Trial) -> str:
