@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 
-NICENESS = 5  # a third of the event loop's weight; measured in docs/architecture.md
+NICENESS = 5  # more than the event loop's: a third of the event loop's weight; docs/architecture.md
 
 
 def give_way() -> None:
@@ -19,4 +19,5 @@ def give_way() -> None:
     # Elsewhere niceness belongs to the process. Where a sandbox forbids it, answers come later, no more.
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+            thread = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
