@@ -136,7 +136,8 @@ class ModelSpec:
     @property
     def best_batch_size(self) -> int:
         """The smallest batch size that is nearly as fast per picture as the fastest; 32 where none was timed."""
-        speeds = {int(size): int(size) / ms for size, ms in self.latency_ms.items()}
+        timed = ((int(size), ms) for size, ms in self.latency_ms.items() if size.isdecimal())
+        speeds = {size: size / ms for size, ms in timed if size and ms > 0}
         enough = NEARLY * max(speeds.values(), default=0.0)
         return min((size for size, speed in speeds.items() if speed >= enough), default=32)
 

@@ -142,3 +142,45 @@ def test_a_label_file_that_is_no_text(tmp_path):
     (tmp_path / "labels.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BundleError, match="not a readable label file"):
         load_labels(tmp_path / "labels.txt")
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "size"),
+    [
+        ({}, 32),
+        ({"1": 10.0, "8": 40.0, "16": 79.0, "32": 160.0}, 8),  # 100, 200, 203 and 200 pictures a second
+        ({"1": 10.0, "8": 40.0, "16": 70.0}, 16),
+        ({"many": 1.0, "0": 1.0, "4": 0.0, "2": 5.0}, 2),
+    ],
+)
+def test_the_best_batch_size_is_the_smallest_that_is_nearly_the_fastest(tmp_path, latency_ms, size):
+    spec = ModelSpec(
+        "pets", "resnet18", 3, "labels.json", IMAGENET, EngineSpec("x", "y", ""), latency_ms=latency_ms
+    )
+    assert spec.best_batch_size == size
+
+
+def test_another_engine_of_the_bundle_is_verified_when_it_is_taken(tmp_path):
+    for name in ("a.bin", "b.bin", "b.weights"):
+        (tmp_path / name).write_bytes(name.encode())
+    first, second = EngineSpec("x", "a.bin", ""), EngineSpec("x", "b.bin", "", companions={"b.weights": ""})
+    spec = ModelSpec(
+        "pets",
+        "resnet18",
+        2,
+        "labels.json",
+        IMAGENET,
+        first,
+        engines={"a": first, "b": second},
+        latency_ms={"1": 9},
+    )
+    bundle = ModelBundle.write(tmp_path, spec, ("cat", "dog"))
+    assert bundle.with_engine("a") is bundle
+    other = bundle.with_engine("b")
+    assert (other.file, other.spec.latency_ms) == (tmp_path / "b.bin", {})
+    with pytest.raises(BundleError, match="has no engine 'c', it has a, b"):
+        bundle.with_engine("c")
+    (tmp_path / "b.weights").write_bytes(b"other")
+    assert ModelBundle.load(tmp_path) == bundle
+    with pytest.raises(BundleError, match=r"b\.weights: damaged"):
+        bundle.with_engine("b")
