@@ -174,6 +174,7 @@ def test_a_missing_package_is_named(built, monkeypatch):
 
 
 @pytest.mark.skipif(not aotinductor.has_compiler(), reason="no C++ compiler at hand")
+@pytest.mark.timeout(400)  # a compiler at work
 def test_aotinductor_freezes_answers_and_runs_by_hand(tmp_path, capsys):
     built = Built(tmp_path, "resnet18")
     bundle = built.bundle(aotinductor.FP32, partial(isolated, Contestant))

@@ -26,6 +26,7 @@ from models.preprocess import Preprocessor
 from tests.conftest import ROOT
 from tests.models.small import quiet
 
+pytestmark = pytest.mark.timeout(600)  # the first run trains a ResNet18
 CANDIDATES = (torchscript.FP32, fx.ONEDNN, fx.X86, openvino.FP32, openvino.INT8)
 
 
