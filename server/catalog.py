@@ -159,6 +159,7 @@ class Catalog:
         )
         max_pixels = int(self._config.limits.max_image_mpixels * 1_000_000)
         preprocessor = Preprocessor(bundle.spec.preprocess, max_pixels, self._config.server.scaled_decode)
+        await loop.run_in_executor(self.decode_pool, preprocessor.warm_up)
         return Classifier(bundle, engine, preprocessor, batcher, self.decode_pool)
 
     async def close(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zlib
 from fractions import Fraction
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 import models.decode
+from benchmark.server_process import ROOT
 from models.decode import to_rgb
 from models.errors import PictureError, TooManyPixels, UndecodablePicture, UnsupportedFormat
 from models.formats import sniff
@@ -488,3 +491,12 @@ def test_rgb_and_grey_are_not_copied():
     for mode in ("RGB", "L"):
         image = Image.new(mode, (4, 4))
         assert to_rgb(image) is image
+
+
+def test_what_takes_seconds_to_import_is_imported_by_the_warm_up():
+    code = (
+        "import sys; from models.preprocess import Preprocessor; from models.spec import IMAGENET;"
+        "before = 'torch' in sys.modules; Preprocessor(IMAGENET).warm_up();"
+        "sys.exit(before or 'torch' not in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

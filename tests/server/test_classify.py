@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import threading
 
 import aiohttp
 import numpy as np
 import pytest
 from PIL import Image
 
+from models.preprocess import Preprocessor
 from tests.conftest import encode, flat
 from tests.engines import NOT_A_NUMBER, POISON, expected
 from tests.server.conftest import problem_of
@@ -243,3 +245,10 @@ async def test_an_animation_and_a_grey_picture_are_read(start):
     for body in (encode(np.full((8, 8), 9, np.uint8)), flat(9)):
         async with server.post(body) as response:
             assert read((await response.json())["predictions"]) == scores_of(flat(9))[:5]
+
+
+async def test_the_first_picture_waits_for_no_import(start, monkeypatch):
+    threads = []
+    monkeypatch.setattr(Preprocessor, "warm_up", lambda self: threads.append(threading.current_thread().name))
+    await start()
+    assert [name.split("_")[0] for name in threads] == ["decode"]
