@@ -19,10 +19,10 @@ from benchmark.load import wrk
 from benchmark.machine import describe_machine
 from benchmark.server_process import ROOT, ServerProcess
 from models.bundle import ModelBundle
+from models.engines import UNSERVABLE
 
 METRIC = "snapserve_event_loop_lag_seconds"
 LIMIT_S = 0.01
-_NOT_SERVED = ("aotinductor",)
 
 Row = dict[str, Any]
 
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _servable(folder: Path) -> list[str]:
     engines = ModelBundle.load(folder).spec.engines
-    return [name for name, engine in engines.items() if engine.kind not in _NOT_SERVED]
+    return [name for name, engine in engines.items() if engine.kind not in UNSERVABLE]
 
 
 def _measure(url: str, options: argparse.Namespace) -> Round:

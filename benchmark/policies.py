@@ -27,7 +27,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--model", default=str(ROOT / "models" / "demo"), help="bundle; default: the demo")
     parser.add_argument("--picture", type=Path, default=ROOT / "images" / "cat.jpg")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each high load; default: %(default)s")
+    parser.add_argument("--seconds", type=int, default=4, help="of each high load; default: %(default)s")
     parser.add_argument("--requests", type=int, default=60, help="of each low load; default: %(default)s")
     parser.add_argument("--connections", type=int, default=64, help="of the high load; default: %(default)s")
     parser.add_argument("--output", type=Path, help="JSON file, with the machine's description")

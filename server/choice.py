@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from models.bare import KIND as BARE
 from models.bundle import ModelBundle
 from models.compatibility import misfit
+from models.engines import UNSERVABLE
 from models.errors import BundleError
 from models.spec import WEIGHTS_ENGINE
 from models.table import Table
 from server.config import ModelConfig
-
-# They would freeze the event loop: https://github.com/pytorch/pytorch/issues/197516
-_HOLD_THE_LOCK = ("aotinductor",)
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def _name_of(bundle: ModelBundle) -> str:
 
 
 def _check_servable(bundle: ModelBundle, name: str) -> None:
-    if bundle.spec.engine.kind in _HOLD_THE_LOCK:
+    if bundle.spec.engine.kind in UNSERVABLE:
         raise BundleError(
             f"{bundle.file}: engine {name!r} holds the interpreter lock and would freeze the server; "
             "`python -m models run` runs it"

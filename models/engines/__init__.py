@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from models.bundle import ModelBundle
     from models.engines.base import Engine, EngineOptions
 
-__all__ = ["ENGINES", "load_engine"]
+__all__ = ["ENGINES", "UNSERVABLE", "load_engine"]
 
 # kind in the bundle -> module that has load(bundle, options)
 ENGINES = {
@@ -23,6 +23,10 @@ ENGINES = {
     "cuda-graphs": "models.engines.cuda_graphs",
     "torch-compile": "models.engines.torch_compile",
 }
+
+# Kinds that hold the interpreter lock while they run, and would freeze an event loop beside them:
+# https://github.com/pytorch/pytorch/issues/197516
+UNSERVABLE = ("aotinductor",)
 
 
 def load_engine(bundle: ModelBundle, options: EngineOptions) -> Engine:

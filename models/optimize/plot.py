@@ -16,6 +16,7 @@ def draw(file: Path, title: str, trials: Sequence[Trial]) -> None:
         return
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     throughput, latency = figure.subplots(1, 2)
+    sizes: list[int] = []
     for trial in trials:
         if trial.speed:
             sizes = list(trial.speed.latency_ms)
@@ -28,9 +29,10 @@ def draw(file: Path, title: str, trials: Sequence[Trial]) -> None:
         axes.set_xlabel("batch size")
         axes.set_ylabel(what)
         axes.set_xscale("log", base=2)
+        axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.grid(visible=True, alpha=0.3)
     throughput.set_ylim(bottom=0)
     latency.set_yscale("log")
-    throughput.legend(fontsize=7)
+    figure.legend(*throughput.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
     figure.suptitle(title)
     figure.savefig(file, metadata={"Date": None})
