@@ -17,6 +17,10 @@ from batching.rate import DrainRate
 In = TypeVar("In")
 Out = TypeVar("Out")
 
+ANSWERS_PER_TURN = 8
+"""Answers handed out in one turn of the event loop: each wakes a caller, who has a response to write, and
+what else waits for the loop must not wait for a whole batch of them."""
+
 
 class Answer(NamedTuple, Generic[Out]):
     """An item's result and what became of it on the way.
@@ -90,7 +94,8 @@ class Batcher(Generic[In, Out]):
         self._now = clock
         self._loop = asyncio.get_running_loop()
         self._queue: OrderedDict[_Pending[In, Out], None] = OrderedDict()
-        self._running: asyncio.Task[None] | None = None
+        self._engine_idle = True
+        self._batches: set[asyncio.Task[None]] = set()
         self._wake_up: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -103,7 +108,8 @@ class Batcher(Generic[In, Out]):
 
     @property
     def batches_in_flight(self) -> int:
-        return 0 if self._running is None else 1
+        """Batches on the engine: 0 or 1."""
+        return 0 if self._engine_idle else 1
 
     @property
     def closed(self) -> bool:
@@ -147,8 +153,8 @@ class Batcher(Generic[In, Out]):
         """Takes no more items, and returns when none is left.
 
         Args:
-            drain: run what is queued; otherwise it is answered with BatcherClosed, and only the batch that
-                is running is awaited.
+            drain: run what is queued; otherwise it is answered with BatcherClosed, and only what has left
+                the queue is awaited.
         """
         self._closed = True
         if not drain:
@@ -156,9 +162,8 @@ class Batcher(Generic[In, Out]):
                 _fail(pending, BatcherClosed("the batcher was closed"))
             self._queue.clear()
         self._dispatch()
-        while self._running is not None:
-            await asyncio.wait([self._running])
-            self._dispatch()
+        while self._batches:
+            await asyncio.wait(self._batches)
 
     def _check_open(self, deadline: float | None) -> None:
         if self._closed:
@@ -176,10 +181,13 @@ class Batcher(Generic[In, Out]):
     def _dispatch(self) -> None:
         """Obeys the policy. Called after something changed: an item, a timer, a finished batch, close."""
         self._wake_up = None
-        decision = self.policy.decide(len(self._queue), self._oldest_age_s(), self._running is None)
+        decision = self.policy.decide(len(self._queue), self._oldest_age_s(), self._engine_idle)
         if isinstance(decision, Run):
             batch = [self._queue.popitem(last=False)[0] for _ in range(decision.size)]
-            self._running = self._loop.create_task(self._run(batch))
+            self._engine_idle = False
+            task = self._loop.create_task(self._run(batch))
+            self._batches.add(task)
+            task.add_done_callback(self._batches.discard)
         elif decision.seconds is not None and self._timer is None:
             # A timer that is too early, because the oldest item has left, only asks again.
             self._timer = self._loop.call_later(decision.seconds, self._time_out)
@@ -195,34 +203,47 @@ class Batcher(Generic[In, Out]):
         return math.inf if self._closed else self._now() - next(iter(self._queue)).enqueued_at
 
     async def _run(self, batch: list[_Pending[In, Out]]) -> None:
+        """Runs a batch. The engine has its next one before the answers to this one are handed out."""
         started_at = self._now()
         try:
-            await self._run_or_split(batch, started_at)
+            try:
+                answers = await self._run_or_split(batch, started_at)
+            finally:
+                self._rate.add(len(batch), self._now() - started_at)
+                self._engine_idle = True
+                self._dispatch()
+            await self._hand_out(answers)
         finally:
             for pending in batch:  # only after a cancellation is anybody left without an answer
                 _fail(pending, BatcherClosed("the batcher was stopped"))
-            self._rate.add(len(batch), self._now() - started_at)
-            self._running = None
-            self._wake()
 
-    async def _run_or_split(self, batch: list[_Pending[In, Out]], started_at: float) -> None:
-        """Answers every item of the batch; halves it on failure, so that only what fails alone is told so."""
+    async def _run_or_split(
+        self, batch: list[_Pending[In, Out]], started_at: float
+    ) -> list[tuple[_Pending[In, Out], Answer[Out]]]:
+        """Returns the answers; halves a batch that fails, so that only what fails alone is told so."""
         batch = [pending for pending in batch if not pending.future.done()]
         if not batch:
-            return
+            return []
         try:
             results = await self._call_engine(batch)
         except Exception as error:
             if len(batch) == 1:
                 _fail(batch[0], ItemFailed("the engine failed on this item"), cause=error)
-                return
+                return []
             middle = len(batch) // 2
-            await self._run_or_split(batch[:middle], started_at)
-            await self._run_or_split(batch[middle:], started_at)
-            return
-        for pending, value in zip(batch, results, strict=True):
-            if not pending.future.done():
-                pending.future.set_result(Answer(value, len(batch), started_at))
+            await self._hand_out(await self._run_or_split(batch[:middle], started_at))
+            return await self._run_or_split(batch[middle:], started_at)
+        return [
+            (pending, Answer(value, len(batch), started_at))
+            for pending, value in zip(batch, results, strict=True)
+        ]
+
+    async def _hand_out(self, answers: list[tuple[_Pending[In, Out], Answer[Out]]]) -> None:
+        for begin in range(0, len(answers), ANSWERS_PER_TURN):
+            for pending, answer in answers[begin : begin + ANSWERS_PER_TURN]:
+                if not pending.future.done():
+                    pending.future.set_result(answer)
+            await asyncio.sleep(0)
 
     async def _call_engine(self, batch: list[_Pending[In, Out]]) -> Sequence[Out]:
         began = self._now()

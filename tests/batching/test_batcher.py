@@ -17,6 +17,7 @@ from batching import (
     ItemFailed,
     QueueFull,
 )
+from batching.batcher import ANSWERS_PER_TURN
 from tests.batching.fakes import FakeEngine, InlineExecutor, ManualClockLoop, ManualExecutor, settle
 
 WHILE_BUSY = BatchPolicy(max_batch_size=8, batch_timeout_ms=0)
@@ -94,6 +95,38 @@ async def test_batches_form_while_the_engine_is_busy(loop):
     assert executor.waiting == [[9, 10]]
     await executor.finish()
     assert await outcomes(tasks) == [2 * n for n in range(11)]
+
+
+@on_manual_clock
+async def test_the_engine_has_its_next_batch_before_the_answers_are_handed_out(loop):
+    executor = ManualExecutor()
+    batcher = make_batcher(FakeEngine(), WHILE_BUSY, executor=executor)
+    tasks = start(batcher, range(16))
+    seen = []
+    for task in tasks[:8]:
+        task.add_done_callback(lambda _: seen.append(list(executor.waiting)))
+    await settle()
+    await executor.finish()
+    assert seen == [[list(range(8, 16))]] * 8
+    await executor.finish()
+    assert await outcomes(tasks) == [2 * n for n in range(16)]
+
+
+@on_manual_clock
+async def test_answers_are_handed_out_in_groups_between_which_the_loop_turns(loop):
+    executor = ManualExecutor()
+    policy = BatchPolicy(max_batch_size=32, batch_timeout_ms=0)
+    batcher = make_batcher(FakeEngine(), policy, executor=executor)
+    tasks, turn, answered_in = start(batcher, range(32)), 0, []
+    for task in tasks:
+        task.add_done_callback(lambda _: answered_in.append(turn))
+    await settle()
+    finishing = asyncio.ensure_future(executor.finish())
+    while len(answered_in) < len(tasks):
+        turn += 1
+        await asyncio.sleep(0)
+    await finishing
+    assert len(set(answered_in)) == len(tasks) / ANSWERS_PER_TURN
 
 
 @on_manual_clock
@@ -309,7 +342,7 @@ async def test_a_cancelled_run_leaves_nobody_without_an_answer(loop):
     batcher = make_batcher(FakeEngine(), WHILE_BUSY, executor=executor)
     tasks = start(batcher, [1, 2])
     await settle()
-    batcher._running.cancel()
+    next(iter(batcher._batches)).cancel()
     assert await outcomes(tasks) == [BatcherClosed] * 2
     later = start(batcher, [3])
     await settle()
