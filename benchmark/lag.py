@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from benchmark.closed_loop import wrk
 from benchmark.histogram import Histogram
-from benchmark.load import wrk
 from benchmark.machine import describe_machine
 from benchmark.server_process import ROOT, ServerProcess
 from models.bundle import ModelBundle

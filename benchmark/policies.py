@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -12,7 +13,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.load import batch_totals, lone_client, wrk
+from benchmark.closed_loop import wrk
+from benchmark.lone_client import lone_client
 from benchmark.machine import describe_machine
 from benchmark.server_process import ROOT, ServerProcess
 
@@ -59,9 +61,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _measure(timeout: float, url: str, options: argparse.Namespace) -> Row:
     low = lone_client(url, options.picture, options.requests)
-    pictures, batches = batch_totals(url)
+    pictures, batches = _batch_totals(url)
     high = wrk(url, options.picture, options.connections, options.seconds)
-    pictures_after, batches_after = batch_totals(url)
+    pictures_after, batches_after = _batch_totals(url)
     return {
         "batch_timeout_ms": timeout,
         "low_p50_ms": median(row["latency"] for row in low),
@@ -72,6 +74,17 @@ def _measure(timeout: float, url: str, options: argparse.Namespace) -> Row:
         "high_p99_ms": high["p99"],
         "high_mean_batch": (pictures_after - pictures) / (batches_after - batches),
     }
+
+
+def _batch_totals(url: str) -> tuple[float, float]:
+    """Pictures and batches so far, over all models, from /metrics."""
+    with urllib.request.urlopen(url + "/metrics", timeout=30) as response:
+        lines = response.read().decode().splitlines()
+
+    def total(name: str) -> float:
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name + "{"))
+
+    return total("snapserve_batch_size_sum"), total("snapserve_batch_size_count")
 
 
 def _summary(rows: list[Row]) -> Row:
