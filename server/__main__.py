@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 from models.errors import ModelError
@@ -36,23 +35,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(config: Config) -> NoReturn:
     from server.catalog import find_bundles
+    from server.logs import set_up_logs
+    from server.loops import loop_factory
+    from server.plan import plan
     from server.service import listen, serve
+    from server.supervisor import supervise
 
-    logging.basicConfig(
-        level=config.server.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    set_up_logs(config.server.log_level)
     bundles = find_bundles(config.models)
+    config = plan(config, bundles)
     listening = listen(config.server)
-    with asyncio.Runner(loop_factory=_loop_factory(config.server.loop)) as runner:
+    if config.server.workers > 1:
+        asyncio.run(supervise(config, bundles, listening))
+    with asyncio.Runner(loop_factory=loop_factory(config.server.loop)) as runner:
         runner.run(serve(config, bundles, listening))
-
-
-def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    if name == "asyncio":
-        return asyncio.new_event_loop
-    import uvloop
-
-    return uvloop.new_event_loop
 
 
 if __name__ == "__main__":

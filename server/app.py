@@ -11,18 +11,24 @@ from server.catalog import Bundles, Catalog
 from server.config import Config
 from server.context import CONTEXT, Context
 from server.cors import preflight
-from server.metrics import Metrics
+from server.metrics import Metrics, SharedMetrics
 from server.routes import add_routes
 from server.upload import UploadReader
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def make_app(config: Config, bundles: Bundles) -> web.Application:
-    """An application whose models are not loaded yet: `app[CONTEXT].catalog.load()` does that."""
+def make_app(config: Config, bundles: Bundles, shared: SharedMetrics | None = None) -> web.Application:
+    """An application whose models are not loaded yet: `app[CONTEXT].catalog.load()` does that.
+
+    Args:
+        config: of this process.
+        bundles: to be served.
+        shared: where the figures of other workers are.
+    """
     # aiohttp's own limit is out of the way: `UploadReader` bounds every body.
     app = web.Application(middlewares=[answer], client_max_size=0)
-    metrics = Metrics()
+    metrics = Metrics(shared)
     catalog = Catalog(config, bundles, metrics)
     app[CONTEXT] = Context(config, catalog, metrics, UploadReader(config.limits, catalog.decode_pool))
     add_routes(app)

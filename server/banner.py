@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import PIL
 
-from server.catalog import Catalog
+from server.catalog import Bundles, Catalog
 from snapserve import __version__
 
 
-def banner(catalog: Catalog, address: tuple[Any, ...], seconds: float) -> str:
+def banner(
+    models: Sequence[str], bundles: Bundles, address: tuple[Any, ...], seconds: float, workers: int = 1
+) -> str:
     """A few lines: where, what, and a command to try.
 
     Args:
-        catalog: loaded.
+        models: a description of each, by `describe`.
+        bundles: what is served.
         address: of the listening socket.
         seconds: that the start took.
+        workers: processes that serve.
     """
     host, port = address[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # where it listens everywhere, here is near
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    models = [_describe(name, catalog) for name in catalog.bundles]
-    example = next(iter(catalog.bundles.values())).spec.example
+    example = next(iter(bundles.values())).spec.example
     picture = example if Path(example).exists() else "YOUR.jpg"
+    facts = ", ".join(filter(None, (pillow(), f"{workers} workers" if workers > 1 else "")))
     return "\n".join(
         [
-            f"SnapServe {__version__} on {url} (ready in {seconds:.1f} s, {pillow()})",
+            f"SnapServe {__version__} on {url} (ready in {seconds:.1f} s, {facts})",
             *models,
             f"  try: curl -F image=@{picture} {url}/classify",
             f"  or open {url}/ in a browser; Ctrl-C stops",
@@ -40,7 +45,8 @@ def pillow() -> str:
     return f"{'Pillow-SIMD' if 'post' in PIL.__version__ else 'Pillow'} {PIL.__version__}"
 
 
-def _describe(name: str, catalog: Catalog) -> str:
+def describe(name: str, catalog: Catalog) -> str:
+    """A line about a loaded model, and one for each warning."""
     classifier = catalog.loaded(name)
     assert classifier is not None
     spec, engine, notice = classifier.bundle.spec, classifier.engine.spec, catalog.choices[name].notice

@@ -135,8 +135,6 @@ class Catalog:
             ModelError: a model cannot be loaded here.
         """
         for name, choice in self.choices.items():
-            if choice.notice:
-                log.warning("%s", choice.notice)
             classifier = await self._load(name, choice.bundle)
             await _warm_up(classifier)
             self._metrics.watch(name, classifier)

@@ -17,6 +17,7 @@ def option(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    auto: bool = False,
 ) -> Any:
     """A dataclass field that becomes a flag, an environment variable and a line of help.
 
@@ -26,8 +27,10 @@ def option(
         low: least value allowed.
         high: greatest value allowed.
         choices: the values allowed.
+        auto: 0 is also written "auto".
     """
-    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+    rule = {"help": help, "low": low, "high": high, "choices": choices, "auto": auto}
+    return field(default=default, metadata=rule)
 
 
 class _Checked:
@@ -52,9 +55,18 @@ def allowed_text(rule: Any) -> str:
     if rule["choices"]:
         *most, last = rule["choices"]
         return f"{', '.join(most)} or {last}" if most else last
+    if rule["auto"]:
+        return f"auto or a whole number up to {_plain(rule['high'])}"
     if rule["low"] is not None and rule["high"] is not None:
         return f"between {_plain(rule['low'])} and {_plain(rule['high'])}"
     return f"at least {_plain(rule['low'])}" if rule["low"] is not None else ""
+
+
+def value_text(spec: dataclasses.Field[Any], value: Any) -> str:
+    """A value of an option as it would be typed."""
+    if spec.metadata["auto"] and value == 0:
+        return "auto"
+    return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _plain(number: float) -> str:
@@ -78,7 +90,11 @@ class ModelConfig(_Checked):
     device: str = option("auto", "where models run", choices=("auto", "cpu", "cuda"))
     engine: str = option("", "engine of the bundle to run, by name; default: the fastest that was proved")
     intra_op_threads: int = option(
-        0, "CPU threads of one engine; 0: the bundle's, else the backend's choice", 0, 1024
+        0,
+        "CPU threads of one engine; auto: a worker's share of the cores, with one worker the bundle's",
+        0,
+        1024,
+        auto=True,
     )
 
 
@@ -111,12 +127,17 @@ class LimitConfig(_Checked):
 
 @dataclass(frozen=True)
 class ServerConfig(_Checked):
-    """Where and how the process listens."""
+    """Where and how the server listens, and with how many processes and threads."""
 
     host: str = option("127.0.0.1", "address to listen on")
     port: int = option(8088, "port to listen on; 0 takes a free one", 0, 65535)
     cors_origin: tuple[str, ...] = option((), "origin whose pages may call, or *; may be repeated")
-    decode_threads: int = option(0, "threads that decode pictures; 0: one per core", 0, 1024)
+    workers: int = option(
+        0, "processes that serve, behind one port; auto: one per core, on a GPU one", 0, 256, auto=True
+    )
+    decode_threads: int = option(
+        0, "threads of a worker that decode pictures; auto: its share of the cores", 0, 1024, auto=True
+    )
     scaled_decode: bool = option(True, "decode big JPEGs at a half, a quarter or an eighth of their size")
     drain_timeout_s: float = option(30.0, "time to answer what was accepted, after SIGTERM", 0, 3600)
     keepalive_timeout_s: float = option(75.0, "how long an idle connection is kept", 1, 86_400)

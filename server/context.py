@@ -30,6 +30,7 @@ class Context:
         draining: set when the server stops; every answer then ends its connection.
         in_flight: requests that are being answered.
         answered: requests answered since the start.
+        ready_workers: how many are ready, this one included, where there are several; else None.
     """
 
     config: Config
@@ -39,12 +40,13 @@ class Context:
     draining: bool = False
     in_flight: int = 0
     answered: int = 0
+    ready_workers: int | None = None
 
     def check_ready(self) -> None:
-        """Raises NotReady or BatcherClosed unless a picture would be classified now."""
+        """Raises NotReady or BatcherClosed unless a picture would be classified now, here or by another worker."""
         if self.draining:
             raise BatcherClosed("the server is draining")
-        if not self.catalog.ready:
+        if not self.catalog.ready and not self.ready_workers:
             raise NotReady("the models are loading")
 
     def refuse(self, request: web.Request, error: Exception) -> web.StreamResponse:

@@ -1,8 +1,13 @@
-"""What Prometheus is told. One registry per application, no globals."""
+"""What Prometheus is told, of one process or of all workers together."""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from server.classifier import Classifier
 from server.phases import PHASES
@@ -12,10 +17,47 @@ _LAGS = (0.001, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.0
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
-class Metrics:
-    """Counters, histograms and gauges of one server process."""
+@dataclass(frozen=True)
+class SharedMetrics:
+    """The folder in which processes that belong together keep their figures, so that each can tell all of them.
 
-    def __init__(self) -> None:
+    Attributes:
+        folder: in shared memory where there is such a thing.
+        member: name of this process there. A worker that takes the place of another goes on with its counters.
+    """
+
+    folder: Path
+    member: str
+
+    def join(self) -> None:
+        """Makes every metric that this process creates from now on a shared one."""
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.folder)
+        values.ValueClass = values.MultiProcessValue(lambda: self.member)
+
+    def forget_gauges(self, member: str) -> None:
+        """Takes a process that has ended out of the gauges; what it counted stays."""
+        mark_process_dead(member, str(self.folder))
+
+    def exposition(self) -> bytes:
+        """The figures of all."""
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, str(self.folder))
+        return generate_latest(registry)
+
+
+class Metrics:
+    """Counters, histograms and gauges of a server process that answers requests."""
+
+    def __init__(self, shared: SharedMetrics | None = None) -> None:
+        """Creates them.
+
+        Args:
+            shared: where those of other workers are; None: there is one process only.
+        """
+        if shared:
+            shared.join()
+        self._shared = shared
+        self._watched: dict[str, Classifier] = {}
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "snapserve_requests",
@@ -47,22 +89,32 @@ class Metrics:
             registry=self.registry,
         )
         self._queue_depth = Gauge(
-            "snapserve_queue_depth", "Pictures waiting for a batch.", ["model"], registry=self.registry
+            "snapserve_queue_depth",
+            "Pictures waiting for a batch.",
+            ["model"],
+            registry=self.registry,
+            multiprocess_mode="livesum",
         )
         self._in_flight = Gauge(
-            "snapserve_batches_in_flight", "Batches on the engine.", ["model"], registry=self.registry
+            "snapserve_batches_in_flight",
+            "Batches on the engine.",
+            ["model"],
+            registry=self.registry,
+            multiprocess_mode="livesum",
         )
         self._accepted = Gauge(
             "snapserve_pictures_accepted",
             "Pictures accepted and not yet answered.",
             ["model"],
             registry=self.registry,
+            multiprocess_mode="livesum",
         )
         self._info = Gauge(
             "snapserve_model_info",
             "1 for each model that is served, with its facts as labels.",
             ["model", "architecture", "engine", "precision", "device", "weights"],
             registry=self.registry,
+            multiprocess_mode="livemax",
         )
 
         self._loop_lag = Histogram(
@@ -75,6 +127,8 @@ class Metrics:
     def observe_loop_lag(self, seconds: float) -> None:
         """Records one delay of the event loop, in seconds."""
         self._loop_lag.observe(seconds)
+        if self._shared:
+            self._set_gauges()  # 50 times a second: for the other workers, who cannot ask
 
     def count_request(self, outcome: str) -> None:
         """Counts an answered (or abandoned) request to /classify."""
@@ -87,9 +141,7 @@ class Metrics:
 
     def watch(self, name: str, classifier: Classifier) -> None:
         """Announces a loaded model and follows its gauges."""
-        self._queue_depth.labels(name).set_function(lambda: classifier.batcher.queued)
-        self._in_flight.labels(name).set_function(lambda: classifier.batcher.batches_in_flight)
-        self._accepted.labels(name).set_function(lambda: classifier.accepted)
+        self._watched[name] = classifier
         for phase in PHASES:
             self._phase.labels(name, phase)
         engine, spec = classifier.engine.spec, classifier.bundle.spec
@@ -102,9 +154,16 @@ class Metrics:
             self._batch_size.labels(model), self._batch_seconds.labels(model), self._left.labels(model)
         )
 
+    def _set_gauges(self) -> None:
+        for name, classifier in self._watched.items():
+            self._queue_depth.labels(name).set(classifier.batcher.queued)
+            self._in_flight.labels(name).set(classifier.batcher.batches_in_flight)
+            self._accepted.labels(name).set(classifier.accepted)
+
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""
-        return generate_latest(self.registry)
+        self._set_gauges()
+        return self._shared.exposition() if self._shared else generate_latest(self.registry)
 
 
 class ModelObserver:
@@ -119,3 +178,20 @@ class ModelObserver:
 
     def item_left(self) -> None:
         self._left.inc()
+
+
+class SupervisorMetrics:
+    """What the supervisor adds to the figures of its workers."""
+
+    def __init__(self, shared: SharedMetrics) -> None:
+        shared.join()
+        registry = CollectorRegistry()
+        self.ready = Gauge(
+            "snapserve_workers_ready",
+            "Workers that are ready to serve.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.ended = Counter(
+            "snapserve_workers_ended", "Workers that ended without being told to.", registry=registry
+        )

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from server.config import Config, ConfigError, allowed_text, flag
+from server.config import Config, ConfigError, allowed_text, flag, value_text
 from snapserve import __version__
 
 _BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
@@ -46,13 +46,11 @@ def variable(name: str) -> str:
 
 def config_text(config: Config) -> str:
     """One line per option, flag and value, as `--print-config` shows it."""
-    rows = []
-    for section, kind in _sections():
-        for spec in dataclasses.fields(kind):
-            value = getattr(getattr(config, section), spec.name)
-            shown = " ".join(value) if isinstance(value, tuple) else value
-            rows.append(f"{flag(spec.name)} {shown}".rstrip())
-    return "\n".join(rows)
+    return "\n".join(
+        f"{flag(spec.name)} {value_text(spec, getattr(getattr(config, section), spec.name))}".rstrip()
+        for section, kind in _sections()
+        for spec in dataclasses.fields(kind)
+    )
 
 
 def _sections() -> Iterator[tuple[str, Any]]:
@@ -102,9 +100,8 @@ def _add(group: argparse._ArgumentGroup, spec: dataclasses.Field[Any]) -> None:
     if spec.type == "bool":
         group.add_argument(flag(spec.name), action=argparse.BooleanOptionalAction, help=text)
         return
-    shown = " ".join(spec.default) if isinstance(spec.default, tuple) else spec.default
-    allowed = allowed_text(spec.metadata)
-    notes = "; ".join(filter(None, [allowed, f"default {shown}" if shown != "" else ""]))
+    shown, allowed = value_text(spec, spec.default), allowed_text(spec.metadata)
+    notes = "; ".join(filter(None, [allowed, f"default {shown}" if shown else ""]))
     group.add_argument(
         flag(spec.name),
         action="append" if _repeats(spec) else "store",
@@ -129,8 +126,12 @@ def _convert(spec: dataclasses.Field[Any], given: Any, where: str) -> Any:
         if str(given).lower() not in _BOOLEANS:
             raise ConfigError(f"{where} {given}: must be true or false")
         return _BOOLEANS[str(given).lower()]
+    if spec.metadata["auto"] and given == "auto":
+        return 0
     try:
         return kind(given)
     except ValueError:
+        if spec.metadata["auto"]:
+            raise ConfigError(f"{where} {given}: must be {allowed_text(spec.metadata)}") from None
         number = "a whole number" if kind is int else "a number"
         raise ConfigError(f"{where} {given}: must be {number} {allowed_text(spec.metadata)}") from None

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -25,7 +26,13 @@ _SLOW_HEADERS = Problem(408, "slow-headers", "The headers came too slowly", "The
 class Connections:
     """The connections that are open."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_closed: Callable[[], None] | None = None) -> None:
+        """Creates an empty set.
+
+        Args:
+            on_closed: called after a connection was closed.
+        """
+        self._on_closed = on_closed
         self._open: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -41,6 +48,8 @@ class Connections:
         self._open.discard(connection)
         if not self._open:
             self._empty.set()
+        if self._on_closed:
+            self._on_closed()
 
     def close_idle(self) -> None:
         """Closes every connection on which no request is under way or half received."""

@@ -186,9 +186,13 @@ async def healthz(request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """GET /readyz: every model is loaded and warm, and the server is not draining."""
-    request.app[CONTEXT].check_ready()
-    return web.json_response({"status": "ready"})
+    """GET /readyz: every model is loaded and warm in some worker, and the server is not draining."""
+    context = request.app[CONTEXT]
+    context.check_ready()
+    if context.ready_workers is None:
+        return web.json_response({"status": "ready"})
+    workers = {"ready": context.ready_workers, "all": context.config.server.workers}
+    return web.json_response({"status": "ready", "workers": workers})
 
 
 async def metrics(request: web.Request) -> web.Response:

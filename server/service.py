@@ -1,4 +1,4 @@
-"""One server process: listen, load, serve, drain."""
+"""What answers requests in one process: accept, load, serve, drain."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import NoReturn
 
 from aiohttp import web
 
 from server.app import make_app
-from server.banner import banner
+from server.banner import banner, describe
 from server.catalog import Bundles
 from server.config import Config, ConfigError, ServerConfig
 from server.context import CONTEXT
 from server.lag import LoopLag
+from server.metrics import SharedMetrics
 from server.protocol import Connection, Connections
 
 log = logging.getLogger("snapserve")
@@ -29,7 +31,7 @@ log = logging.getLogger("snapserve")
 _BACKLOG = 2048
 _READ_BUFFER = 1 << 18  # bytes of a body that are read ahead of the handler
 _LINGERING_S = 5.0  # how long the rest of a refused upload is read, so that the client sees the answer
-_LAST_CALL_S = 0.1  # time for requests that were on the wire when the drain began
+LAST_CALL_S = 0.1  # time for requests that were on the wire when the drain began
 
 
 def listen(config: ServerConfig) -> socket.socket:
@@ -60,25 +62,51 @@ def listen(config: ServerConfig) -> socket.socket:
 class Service:
     """Serves until told to stop."""
 
-    def __init__(self, config: Config, bundles: Bundles) -> None:
+    def __init__(
+        self,
+        config: Config,
+        bundles: Bundles,
+        shared: SharedMetrics | None = None,
+        on_closed: Callable[[], None] | None = None,
+    ) -> None:
+        """Creates it; nothing is loaded yet.
+
+        Args:
+            config: of this process.
+            bundles: to be served.
+            shared: where the figures of other workers are.
+            on_closed: called after a connection was closed.
+        """
         self._config = config
-        self._app = make_app(config, bundles)
+        self._app = make_app(config, bundles, shared)
         self.context = self._app[CONTEXT]
-        self._connections = Connections()
+        self._connections = Connections(on_closed)
         self._runner = web.AppRunner(self._app, handler_cancellation=True)
         self._loop_lag = LoopLag(self.context.metrics.observe_loop_lag)
         self._listener: asyncio.Server | None = None
 
-    async def start(self, listening: socket.socket) -> None:
-        """Accepts connections on a socket; until `load` is done, pictures are answered with 503."""
+    async def start(self, listening: socket.socket | None = None) -> None:
+        """Accepts connections on a socket, or only those that are given to `adopt`.
+
+        Until `load` is done, pictures are answered with 503.
+        """
         self._loop_lag.start()
         await self._runner.setup()
-        loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(self._connect, sock=listening, backlog=_BACKLOG)
+        if listening is not None:
+            loop = asyncio.get_running_loop()
+            self._listener = await loop.create_server(self._connect, sock=listening, backlog=_BACKLOG)
+
+    async def adopt(self, connection: socket.socket) -> None:
+        """Serves a connection that somebody else has accepted."""
+        await asyncio.get_running_loop().connect_accepted_socket(self._connect, connection)
 
     async def load(self) -> None:
         """Loads and warms up the models. Raises ModelError where one cannot be loaded."""
         await self.context.catalog.load()
+
+    def describe(self) -> list[str]:
+        """A line about each loaded model, with its warnings."""
+        return [describe(name, self.context.catalog) for name in self.context.catalog.bundles]
 
     async def drain(self) -> int:
         """Stops accepting, answers what was accepted, closes everything.
@@ -88,10 +116,10 @@ class Service:
         """
         context = self.context
         context.draining = True
-        assert self._listener is not None
         # What the kernel has accepted for us is ours too: one turn of the loop takes it in.
-        await asyncio.sleep(_LAST_CALL_S)
-        self._listener.close()
+        await asyncio.sleep(LAST_CALL_S)
+        if self._listener is not None:
+            self._listener.close()
         self._connections.close_idle()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.server.drain_timeout_s):
@@ -124,26 +152,38 @@ class Service:
 
 
 async def serve(config: Config, bundles: Bundles, listening: socket.socket) -> NoReturn:
-    """Runs the service until SIGTERM or SIGINT, then ends the process; a second signal ends it at once.
+    """Runs one process until SIGTERM or SIGINT, then ends it; a second signal ends it at once.
 
     The exit code is 0, or 1 when the drain left requests unanswered.
 
     Raises:
         ModelError: a model cannot be loaded.
     """
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     began = time.monotonic()
     service = Service(config, bundles)
     await service.start(listening)
+    if not await loaded_before(stop, service):
+        leave(0)
+    print(banner(service.describe(), bundles, listening.getsockname(), time.monotonic() - began), flush=True)
+    await stop.wait()
+    await _stop(service)
+
+
+async def loaded_before(stop: asyncio.Event, service: Service) -> bool:
+    """Loads the models; False when `stop` came first: an engine that is being loaded cannot be interrupted.
+
+    Raises:
+        ModelError: a model cannot be loaded.
+    """
     loading, stopping = asyncio.ensure_future(service.load()), asyncio.ensure_future(stop.wait())
     await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
     if not loading.done():
-        _leave(0)  # an engine that is being loaded cannot be interrupted otherwise
+        return False
     loading.result()
     _freeze()
-    print(banner(service.context.catalog, listening.getsockname(), time.monotonic() - began), flush=True)
-    await stopping
-    await _stop(service)
+    return True
 
 
 def _freeze() -> None:
@@ -155,24 +195,32 @@ def _freeze() -> None:
 async def _stop(service: Service) -> NoReturn:
     context, began = service.context, time.monotonic()
     before = context.answered
-    print(f"stopping: {context.in_flight} requests in flight, again to stop at once", flush=True)
+    print(stopping_line(context.in_flight), flush=True)
     unanswered = await service.drain()
-    seconds = time.monotonic() - began
-    print(
-        f"drained: {context.answered - before} requests answered, {unanswered} left, {seconds:.2f} s",
-        flush=True,
-    )
+    print(drained_line(context.answered - before, unanswered, time.monotonic() - began), flush=True)
     if not unanswered:
         await service.close()
-    _leave(1 if unanswered else 0)  # without waiting for a thread that may be busy with an endless picture
+    leave(1 if unanswered else 0)  # without waiting for a thread that may be busy with an endless picture
 
 
-def _stop_on_signals() -> asyncio.Event:
+def stopping_line(in_flight: int) -> str:
+    """What is printed when the drain begins."""
+    return f"stopping: {in_flight} requests in flight, again to stop at once"
+
+
+def drained_line(answered: int, unanswered: int, seconds: float) -> str:
+    """What is printed when it is over."""
+    return f"drained: {answered} requests answered, {unanswered} left, {seconds:.2f} s"
+
+
+def stop_on_signals(second: Callable[[], None] = lambda: None) -> asyncio.Event:
+    """An event that SIGTERM or SIGINT sets; the second signal calls `second` and ends the process at once."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def on_signal(number: int) -> None:
         if stop.is_set():
-            _leave(128 + number)
+            second()
+            leave(128 + number)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -180,7 +228,8 @@ def _stop_on_signals() -> asyncio.Event:
     return stop
 
 
-def _leave(code: int) -> NoReturn:
+def leave(code: int) -> NoReturn:
+    """Ends the process without waiting for its threads."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

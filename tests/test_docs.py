@@ -12,7 +12,7 @@ from aiohttp import web
 
 import server.errors
 import server.protocol
-from server.config import allowed_text, flag
+from server.config import allowed_text, flag, value_text
 from server.metrics import Metrics
 from server.options import _sections
 from server.routes import add_routes
@@ -27,8 +27,12 @@ def test_every_option_is_documented_with_its_default_and_range():
     text = (ROOT / "docs/options.md").read_text()
     for _, section in _sections():
         for field in dataclasses.fields(section):
-            default = " ".join(field.default) if isinstance(field.default, tuple) else field.default
-            cells = [f"`{flag(field.name)}`", default, allowed_text(field.metadata), field.metadata["help"]]
+            cells = [
+                f"`{flag(field.name)}`",
+                value_text(field, field.default),
+                allowed_text(field.metadata),
+                field.metadata["help"],
+            ]
             assert "".join(f"| {cell} " for cell in cells) + "|" in text, "docs/options.md lacks this row"
 
 

@@ -8,6 +8,11 @@ import pytest
 from server.banner import banner, pillow
 
 
+def shown(server, address=("127.0.0.1", 1), seconds=0, workers=1):
+    """The banner of a running server."""
+    return banner(server.service.describe(), server.service.context.catalog.bundles, address, seconds, workers)
+
+
 @pytest.mark.parametrize(
     ("address", "url"),
     [
@@ -19,7 +24,7 @@ from server.banner import banner, pillow
 )
 async def test_the_curl_line_can_be_typed_as_it_is(start, address, url):
     server = await start()
-    lines = banner(server.service.context.catalog, address, 1.5).splitlines()
+    lines = shown(server, address, 1.5).splitlines()
     assert f" on {url} (ready in 1.5 s" in lines[0]
     assert lines[1].strip() == "hash: hash, 10 classes, fp32 on cpu (hash, batches up to 32)"
     assert f"curl -F image=@images/cat.jpg {url}/classify" in lines[2]
@@ -28,7 +33,12 @@ async def test_the_curl_line_can_be_typed_as_it_is(start, address, url):
 async def test_random_weights_are_announced(start, hash_bundle, monkeypatch):
     monkeypatch.setitem(hash_bundle.spec.source, "random", True)
     server = await start()
-    assert "WARNING: random weights" in banner(server.service.context.catalog, ("127.0.0.1", 1), 0)
+    assert "WARNING: random weights" in shown(server)
+
+
+async def test_several_workers_are_announced(start):
+    server = await start()
+    assert shown(server, workers=3).splitlines()[0].endswith(", 3 workers)")
 
 
 @pytest.mark.parametrize(
@@ -38,4 +48,4 @@ async def test_the_first_line_says_which_pillow_it_is(start, monkeypatch, versio
     server = await start()
     monkeypatch.setattr(PIL, "__version__", version)
     assert pillow() == text
-    assert banner(server.service.context.catalog, ("127.0.0.1", 1), 0).splitlines()[0].endswith(f", {text})")
+    assert shown(server).splitlines()[0].endswith(f", {text})")

@@ -13,7 +13,6 @@ from models.bundle import ModelBundle
 from models.errors import BundleError
 from models.spec import EngineSpec, ModelSpec
 from models.table import TABLE_FILE
-from server.banner import banner
 from server.choice import choose
 from server.config import ModelConfig
 from server.service import Service
@@ -119,7 +118,7 @@ async def test_a_model_without_a_table_is_shown_without_one(start):
     assert answer["engine"]["name"] == ""
 
 
-async def test_a_bundle_from_elsewhere_is_served_from_its_weights_and_says_so(start, write, caplog):
+async def test_a_bundle_from_elsewhere_is_served_from_its_weights_and_says_so(start, write):
     bundle = write(torch="2.14.0")
     server, engine = await started(start, bundle)
     assert (engine.file, engine.max_batch_size) == ("weights.safetensors", 32)
@@ -130,8 +129,7 @@ async def test_a_bundle_from_elsewhere_is_served_from_its_weights_and_says_so(st
         f"{folder}: {ELSEWHERE}; its weights are compiled anew, unquantised. For full speed: "
         f"python optimize_model_for_inference.py --bundle {folder} --output {folder} --force"
     )
-    assert caplog.messages.count(line) == 1
-    assert f"\n  WARNING: {line}\n" in banner(server.service.context.catalog, ("127.0.0.1", 1), 0)
+    assert server.service.describe()[0].endswith(f"\n  WARNING: {line}")
 
 
 def test_a_bundle_from_elsewhere_without_weights_is_refused(write):

@@ -1,0 +1,184 @@
+"""Several workers behind one port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from server.banner import banner
+from server.catalog import Bundles
+from server.channel import READY_WORKERS
+from server.config import Config
+from server.dispatcher import Dispatcher
+from server.metrics import SharedMetrics, SupervisorMetrics
+from server.plan import share_of
+from server.restart import Restarts
+from server.service import LAST_CALL_S, drained_line, leave, stop_on_signals, stopping_line
+from server.worker_process import WorkerProcess
+
+log = logging.getLogger("snapserve")
+
+CANNOT_START = 3  # exit code: a worker ended again and again before it was ready
+WRONG_USE = 2
+
+_GRACE_S = 5.0  # beyond the time to drain, before a worker is killed
+
+
+async def supervise(config: Config, bundles: Bundles, listening: socket.socket) -> NoReturn:
+    """Runs a supervisor until the service is told to stop, then ends the process."""
+    await Supervisor(config, bundles, listening).run()
+
+
+class Supervisor:
+    """Starts the workers, starts anew those that end, and drains all."""
+
+    def __init__(self, config: Config, bundles: Bundles, listening: socket.socket) -> None:
+        """Creates it on the running event loop.
+
+        Args:
+            config: of the whole service, with a number of workers.
+            bundles: verified.
+            listening: where clients connect.
+        """
+        self._config = config
+        self._bundles = bundles
+        self._listening = listening
+        self._began = time.monotonic()
+        self._shared = SharedMetrics(_shared_folder(), "supervisor")
+        self._metrics = SupervisorMetrics(self._shared)
+        self._lifeline, self._held = os.pipe()
+        self._workers: dict[int, WorkerProcess] = {}
+        self._dispatcher = Dispatcher(listening, self._workers.values)
+        self._was_ready = False
+        self._stopping = False
+
+    async def run(self) -> NoReturn:
+        """Serves until SIGTERM or SIGINT, then drains and ends the process; a second signal ends it at once.
+
+        The exit code is 0, 1 when requests were left unanswered, 2 when a model cannot be served, and
+        `CANNOT_START`.
+        """
+        stop = stop_on_signals(second=self._kill)
+        self._dispatcher.start()
+        places = [asyncio.ensure_future(self._keep(number)) for number in range(self._config.server.workers)]
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait((*places, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            self._kill()
+            await asyncio.gather(*places)  # one of them has failed; it raises
+        await self._drain()
+
+    async def _keep(self, number: int) -> None:
+        """Starts the worker of one place again and again, until the end."""
+        restarts, config = Restarts(), share_of(self._config)
+        for attempt in itertools.count():
+            if self._stopping:
+                return
+            worker = WorkerProcess(number, self._heard)
+            await worker.start(config, self._lifeline, self._shared)
+            self._workers[number] = worker
+            code = await worker.wait()
+            self._shared.forget_gauges(str(number))
+            self._tell_ready()
+            if self._stopping:
+                return
+            if code:
+                self._metrics.ended.inc()
+            ready_s = None if worker.ready_at is None else time.monotonic() - worker.ready_at
+            restarts = restarts.after(ready_s)
+            self._give_up_if_hopeless(number, restarts, code)
+            log.warning(
+                "worker %d (process %d, start %d) ended with %s; starting it again in %.1f s",
+                *(number, worker.process.pid, attempt + 1, _how(code), restarts.delay_s),
+            )
+            await asyncio.sleep(restarts.delay_s)
+
+    def _give_up_if_hopeless(self, number: int, restarts: Restarts, code: int) -> None:
+        if restarts.hopeless and not (self._was_ready and self._ready):
+            self._end(CANNOT_START, f"worker {number} cannot start: it ended with {_how(code)} again and again")
+
+    def _heard(self, worker: WorkerProcess, report: dict[str, Any]) -> None:
+        if "failed" in report and not self._was_ready:
+            self._end(WRONG_USE, report["failed"])
+        elif "failed" in report:
+            log.error("worker %d: %s", worker.number, report["failed"])
+        elif "leaving" in report:
+            worker.leave()
+        elif "draining" in report:
+            self._show_stopping()
+        if "closed" not in report:
+            self._tell_ready()
+        if "ready" in report:
+            self._show_banner(report["ready"])
+
+    @property
+    def _ready(self) -> list[WorkerProcess]:
+        return [each for each in self._workers.values() if each.ready_at is not None and not each.leaving]
+
+    def _tell_ready(self) -> None:
+        """Lets every worker answer /readyz for all."""
+        ready = len(self._ready)
+        self._metrics.ready.set(ready)
+        for worker in self._workers.values():
+            worker.channel.order(READY_WORKERS, ready)
+
+    def _show_banner(self, models: list[str]) -> None:
+        if self._was_ready or len(self._ready) < self._config.server.workers:
+            return
+        self._was_ready = True
+        seconds, workers = time.monotonic() - self._began, self._config.server.workers
+        print(banner(models, self._bundles, self._listening.getsockname(), seconds, workers), flush=True)
+
+    def _show_stopping(self) -> None:
+        ready = [worker for worker in self._workers.values() if worker.ready_at is not None]
+        if self._stopping and all(worker.in_flight is not None for worker in ready):
+            print(stopping_line(sum(worker.in_flight or 0 for worker in ready)), flush=True)
+
+    async def _drain(self) -> NoReturn:
+        """Gives out what the kernel has accepted, then lets every worker answer what it has."""
+        self._stopping, began = True, time.monotonic()
+        await asyncio.sleep(LAST_CALL_S)
+        running = [worker for worker in self._workers.values() if worker.process.returncode is None]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._config.server.drain_timeout_s + _GRACE_S):
+                await self._dispatcher.close()
+                for worker in running:
+                    worker.leave()
+                await asyncio.gather(*(worker.wait() for worker in running))
+        drains = [worker.drained or (0, 0) for worker in running]
+        answered, left = (sum(column) for column in zip((0, 0), *drains, strict=True))
+        print(drained_line(answered, left, time.monotonic() - began), flush=True)
+        self._kill()
+        leave(1 if left or any(worker.process.returncode for worker in running) else 0)
+
+    def _end(self, code: int, reason: str) -> NoReturn:
+        """Ends the process, and the workers with it, for a reason that is printed."""
+        print(f"snapserve: {reason}", file=sys.stderr)
+        self._kill()
+        leave(code)
+
+    def _kill(self) -> None:
+        for worker in self._workers.values():
+            worker.kill()
+        shutil.rmtree(self._shared.folder, ignore_errors=True)
+
+
+def _shared_folder() -> Path:
+    """In memory where Linux has such a place: every worker writes there at every request."""
+    memory = Path("/dev/shm")
+    usable = memory.is_dir() and os.access(memory, os.W_OK)
+    return Path(tempfile.mkdtemp(prefix="snapserve-", dir=memory if usable else None))
+
+
+def _how(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,123 @@
+"""One worker as the supervisor sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pickle
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from server.channel import CONNECTION, SupervisorEnd
+from server.config import Config
+from server.metrics import SharedMetrics
+from server.worker_settings import WorkerSettings
+
+# Idle OpenMP threads that spin would spin on the core of another worker.
+_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+class WorkerProcess:
+    """A process that serves.
+
+    Attributes:
+        number: its place, from 0.
+        connections: that it was given and that are not closed.
+        ready_at: monotonic time at which it became ready; None before.
+        leaving: it is to get no further connections.
+        in_flight: requests that it had when its drain began; None before.
+        drained: requests that it answered in the drain, and that it left; None before its end.
+    """
+
+    def __init__(self, number: int, on_report: Callable[[WorkerProcess, dict[str, Any]], None]) -> None:
+        """Creates it; `start` then starts the process.
+
+        Args:
+            number: its place.
+            on_report: given what the worker reports; an empty report when it has closed the channel.
+        """
+        self.number = number
+        self.connections = 0
+        self.ready_at: float | None = None
+        self.leaving = False
+        self.in_flight: int | None = None
+        self.drained: tuple[int, int] | None = None
+        self._on_report = on_report
+
+    async def start(self, config: Config, lifeline: int, shared: SharedMetrics) -> None:
+        """Starts the process: a new interpreter, in a session of its own, so that Ctrl-C reaches us alone.
+
+        Args:
+            config: of this worker.
+            lifeline: reading end of a pipe that only we can write to.
+            shared: the folder of the figures.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.channel = SupervisorEnd(ours)
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "server.worker"),
+                stdin=asyncio.subprocess.PIPE,
+                pass_fds=(theirs.fileno(), lifeline),
+                start_new_session=True,
+                env={**_ENVIRONMENT, **os.environ},
+            )
+            settings = WorkerSettings(self.number, config, theirs.fileno(), lifeline, shared.folder)
+        assert self.process.stdin is not None
+        self.process.stdin.write(pickle.dumps(settings))
+        self.process.stdin.close()
+        asyncio.get_running_loop().add_reader(self.channel.socket, self._read)
+
+    def give(self, connection: socket.socket) -> bool:
+        """Hands a client's connection over; False when the worker does not take it."""
+        taken = self.channel.order(CONNECTION, connection=connection)
+        self.connections += taken
+        return taken
+
+    def leave(self) -> None:
+        """Tells it to answer what it has, and to end."""
+        self.leaving = True
+        self.channel.drain()
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+
+    async def wait(self) -> int:
+        """Waits for the end of the process, and returns its exit code, or minus the signal."""
+        code = await self.process.wait()
+        self._read()  # what it said last
+        self._hang_up()
+        return code
+
+    def _read(self) -> None:
+        if self.channel.socket.fileno() < 0:
+            return
+        reports = self.channel.reports()
+        for report in reports or ():
+            self._note(report)
+            self._on_report(self, report)
+        if reports is None:
+            self._hang_up()
+            self._on_report(self, {})
+
+    def _note(self, report: dict[str, Any]) -> None:
+        self.connections -= report.get("closed", 0)
+        if "ready" in report:
+            self.ready_at = time.monotonic()
+        elif "draining" in report:
+            self.in_flight = report["draining"]
+        elif "drained" in report:
+            self.drained = report["drained"], report["left"]
+
+    def _hang_up(self) -> None:
+        self.leaving = True
+        if self.channel.socket.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self.channel.socket)
+            self.channel.socket.close()

@@ -1,0 +1,229 @@
+"""Several processes behind one port: what each tells of all, and what becomes of requests when one ends."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import psutil
+import pytest
+
+from benchmark.server_process import ROOT, ServerProcess
+
+DIGIT = next((ROOT / "images").glob("digit-7-*"))
+DEMO = ("--model", str(ROOT / "models" / "demo"))
+CLIENTS = 12
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Two workers with the digits demo, which the last test that has it ends."""
+    with ServerProcess(*DEMO, "--workers", "2") as running:
+        yield running
+
+
+def workers_of(server):
+    """The processes of the workers."""
+    return psutil.Process(server.process.pid).children()
+
+
+def lives(process):
+    """A dead child whose parent is gone stays as a zombie where nobody reaps it."""
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def shared_folders():
+    return set(Path("/dev/shm").glob("snapserve-*"))
+
+
+def connect(server):
+    return http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)
+
+
+def ask(connection, path, body=None):
+    connection.request("GET" if body is None else "POST", path, body)
+    response = connection.getresponse()
+    return response.status, response.read().decode()
+
+
+def test_every_worker_tells_the_figures_of_all(server):
+    first, second = connect(server), connect(server)
+    for connection, times in ((first, 3), (second, 5)):
+        for _ in range(times):
+            assert ask(connection, "/classify", DIGIT.read_bytes())[0] == 200
+    answered_by = {process.pid: len(process.net_connections("tcp")) for process in workers_of(server)}
+    assert list(answered_by.values()) == [1, 1], "each has one of the two connections"
+    for connection in (first, second):
+        text = ask(connection, "/metrics")[1]
+        assert 'snapserve_requests_total{outcome="ok"} 8.0' in text
+        assert 'snapserve_phase_seconds_count{model="digits",phase="infer"} 8.0' in text
+        assert "snapserve_workers_ready 2.0" in text
+        assert "snapserve_model_info{" in text
+        assert json.loads(ask(connection, "/readyz")[1]) == {"status": "ready", "workers": {"ready": 2, "all": 2}}
+        connection.close()
+
+
+async def keep_asking(url, outcomes, stop):
+    """One client with one connection, until it fails or is told to stop; notes every answer."""
+    connector = aiohttp.TCPConnector(limit=1)
+    async with aiohttp.ClientSession(url, connector=connector) as session:
+        try:
+            while not stop.is_set():
+                async with session.post("/classify", data=DIGIT.read_bytes()) as response:
+                    answer = await response.json()
+                    outcomes.append(
+                        answer["predictions"][0]["label"] if response.status == 200 else response.status
+                    )
+        except aiohttp.ClientError:
+            outcomes.append("failed")
+
+
+async def ready_workers(session):
+    async with session.get("/readyz") as response:
+        return (await response.json())["workers"]["ready"]
+
+
+async def until(condition, seconds=60.0):
+    """Waits until the awaitable that `condition` makes gives true."""
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+def test_a_worker_that_is_killed_takes_only_its_own_connections_along_and_comes_back(server):
+    victim, survivor = workers_of(server)
+
+    async def scenario():
+        stop, outcomes = asyncio.Event(), [[] for _ in range(CLIENTS)]
+        clients = [asyncio.ensure_future(keep_asking(server.url, each, stop)) for each in outcomes]
+        async with aiohttp.ClientSession(server.url, connector=aiohttp.TCPConnector(force_close=True)) as session:
+            await until(lambda: _true(all(len(each) > 3 for each in outcomes)))
+            victim.kill()
+            await until(lambda: _true(sum(client.done() for client in clients) >= CLIENTS // 2))
+            answers = [len(each) for each in outcomes]
+            for _ in range(20):  # newcomers go to the other one
+                async with session.post("/classify", data=DIGIT.read_bytes()) as response:
+                    assert response.status == 200
+            await until(
+                lambda: _true(
+                    all(
+                        len(each) > count + 3
+                        for each, count in zip(outcomes, answers, strict=True)
+                        if each[-1] != "failed"
+                    )
+                )
+            )
+            await until(lambda: _equals(ready_workers(session), 2))
+        stop.set()
+        await asyncio.gather(*clients)
+        return outcomes
+
+    outcomes = asyncio.run(scenario())
+    failed = [each for each in outcomes if each[-1] == "failed"]
+    assert len(failed) == CLIENTS // 2
+    assert {label for each in outcomes for label in each} == {"7", "failed"}
+    assert "ended with signal 9" in server.stderr()
+    assert survivor.is_running()
+    connection = connect(server)
+    text = ask(connection, "/metrics")[1]
+    connection.close()
+    assert "snapserve_workers_ended_total 1.0" in text
+    counted = next(line for line in text.splitlines() if line.startswith('snapserve_requests_total{outcome="ok"}'))
+    answered = sum(label == "7" for each in outcomes for label in each) + 20
+    assert float(counted.rpartition(" ")[2]) >= 8 + answered, "the dead one's figures stay"
+
+
+async def _true(value):
+    return value
+
+
+async def _equals(awaitable, value):
+    return await awaitable == value
+
+
+def test_a_worker_that_is_told_to_end_is_replaced(server):
+    first, second = workers_of(server)
+    first.terminate()
+
+    async def scenario():
+        async with aiohttp.ClientSession(server.url, connector=aiohttp.TCPConnector(force_close=True)) as session:
+
+            async def replaced():
+                async with session.post("/classify", data=DIGIT.read_bytes()) as response:
+                    assert response.status == 200
+                return not first.is_running() and await ready_workers(session) == 2
+
+            await until(replaced)
+
+    asyncio.run(scenario())
+    assert second.is_running()
+    assert "ended with exit code 0" in server.stderr()
+
+
+async def ask_anew(url, outcomes):
+    """A client with a new connection for every request, until there is no port any more."""
+    host, port = urlsplit(url).netloc.split(":")
+    head = b"POST /classify HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    while True:
+        try:
+            reader, writer = await asyncio.open_connection(host, int(port))
+        except ConnectionRefusedError:
+            return
+        try:
+            writer.write(head % DIGIT.stat().st_size + DIGIT.read_bytes())
+            outcomes.append((await reader.read())[:12])
+            writer.close()
+            await writer.wait_closed()
+        except OSError as error:
+            outcomes.append(error)
+
+
+def test_sigterm_under_load_loses_no_connection_that_was_accepted(server):
+    async def scenario():
+        outcomes = []
+        clients = [asyncio.ensure_future(ask_anew(server.url, outcomes)) for _ in range(CLIENTS)]
+        await until(lambda: _true(len(outcomes) > 50))
+        server.send(signal.SIGTERM)
+        await asyncio.gather(*clients)
+        return outcomes
+
+    outcomes = asyncio.run(scenario())
+    code, output = server.end()
+    assert set(outcomes) == {b"HTTP/1.1 200"}
+    assert code == 0
+    assert ", 0 left, " in output
+
+
+@pytest.mark.parametrize("moment", ["loading", "serving"])
+def test_no_worker_outlives_a_supervisor_that_is_killed(moment):
+    before = shared_folders()
+    with ServerProcess(*DEMO, "--workers", "2", wait=moment == "serving") as server:
+        deadline = time.monotonic() + 30
+        while len(workers := workers_of(server)) < 2 or not shared_folders() - before:
+            assert time.monotonic() < deadline
+        server.process.kill()
+        deadline = time.monotonic() + 2
+        while any(map(lives, workers)):
+            assert time.monotonic() < deadline
+    assert not shared_folders() - before
+
+
+def test_workers_that_never_get_ready_end_the_server_with_code_3_and_one_line(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\nif 'server.worker' in sys.orig_argv:\n    os._exit(77)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    with ServerProcess(*DEMO, "--workers", "2", "--log-level", "error", wait=False) as server:
+        code, _ = server.end()
+        said = server.stderr()
+    assert code == 3
+    assert said.startswith("snapserve: worker ")
+    assert said.endswith(" cannot start: it ended with exit code 77 again and again\n")
+    assert said.count("\n") == 1

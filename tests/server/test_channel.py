@@ -1,0 +1,70 @@
+"""The socket between the supervisor and a worker."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from server.channel import CONNECTION, DRAIN, READY_WORKERS, SupervisorEnd, WorkerEnd
+
+
+@pytest.fixture
+def ends():
+    """Both ends of a channel."""
+    above, below = socket.socketpair()
+    with above, below:
+        yield SupervisorEnd(above), WorkerEnd(below)
+
+
+def test_orders_arrive_in_order_and_a_connection_can_be_used(ends):
+    above, below = ends
+    ours, client = socket.socketpair()
+    with ours, client:
+        assert above.order(READY_WORKERS, 3)
+        assert above.order(CONNECTION, connection=ours)
+        above.drain()
+        ours.close()
+        first, second, third = below.orders()
+        assert (first.kind, first.number, first.connection) == (READY_WORKERS, 3, None)
+        assert (second.kind, third.kind) == (CONNECTION, DRAIN)
+        with second.connection as connection:
+            connection.sendall(b"hello")
+            assert client.recv(10) == b"hello"
+
+
+def test_reports_are_whole_even_if_they_come_in_pieces(ends):
+    above, below = ends
+    assert above.reports() == []
+    below.report(ready=["a", "b"])
+    below.socket.send(b'{"clo')
+    assert above.reports() == [{"ready": ["a", "b"]}]
+    below.socket.send(b'sed": 2}\n{"leaving": true}\n')
+    assert above.reports() == [{"closed": 2}, {"leaving": True}]
+
+
+def test_a_worker_that_does_not_read_is_full_and_does_not_block(ends):
+    above, below = ends
+    ours, client = socket.socketpair()
+    with ours, client:
+        given = 0
+        while above.order(CONNECTION, connection=ours):
+            given += 1
+        assert given > 50
+        above.drain()  # there is room for that
+        taken = []
+        while not taken or taken[-1].kind != DRAIN:
+            taken += below.orders()
+        for order in taken[:-1]:
+            order.connection.close()
+    assert len(taken) == given + 1
+
+
+def test_the_end_of_a_worker_is_seen(ends):
+    above, below = ends
+    below.report(closed=1)
+    below.socket.close()
+    assert above.reports() == [{"closed": 1}]
+    assert above.reports() is None
+    assert not above.order(READY_WORKERS, 1)
+    above.drain()

@@ -1,0 +1,61 @@
+"""How the machine is divided among workers."""
+
+from __future__ import annotations
+
+import pytest
+
+from models.spec import EngineSpec
+from server.config import BatchConfig, Config, LimitConfig, ModelConfig, ServerConfig
+from server.plan import plan, share_of
+
+
+class Bundle:
+    def __init__(self, device):
+        self.spec = type("Spec", (), {"engine": EngineSpec("torchscript", "model.ts", "", device=device)})
+
+
+ON_CPU, ON_GPU = {"a": Bundle("cpu")}, {"a": Bundle("cuda")}
+
+
+def planned(cores, bundles=ON_CPU, models=None, **server):
+    config = plan(
+        Config(models=models or ModelConfig(device="cpu"), server=ServerConfig(**server)), bundles, cores
+    )
+    return config.server.workers, config.models.intra_op_threads, config.server.decode_threads
+
+
+@pytest.mark.parametrize(
+    ("cores", "given", "settled"),
+    [
+        (1, {}, (1, 0, 1)),
+        (2, {}, (2, 1, 1)),
+        (8, {}, (8, 1, 1)),
+        (8, {"workers": 2}, (2, 4, 4)),
+        (8, {"workers": 16}, (16, 1, 1)),
+        (8, {"workers": 1}, (1, 0, 8)),
+        (8, {"workers": 1, "decode_threads": 3}, (1, 0, 3)),
+        (8, {"workers": 4, "decode_threads": 1}, (4, 2, 1)),
+    ],
+)
+def test_workers_and_their_threads_fill_the_cores(cores, given, settled):
+    assert planned(cores, **given) == settled
+
+
+def test_threads_that_are_given_stay():
+    assert planned(8, models=ModelConfig(device="cpu", intra_op_threads=3), workers=2) == (2, 3, 4)
+
+
+def test_a_gpu_has_one_worker():
+    assert planned(16, ON_GPU, ModelConfig(device="cuda")) == (1, 0, 16)
+    assert planned(16, ON_GPU, ModelConfig(device="cuda"), workers=4) == (4, 4, 4)
+
+
+def test_what_bounds_the_service_is_divided():
+    config = Config(
+        batching=BatchConfig(queue_limit=1001),
+        limits=LimitConfig(max_upload_memory_mb=1000, max_image_mb=7),
+        server=ServerConfig(workers=4),
+    )
+    share = share_of(config)
+    assert (share.batching.queue_limit, share.limits.max_upload_memory_mb) == (251, 250)
+    assert share.limits.max_image_mb == 7
