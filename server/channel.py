@@ -14,6 +14,8 @@ CONNECTION = b"c"  # with a client's connection attached
 READY_WORKERS = b"r"  # the second byte says how many are ready
 DRAIN = b""  # the end of the stream: answer what is there, and end
 
+BEAT_S = 1.0  # how often a worker that is ready reports at least
+
 _FULL = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ETOOMANYREFS)
 _ORDER_BYTES = 2
 _MOST_AT_ONCE = 64

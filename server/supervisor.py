@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from server.banner import banner
 from server.catalog import Bundles
-from server.channel import READY_WORKERS
+from server.channel import BEAT_S, READY_WORKERS
 from server.config import Config
 from server.dispatcher import Dispatcher
 from server.metrics import SharedMetrics, SupervisorMetrics
@@ -31,6 +31,9 @@ log = logging.getLogger("snapserve")
 CANNOT_START = 3  # exit code: a worker ended again and again before it was ready
 WRONG_USE = 2
 
+MOST_SILENT_BEATS = (
+    20  # of an event loop that stands still; beats, not seconds, so that a pause of all counts once
+)
 _GRACE_S = 5.0  # beyond the time to drain, before a worker is killed
 
 
@@ -71,11 +74,11 @@ class Supervisor:
         stop = stop_on_signals(second=self._kill)
         self._dispatcher.start()
         places = [asyncio.ensure_future(self._keep(number)) for number in range(self._config.server.workers)]
-        stopping = asyncio.ensure_future(stop.wait())
-        await asyncio.wait((*places, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping, watching = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._watch())
+        await asyncio.wait((*places, stopping, watching), return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set():
             self._kill()
-            await asyncio.gather(*places)  # one of them has failed; it raises
+            await asyncio.gather(*places, watching)  # one of them has failed; it raises
         await self._drain()
 
     async def _keep(self, number: int) -> None:
@@ -107,6 +110,16 @@ class Supervisor:
         if restarts.hopeless and not (self._was_ready and self._ready):
             self._end(CANNOT_START, f"worker {number} cannot start: it ended with {_how(code)} again and again")
 
+    async def _watch(self) -> NoReturn:
+        """Ends workers that are ready and say nothing any more; another takes their place."""
+        while True:
+            await asyncio.sleep(BEAT_S)
+            for worker in self._ready:
+                worker.silent_beats += 1
+                if worker.silent_beats > MOST_SILENT_BEATS:
+                    log.error("worker %d stands still and is killed", worker.number)
+                    worker.kill()
+
     def _heard(self, worker: WorkerProcess, report: dict[str, Any]) -> None:
         if "failed" in report and not self._was_ready:
             self._end(WRONG_USE, report["failed"])
@@ -116,7 +129,7 @@ class Supervisor:
             worker.leave()
         elif "draining" in report:
             self._show_stopping()
-        if "closed" not in report:
+        if not {"closed", "alive"} & report.keys():
             self._tell_ready()
         if "ready" in report:
             self._show_banner(report["ready"])

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from models.errors import ModelError
 from server.catalog import find_bundles
-from server.channel import CONNECTION, DRAIN, READY_WORKERS, Order, WorkerEnd
+from server.channel import BEAT_S, CONNECTION, DRAIN, READY_WORKERS, Order, WorkerEnd
 from server.logs import set_up_logs
 from server.loops import loop_factory
 from server.metrics import SharedMetrics
@@ -71,6 +71,7 @@ class Worker:
             self._channel.report(failed=str(error))
             leave(2)
         self._channel.report(ready=self._service.describe())
+        self._show_life()
         await self._drain.wait()
         await self._end()
 
@@ -105,6 +106,10 @@ class Worker:
         except OSError:  # the client has left again
             connection.close()
             self._connection_closed()
+
+    def _show_life(self) -> None:
+        self._channel.report(alive=True)
+        asyncio.get_running_loop().call_later(BEAT_S, self._show_life)
 
     def _connection_closed(self) -> None:
         """Reports closed connections, those of one turn of the loop together."""

@@ -30,6 +30,7 @@ class WorkerProcess:
         ready_at: monotonic time at which it became ready; None before.
         leaving: it is to get no further connections.
         in_flight: requests that it had when its drain began; None before.
+        silent_beats: seconds, by the supervisor's count, since it last reported.
         drained: requests that it answered in the drain, and that it left; None before its end.
     """
 
@@ -46,6 +47,7 @@ class WorkerProcess:
         self.leaving = False
         self.in_flight: int | None = None
         self.drained: tuple[int, int] | None = None
+        self.silent_beats = 0
         self._on_report = on_report
 
     async def start(self, config: Config, lifeline: int, shared: SharedMetrics) -> None:
@@ -109,6 +111,7 @@ class WorkerProcess:
 
     def _note(self, report: dict[str, Any]) -> None:
         self.connections -= report.get("closed", 0)
+        self.silent_beats = 0
         if "ready" in report:
             self.ready_at = time.monotonic()
         elif "draining" in report:
