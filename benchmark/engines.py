@@ -14,8 +14,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmark.card import describe_gpu
 from benchmark.entrants import Entrant, compare, entrants, measure, prepare
-from benchmark.gpu import describe_gpu
 from benchmark.machine import describe_machine
 from models.optimize.timing import CPU_BATCH_SIZES, CUDA_BATCH_SIZES
 

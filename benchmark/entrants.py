@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmark.gpu import device_ms
+from benchmark.card import device_ms
 from models.bundle import ModelBundle
 from models.engines import cuda_graphs, load_engine
 from models.engines.base import Engine, EngineOptions
