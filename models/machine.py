@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from models.cgroup import cpu_limit, memory_limit
 
 # What the compiled graphs and the int8 kernels depend on; the words are those of Linux.
 _ISA = (
@@ -58,7 +61,18 @@ def processor_kind() -> str:
 def usable_cores() -> int:
     """Those that this process may run on, which in a container are often fewer than the machine has."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    limit = cpu_limit()
+    return cores if limit is None else max(1, min(cores, math.ceil(limit)))
+
+
+def usable_memory() -> int | None:
+    """Bytes of memory that this process and others of its container have together; None where nobody tells."""
+    try:
+        installed: int | None = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        installed = None
+    return min((size for size in (installed, memory_limit()) if size is not None), default=None)
 
 
 def package_version(name: str) -> str | None:

@@ -6,27 +6,30 @@ import dataclasses
 import math
 from pathlib import Path
 
-from models.machine import usable_cores
+from models.machine import usable_cores, usable_memory
 from server.catalog import Bundles
 from server.config import Config
 
+MEMORY_PER_WORKER = 1_000_000_000  # bytes; torch with a ResNet18 takes 0.4 to 0.8 GB
 
-def plan(config: Config, bundles: Bundles, cores: int | None = None) -> Config:
+
+def plan(config: Config, bundles: Bundles, cores: int | None = None, memory: int | None = None) -> Config:
     """Settles everything about workers that was left to us.
 
     On a CPU there is one worker per core, with one thread for its engines and one that decodes: measured in
-    docs/performance.md. On a GPU there is one, until more were measured there.
+    docs/performance.md; fewer where the memory is small. On a GPU there is one, until more were measured there.
 
     Args:
         config: as it was given.
         bundles: that will be served.
         cores: to divide; None: those that this process may run on.
+        memory: in bytes, likewise.
 
     Returns:
         The configuration of the whole service, without an "auto" among its workers and threads.
     """
     cores = cores or usable_cores()
-    workers = config.server.workers or (1 if _runs_on_gpu(config, bundles) else cores)
+    workers = config.server.workers or (1 if _runs_on_gpu(config, bundles) else _one_per_core(cores, memory))
     if workers == 1:
         return _with(config, server={"workers": 1, "decode_threads": config.server.decode_threads or cores})
     share = max(1, cores // workers)
@@ -35,6 +38,11 @@ def plan(config: Config, bundles: Bundles, cores: int | None = None) -> Config:
         models={"intra_op_threads": config.models.intra_op_threads or share},
         server={"workers": workers, "decode_threads": config.server.decode_threads or share},
     )
+
+
+def _one_per_core(cores: int, memory: int | None) -> int:
+    memory = memory or usable_memory()
+    return cores if memory is None else max(1, min(cores, memory // MEMORY_PER_WORKER))
 
 
 def share_of(config: Config) -> Config:

@@ -6,7 +6,7 @@ import pytest
 
 from models.spec import EngineSpec
 from server.config import BatchConfig, Config, LimitConfig, ModelConfig, ServerConfig
-from server.plan import plan, share_of
+from server.plan import MEMORY_PER_WORKER, plan, share_of
 
 
 class Bundle:
@@ -17,10 +17,9 @@ class Bundle:
 ON_CPU, ON_GPU = {"a": Bundle("cpu")}, {"a": Bundle("cuda")}
 
 
-def planned(cores, bundles=ON_CPU, models=None, **server):
-    config = plan(
-        Config(models=models or ModelConfig(device="cpu"), server=ServerConfig(**server)), bundles, cores
-    )
+def planned(cores, bundles=ON_CPU, models=None, memory=100, **server):
+    config = Config(models=models or ModelConfig(device="cpu"), server=ServerConfig(**server))
+    config = plan(config, bundles, cores, int(memory * MEMORY_PER_WORKER))
     return config.server.workers, config.models.intra_op_threads, config.server.decode_threads
 
 
@@ -43,6 +42,12 @@ def test_workers_and_their_threads_fill_the_cores(cores, given, settled):
 
 def test_threads_that_are_given_stay():
     assert planned(8, models=ModelConfig(device="cpu", intra_op_threads=3), workers=2) == (2, 3, 4)
+
+
+def test_there_are_no_more_workers_than_fit_into_memory_unless_they_were_asked_for():
+    assert planned(8, memory=3) == (3, 2, 2)
+    assert planned(8, memory=0.5) == (1, 0, 8)
+    assert planned(8, memory=3, workers=8) == (8, 1, 1)
 
 
 def test_a_gpu_has_one_worker():
