@@ -26,6 +26,7 @@ from models.presets import read_preprocess
 from server.choice import choose
 from server.classifier import Classifier, infer_checked
 from server.config import Config, ModelConfig
+from server.decode_pool import DecodePool
 from server.errors import NotReady, UnknownModel
 from server.metrics import Metrics
 from server.phases import PhaseClock
@@ -92,9 +93,7 @@ class Catalog:
         """
         self.choices = {name: choose(bundle, config.models) for name, bundle in bundles.items()}
         self.bundles = {name: choice.bundle for name, choice in self.choices.items()}
-        self.decode_pool = ThreadPoolExecutor(
-            config.server.decode_threads or usable_cores(), thread_name_prefix="decode", initializer=give_way
-        )
+        self.decode_pool = DecodePool(config.server.decode_threads or usable_cores(), give_way)
         self._config = config
         self._metrics = metrics
         self._classifiers: dict[str, Classifier] = {}
@@ -157,7 +156,7 @@ class Catalog:
         )
         max_pixels = int(self._config.limits.max_image_mpixels * 1_000_000)
         preprocessor = Preprocessor(bundle.spec.preprocess, max_pixels, self._config.server.scaled_decode)
-        await loop.run_in_executor(self.decode_pool, preprocessor.warm_up)
+        await self.decode_pool.run(preprocessor.warm_up)
         return Classifier(bundle, engine, preprocessor, batcher, self.decode_pool)
 
     async def close(self) -> None:
@@ -165,8 +164,9 @@ class Catalog:
         for classifier, thread in zip(self, self._engine_threads, strict=False):
             await classifier.batcher.close()
             await asyncio.get_running_loop().run_in_executor(thread, classifier.engine.close)
-        for pool in (*self._engine_threads, self.decode_pool):
-            pool.shutdown(wait=False, cancel_futures=False)
+        for thread in self._engine_threads:
+            thread.shutdown(wait=False)
+        self.decode_pool.close()
 
 
 async def _warm_up(classifier: Classifier) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,11 +14,13 @@ from models.bundle import ModelBundle
 from models.engines.base import Engine, Probabilities
 from models.labels import Labels
 from models.preprocess import Encoded, Pixels, Preprocessor
-from server.offload import offload
+from server.decode_pool import DecodePool
 from server.phases import PhaseClock
 
+_FEW_CLASSES = 64  # to sort them all is faster up to there
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Prediction:
     """One label of a picture.
 
@@ -68,7 +70,7 @@ class Classifier:
         engine: Engine,
         preprocessor: Preprocessor,
         batcher: Batcher[Pixels, Probabilities],
-        decode_pool: Executor,
+        decode_pool: DecodePool,
     ) -> None:
         self.bundle = bundle
         self.engine = engine
@@ -105,7 +107,7 @@ class Classifier:
         self.check_room()
         self._accepted += 1
         try:
-            pixels = await offload(self._decode_pool, self._preprocess, data, deadline)
+            pixels = await self._decode_pool.run(partial(self._preprocess, data), deadline)
             clock.mark("decode")
             answer = await self.batcher.submit(pixels, deadline)
             clock.mark("queue", answer.started_at)
@@ -117,8 +119,15 @@ class Classifier:
 
 def best(probabilities: Probabilities, labels: Labels, top_k: int) -> list[Prediction]:
     """The `top_k` classes of one row (float32 [num_classes]), best first; equal scores by index."""
-    order = np.argsort(-probabilities, kind="stable")[:top_k]
-    return [Prediction(labels[index], float(probabilities[index]), int(index)) for index in order]
+    indices: Sequence[int] = range(len(probabilities))
+    if len(indices) > _FEW_CLASSES:  # sort those alone that can be among the best
+        least = np.partition(probabilities, -top_k)[-top_k]
+        candidates = np.flatnonzero(probabilities >= least)
+        probabilities, indices = probabilities[candidates], candidates.tolist()
+    scores = probabilities.tolist()
+    # Python's sort keeps the order of equal ones, in reverse too.
+    order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)[:top_k]
+    return [Prediction(labels[indices[place]], scores[place], indices[place]) for place in order]
 
 
 def infer_checked(engine: Engine, images: Sequence[Pixels]) -> list[Probabilities]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
@@ -117,6 +118,8 @@ class Metrics:
             multiprocess_mode="livemax",
         )
 
+        # `labels` checks and converts its words each time.
+        self._outcome, self._phase_of = cache(self._requests.labels), cache(self._phase.labels)
         self._loop_lag = Histogram(
             "snapserve_event_loop_lag_seconds",
             "How late the event loop is, asked every 20 ms.",
@@ -132,12 +135,12 @@ class Metrics:
 
     def count_request(self, outcome: str) -> None:
         """Counts an answered (or abandoned) request to /classify."""
-        self._requests.labels(outcome).inc()
+        self._outcome(outcome).inc()
 
     def observe_phases(self, model: str, seconds: dict[str, float]) -> None:
         """Records the phases of one answered picture, in seconds."""
         for phase, duration in seconds.items():
-            self._phase.labels(model, phase).observe(duration)
+            self._phase_of(model, phase).observe(duration)
 
     def watch(self, name: str, classifier: Classifier) -> None:
         """Announces a loaded model and follows its gauges."""

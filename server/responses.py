@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from server.classifier import Classified, Prediction
@@ -90,4 +90,4 @@ def _table(predictions: Sequence[Prediction]) -> str:
 
 
 def _json(document: Any, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=json.dumps(document).encode(), content_type="application/json")
+    return web.Response(status=status, body=orjson.dumps(document), content_type="application/json")

@@ -44,11 +44,14 @@ async def classify(request: web.Request) -> web.Response:
     deadline = deadline_of(request, clock.started)
     _, default = context.catalog.find(request.query.get("model"))
     default.check_room()  # a full server says so before it reads the upload
-    async with context.reader.read_images(request, deadline) as upload:
+    upload = await context.reader.read_images(request, deadline)
+    try:
         clock.mark("read")
         parameters = read_parameters(request.query, upload.fields, request.headers.get("Accept", ""))
         job = Job(request, clock, deadline, parameters, *context.catalog.find(parameters.model))
         response = await (_one(job, upload.pictures[0]) if len(upload.pictures) == 1 else _several(job, upload))
+    finally:
+        context.reader.release(upload)
     response.headers["Server-Timing"] = clock.server_timing()
     return response
 

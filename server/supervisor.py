@@ -132,7 +132,7 @@ class Supervisor:
         if not {"closed", "alive"} & report.keys():
             self._tell_ready()
         if "ready" in report:
-            self._show_banner(report["ready"])
+            self._show_ready(worker, report["ready"])
 
     @property
     def _ready(self) -> list[WorkerProcess]:
@@ -145,12 +145,15 @@ class Supervisor:
         for worker in self._workers.values():
             worker.channel.order(READY_WORKERS, ready)
 
-    def _show_banner(self, models: list[str]) -> None:
-        if self._was_ready or len(self._ready) < self._config.server.workers:
-            return
-        self._was_ready = True
-        seconds, workers = time.monotonic() - self._began, self._config.server.workers
-        print(banner(models, self._bundles, self._listening.getsockname(), seconds, workers), flush=True)
+    def _show_ready(self, worker: WorkerProcess, models: list[str]) -> None:
+        """The banner when all are ready for the first time; later a line for each that took another's place."""
+        now, workers = time.monotonic(), self._config.server.workers
+        if self._was_ready:
+            log.info("worker %d is ready, %.1f s after its start", worker.number, now - worker.started_at)
+        elif len(self._ready) == workers:
+            self._was_ready = True
+            address = self._listening.getsockname()
+            print(banner(models, self._bundles, address, now - self._began, workers), flush=True)
 
     def _show_stopping(self) -> None:
         ready = [worker for worker in self._workers.values() if worker.ready_at is not None]

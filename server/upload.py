@@ -7,9 +7,8 @@ import base64
 import binascii
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import Executor
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,9 +18,9 @@ from aiohttp import web
 from batching import DeadlineExceeded
 from models.formats import sniff
 from server.config import LimitConfig
+from server.decode_pool import DecodePool
 from server.errors import BadRequest, BodyTooLarge, CompressedBody, OutOfUploadMemory, SlowBody
 from server.multipart_body import Part, parse_multipart
-from server.offload import offload
 from server.parameters import NAMES
 
 _PICTURE_FIELDS = ("image", "file")
@@ -37,17 +36,19 @@ class Picture(NamedTuple):
     data: bytes | bytearray | memoryview
 
 
-@dataclass(frozen=True)
+@dataclass
 class Upload:
     """What a request's body holds.
 
     Attributes:
         pictures: at least one, in the order sent.
         fields: parameters that came in the body, by name.
+        held: bytes of the body, until it is released.
     """
 
     pictures: list[Picture]
     fields: Mapping[str, Any]
+    held: int = 0
 
 
 class UploadMemory:
@@ -70,15 +71,15 @@ class UploadMemory:
 class UploadReader:
     """Reads request bodies within the configured limits."""
 
-    def __init__(self, limits: LimitConfig, executor: Executor) -> None:
+    def __init__(self, limits: LimitConfig, decode_pool: DecodePool) -> None:
         """Creates a reader.
 
         Args:
             limits: sizes and times.
-            executor: where bodies are split that are too long for the event loop.
+            decode_pool: where bodies are split that are too long for the event loop.
         """
         self._limits = limits
-        self._executor = executor
+        self._decode_pool = decode_pool
         self._max_image = int(limits.max_image_mb * 1_000_000)
         self._max_body = int(limits.max_body_mb * 1_000_000)
         self._memory = UploadMemory(int(limits.max_upload_memory_mb * 1_000_000))
@@ -96,11 +97,10 @@ class UploadReader:
         if length is not None and length > limit:
             raise BodyTooLarge(f"The body has {length:,} bytes, at most {limit:,} are allowed.", limit, length)
 
-    @asynccontextmanager
-    async def read_images(self, request: web.Request, deadline: float) -> AsyncIterator[Upload]:
+    async def read_images(self, request: web.Request, deadline: float) -> Upload:
         """Reads the body and takes it apart: multipart, base64 in JSON, or the bytes of one picture.
 
-        The bytes count as held until the context ends.
+        The bytes count as held until `release` of the upload is called.
 
         Raises:
             BadRequest: the body is not what it says, or holds no picture.
@@ -114,31 +114,44 @@ class UploadReader:
         body = bytearray()
         try:
             await self._read(request, body, deadline)
-            yield await self._parse_where_it_fits(body, request, deadline)
-        finally:
+            upload = await self._parse_where_it_fits(body, request, deadline)
+        except BaseException:
             self._memory.give_back(len(body))
+            raise
+        upload.held = len(body)
+        return upload
+
+    def release(self, upload: Upload) -> None:
+        """Counts the bytes of an upload as held no longer."""
+        self._memory.give_back(upload.held)
 
     async def _read(self, request: web.Request, body: bytearray, deadline: float) -> None:
-        limit, slow_at = self._body_limit(request), time.monotonic() + self._limits.body_timeout_s
+        content = request.content
+        if content.is_eof():  # it came with its headers: nothing to wait for
+            self._take(content.read_nowait(), body, request)
+            return
+        slow_at = time.monotonic() + self._limits.body_timeout_s
         try:
             async with asyncio.timeout_at(min(slow_at, deadline)):
-                while chunk := await request.content.readany():
-                    self._memory.take(len(chunk))
-                    body += chunk
-                    if len(body) > limit:
-                        raise BodyTooLarge(f"The body has more than {limit:,} bytes.", limit, None)
+                while chunk := await content.readany():
+                    self._take(chunk, body, request)
         except TimeoutError:
             if deadline < slow_at:
                 raise DeadlineExceeded("the deadline passed before the body had arrived") from None
             seconds = self._limits.body_timeout_s
             raise SlowBody(f"The body did not arrive within {seconds:g} s.") from None
 
+    def _take(self, chunk: bytes, body: bytearray, request: web.Request) -> None:
+        self._memory.take(len(chunk))
+        body += chunk
+        if len(body) > (limit := self._body_limit(request)):
+            raise BodyTooLarge(f"The body has more than {limit:,} bytes.", limit, None)
+
     async def _parse_where_it_fits(self, body: bytearray, request: web.Request, deadline: float) -> Upload:
         media_type, content_type = request.content_type, request.headers.get("Content-Type", "")
         if len(body) <= _PARSE_ON_LOOP or sniff(body).supported:
             return self.parse(body, media_type, content_type)
-        parse = partial(self.parse, media_type=media_type, content_type=content_type)
-        return await offload(self._executor, parse, body, deadline)
+        return await self._decode_pool.run(partial(self.parse, body, media_type, content_type), deadline)
 
     def parse(self, body: bytearray, media_type: str, content_type: str) -> Upload:
         """Takes a body apart. What it holds decides before what it says: a picture is a picture.

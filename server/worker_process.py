@@ -26,6 +26,7 @@ class WorkerProcess:
 
     Attributes:
         number: its place, from 0.
+        started_at: monotonic time of its start.
         connections: that it was given and that are not closed.
         ready_at: monotonic time at which it became ready; None before.
         leaving: it is to get no further connections.
@@ -42,6 +43,7 @@ class WorkerProcess:
             on_report: given what the worker reports; an empty report when it has closed the channel.
         """
         self.number = number
+        self.started_at = time.monotonic()
         self.connections = 0
         self.ready_at: float | None = None
         self.leaving = False

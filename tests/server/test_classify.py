@@ -251,4 +251,4 @@ async def test_the_first_picture_waits_for_no_import(start, monkeypatch):
     threads = []
     monkeypatch.setattr(Preprocessor, "warm_up", lambda self: threads.append(threading.current_thread().name))
     await start()
-    assert [name.split("_")[0] for name in threads] == ["decode"]
+    assert [name.split("-")[0] for name in threads] == ["decode"]

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import gzip
 import io
 import json
 import struct
-import threading
-import time
-import weakref
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
 import pytest
@@ -31,7 +26,6 @@ from server.errors import (
     UnknownModel,
     problem_of,
 )
-from server.offload import offload
 from tests.conftest import flat
 from tests.server.conftest import problem_of as read_problem
 from tests.server.test_classify import form, until
@@ -236,13 +230,13 @@ async def test_a_deadline_that_passes(start, noise, phase):
     first = asyncio.ensure_future(server.session.post(server.url + "/classify", data=noise(1)))
     await until(lambda: classifier.batcher.batches_in_flight == 1)
     if phase == "decode":
-        blocker = server.service.context.catalog.decode_pool.submit(server.engine.gate.wait)
+        blocker = asyncio.ensure_future(server.service.context.catalog.decode_pool.run(server.engine.gate.wait))
     async with server.post(noise(2), headers={"X-Request-Timeout-Ms": "50"}) as response:
         problem = await read_problem(response, 504)
     assert problem["type"].endswith("deadline-exceeded")
     server.engine.gate.set()
     if phase == "decode":
-        assert blocker.result(10)
+        assert await blocker
     assert (await first).status == 200
 
 
@@ -258,30 +252,12 @@ async def test_a_deadline_that_passes_while_the_body_is_still_coming(start):
 async def test_a_deadline_that_passes_while_a_long_form_waits_for_a_thread(start):
     server = await start(decode_threads=1)
     server.engine.gate.clear()
-    blocker = server.service.context.catalog.decode_pool.submit(server.engine.gate.wait)
+    blocker = asyncio.ensure_future(server.service.context.catalog.decode_pool.run(server.engine.gate.wait))
     long_form = form(*[("a.png", flat(1) + bytes(700_000))] * 2)
     async with server.post(long_form, headers={"X-Request-Timeout-Ms": "100"}) as response:
         await read_problem(response, 504)
     server.engine.gate.set()
-    assert blocker.result(10)
-
-
-async def test_a_call_that_nobody_waits_for_any_longer_keeps_nothing():
-    class Picture:
-        pass
-
-    blocked, picture = threading.Event(), Picture()
-    held = weakref.ref(picture)
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(blocked.wait, 30)
-        call = offload(pool, print, picture, time.monotonic() + 0.01)
-        del picture
-        with pytest.raises(DeadlineExceeded):
-            await call
-        gc.collect()
-        kept = held()
-        blocked.set()
-    assert kept is None
+    assert await blocker
 
 
 async def test_not_ready_while_loading(start):

@@ -33,9 +33,10 @@ async def test_decode_and_engine_threads_give_way_and_so_do_the_threads_they_sta
         thread.join()
         return seen[0]
 
-    for pool in (catalog.decode_pool, *catalog._engine_threads):
-        assert await loop.run_in_executor(pool, niceness) == lowered
-        assert await loop.run_in_executor(pool, of_a_new_thread) == lowered
+    for work in (niceness, of_a_new_thread):
+        assert await catalog.decode_pool.run(work) == lowered
+        for thread in catalog._engine_threads:
+            assert await loop.run_in_executor(thread, work) == lowered
     assert niceness() == before, "the event loop's own"
 
 

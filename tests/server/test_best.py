@@ -1,0 +1,19 @@
+"""The best classes of a row."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from server.classifier import Prediction, best
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10, 64, 65, 1000])
+@pytest.mark.parametrize("levels", [2, 5, 1_000_000])
+def test_the_best_come_first_and_equal_ones_by_index(classes, levels):
+    choose = np.random.default_rng(classes * levels)
+    labels = tuple(f"label {index}" for index in range(classes))
+    for top_k in sorted({1, min(5, classes), classes}):
+        scores = (choose.integers(0, levels, classes) / levels).astype(np.float32)
+        order = np.argsort(-scores, kind="stable")[:top_k].tolist()
+        assert best(scores, labels, top_k) == [Prediction(labels[n], float(scores[n]), n) for n in order]
