@@ -1,0 +1,191 @@
+"""HTTP/1.1 connections that send bytes which were built before: as little work per request as can be."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, cast
+
+_LENGTH = re.compile(rb"\r\nContent-Length: *(\d+)", re.IGNORECASE)
+_REQUEST_ID = re.compile(rb"\r\nX-Request-ID: *([^\r\n]*)", re.IGNORECASE)
+_CLOSE = re.compile(rb"\r\nConnection: *close", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A request on its way.
+
+    Attributes:
+        number: of the request in its run.
+        due: monotonic time at which it was to be sent.
+        question: which picture it carries.
+        request_id: its X-Request-ID.
+        head: bytes up to the body.
+        body: the body's bytes.
+    """
+
+    number: int
+    due: float
+    question: int
+    request_id: str
+    head: bytes
+    body: bytes
+
+
+class Reply(NamedTuple):
+    """An answer as it came; `request_id` is the header's."""
+
+    status: int
+    request_id: str
+    body: bytes
+
+
+class Receiver(Protocol):
+    """Is told of every exchange: that it is being sent, then one of the two others."""
+
+    def sending(self, exchange: Exchange) -> None: ...
+
+    def answered(self, exchange: Exchange, reply: Reply) -> None: ...
+
+    def failed(self, exchange: Exchange, kind: str) -> None: ...
+
+
+class Connections:
+    """Connections that are kept alive, opened when all others are busy."""
+
+    def __init__(self, host: str, port: int, limit: int, timeout_s: float, receiver: Receiver) -> None:
+        """Opens nothing yet.
+
+        Args:
+            host: of the server.
+            port: of the server.
+            limit: most connections; further requests wait, and their latency grows.
+            timeout_s: from sending to the end of the answer.
+            receiver: is told what becomes of the requests.
+        """
+        self.timeout_s = timeout_s
+        self.receiver = receiver
+        self.loop = asyncio.get_running_loop()
+        self._address, self._limit = (host, port), limit
+        self._open: set[Connection] = set()
+        self._idle: list[Connection] = []
+        self._waiting: deque[Exchange] = deque()
+        self._opening: set[asyncio.Task[None]] = set()
+
+    def send(self, exchange: Exchange) -> None:
+        """Sends a request at once if a connection is idle, else on the first one that is."""
+        if self._idle:
+            self._idle.pop().send(exchange)
+            return
+        self._waiting.append(exchange)
+        if len(self._open) + len(self._opening) < self._limit:
+            task = self.loop.create_task(self._connect())
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+
+    async def _connect(self) -> None:
+        try:
+            await self.loop.create_connection(lambda: Connection(self), *self._address)
+        except OSError as error:
+            if self._waiting:
+                self.receiver.failed(self._waiting.popleft(), f"connect: {type(error).__name__}")
+            if self._waiting and not self._open and len(self._opening) == 1:
+                self.send(self._waiting.popleft())  # nobody else would open a connection for it
+
+    def ready(self, connection: Connection) -> None:
+        """Gives a connection its next request, or keeps it for later."""
+        self._open.add(connection)
+        if self._waiting:
+            connection.send(self._waiting.popleft())
+        else:
+            self._idle.append(connection)
+
+    def gone(self, connection: Connection) -> None:
+        """Forgets a connection, and opens another one for who waits."""
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if self._waiting and not self._opening:
+            self.send(self._waiting.popleft())
+
+    def close(self) -> None:
+        self._waiting.clear()
+        for task in self._opening:
+            task.cancel()
+        for connection in list(self._open):
+            connection.abort()
+
+
+class Connection(asyncio.Protocol):
+    """One connection with at most one request under way."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._exchange: Exchange | None = None
+        self._buffer = bytearray()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self._connections.ready(self)
+
+    def send(self, exchange: Exchange) -> None:
+        """Sends a request; only while no other is under way."""
+        self._exchange = exchange
+        self._timer = self._connections.loop.call_later(self._connections.timeout_s, self._time_out)
+        self._connections.receiver.sending(exchange)
+        self._transport.write(exchange.head)
+        self._transport.write(exchange.body)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = bytes(self._buffer[: end + 2])
+        length = _LENGTH.search(head)
+        if length is None or self._exchange is None:
+            self._fail("unreadable answer")
+        elif (left := end + 4 + int(length[1]) - len(self._buffer)) < 0:
+            self._fail("more than one answer")
+        elif left == 0:
+            request_id = _REQUEST_ID.search(head)
+            echoed = request_id[1].decode("latin-1") if request_id else ""
+            reply = Reply(int(head[9:12]), echoed, bytes(self._buffer[end + 4 :]))
+            self._answer(reply, closes=_CLOSE.search(head) is not None)
+
+    def _answer(self, reply: Reply, closes: bool) -> None:
+        exchange = self._end()
+        assert exchange is not None
+        self._connections.receiver.answered(exchange, reply)
+        if closes:
+            self._transport.close()
+        else:
+            self._connections.ready(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exchange := self._end():
+            self._connections.receiver.failed(exchange, "connection lost")
+        self._connections.gone(self)
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def _time_out(self) -> None:
+        self._fail("timeout")
+
+    def _fail(self, kind: str) -> None:
+        if exchange := self._end():
+            self._connections.receiver.failed(exchange, kind)
+        self._transport.abort()
+
+    def _end(self) -> Exchange | None:
+        """Takes the exchange out, so that nothing can end it a second time."""
+        exchange, self._exchange = self._exchange, None
+        self._buffer = bytearray()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return exchange

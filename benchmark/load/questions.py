@@ -1,0 +1,100 @@
+"""Pictures with known answers: what the engine says when it is alone in this process, without a server."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmark.load.known import Question, Rules
+from benchmark.server_process import ROOT
+from models.bundle import ModelBundle
+from models.engines import load_engine
+from models.engines.base import EngineOptions
+from models.preprocess import Preprocessor
+
+Picture = tuple[str, bytes]
+Answer = Callable[[bytes], list[float]]
+
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_PHOTOS = ("astronaut-portrait.jpg", "cat.jpg", "coffee.png", "rocket.webp")
+_CROPS = 200  # of the photos, at most
+_DIGITS = tuple("0123456789")
+
+
+def pictures_for(bundle: ModelBundle, folder: Path | None) -> Iterator[Picture]:
+    """Pictures to choose from: a folder's, else digits for a model that reads digits, else pieces of photos.
+
+    Raises:
+        FileNotFoundError: the folder holds none.
+    """
+    if folder is not None:
+        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES)
+        if not files:
+            raise FileNotFoundError(f"{folder}: holds no JPEG, PNG or WebP file")
+        return ((file.name, file.read_bytes()) for file in files)
+    return _digits() if tuple(bundle.labels) == _DIGITS else _pieces()
+
+
+def _digits() -> Iterator[Picture]:
+    from models.demo.measure import sample_pictures  # needs scikit-learn
+
+    for number, (data, digit) in enumerate(sample_pictures(held_out=True, smallest=0.4)):
+        yield f"digit {digit}, sample {number}", data
+
+
+def _pieces() -> Iterator[Picture]:
+    """Rectangles of the project's photos as JPEG, every second one mirrored."""
+    photos = [Image.open(ROOT / "images" / name).convert("RGB") for name in _PHOTOS]
+    choose = np.random.default_rng(0)
+    for number in range(_CROPS):
+        photo = photos[number % len(photos)]
+        width, height = (int(choose.uniform(0.35, 1) * side) for side in photo.size)
+        left, top = int(choose.integers(photo.width - width + 1)), int(choose.integers(photo.height - height + 1))
+        piece = photo.crop((left, top, left + width, top + height))
+        if number % 2:
+            piece = piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        stream = io.BytesIO()
+        piece.save(stream, "JPEG", quality=90)
+        yield f"{_PHOTOS[number % len(photos)]} at {left},{top} {width}x{height}", stream.getvalue()
+
+
+def ask_engine(bundle: ModelBundle, pictures: Iterable[Picture]) -> Iterator[Question]:
+    """The pictures with the engine's scores, each computed alone. Give it a bundle of the engine to ask."""
+    preprocessor = Preprocessor(bundle.spec.preprocess)
+    engine = load_engine(bundle, EngineOptions(intra_op_threads=1, max_batch_size=1))
+    try:
+        for name, data in pictures:
+            yield Question(name, data, tuple(engine.infer([preprocessor(data)])[0].tolist()))
+    finally:
+        engine.close()
+
+
+def choose(candidates: Iterable[Question], count: int, rules: Rules, keep_all: bool) -> tuple[list[Question], int]:
+    """Takes questions whose answers can be told apart: one's answer would be wrong for every other.
+
+    Args:
+        candidates: in the order of preference.
+        count: most that are taken.
+        rules: decide what can be told apart, with twice their tolerance.
+        keep_all: fill up with others when there are not enough.
+
+    Returns:
+        The questions, and how many of them, the first ones, are different from each other.
+    """
+    coarse = Rules(rules.labels, rules.top_k, 2 * rules.tolerance, 2 * rules.gap)
+    different: list[Question] = []
+    others: list[Question] = []
+    for each in candidates:
+        answer = each.predictions(rules)
+        if all(known.fault(answer, coarse) for known in different):
+            different.append(each)
+        elif len(others) < count:
+            others.append(each)
+        if len(different) == count:
+            break
+    fill = others[: count - len(different)] if keep_all or len(different) < 2 else []
+    return different + fill, len(different)
