@@ -36,8 +36,11 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A quarter of an hour, on a machine that does nothing else: docs/benchmark.md.
 bench: $(VENV)/.installed-dev
-	$(BIN)/python -m benchmark policies
+	@command -v wrk >/dev/null || scripts/system-packages.sh
+	$(BIN)/python -m benchmark serve-compare $(if $(MODEL),--model $(MODEL)) $(OPTIONS) \
+		--output benchmark/results/serve-compare.json --plot docs/serve-compare.svg
 
 # Pillow with AVX2, for those who want it: docs/pictures.md. What is installed later puts it back in its place.
 simd: $(VENV)/.installed

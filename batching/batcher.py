@@ -234,8 +234,7 @@ class Batcher(Generic[In, Out]):
             await self._hand_out(await self._run_or_split(batch[:middle], started_at))
             return await self._run_or_split(batch[middle:], started_at)
         return [
-            (pending, Answer(value, len(batch), started_at))
-            for pending, value in zip(batch, results, strict=True)
+            (pending, Answer(value, len(batch), started_at)) for pending, value in zip(batch, results, strict=True)
         ]
 
     async def _hand_out(self, answers: list[tuple[_Pending[In, Out], Answer[Out]]]) -> None:

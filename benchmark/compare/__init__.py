@@ -1,0 +1,1 @@
+"""SnapServe and its peers under the same load, in interleaved rounds."""

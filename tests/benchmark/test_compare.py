@@ -1,0 +1,165 @@
+"""The parts of the comparison that start nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from itertools import pairwise
+
+import pytest
+from PIL import Image
+
+from benchmark.__main__ import main
+from benchmark.compare.answer import Prediction, difference, read_answer
+from benchmark.compare.bundle import benchmark_bundle, enlarge
+from benchmark.compare.contestant import PORT, Contestant
+from benchmark.compare.contestants import all_contestants, chosen
+from benchmark.compare.pictures import photos
+from benchmark.compare.plot import draw_latency, draw_throughput
+from benchmark.compare.process_tree import spent_between
+from benchmark.compare.report import percent_of_limit, ratios, spread, summary
+from benchmark.compare.rounds import rotated
+from benchmark.server_process import ROOT
+from models.errors import BundleError
+
+
+def test_every_contestant_begins_once_and_neighbours_change():
+    names = ["a", "b", "c", "d"]
+    orders = [rotated(names, number) for number in range(len(names))]
+    assert {tuple(sorted(order)) for order in orders} == {tuple(names)}
+    assert [order[0] for order in orders] == names
+    assert {"ab", "ba"} <= {first + second for order in orders for first, second in pairwise(order)}
+
+
+def turns(*rates, p99=10.0):
+    return [{"requests_per_s": rate, "p99": p99 * number} for number, rate in enumerate(rates, 1)]
+
+
+def test_a_ratio_is_the_median_of_the_ratios_within_the_rounds():
+    """Not the ratio of the medians, which would be 2: the machine was three times as slow in the last round."""
+    result = ratios({"snapserve": turns(100, 90, 40), "peer": turns(50, 30, 10)})
+    assert result["snapserve"]["peer"]["requests_per_s"]["rounds"] == [2, 3, 4]
+    assert result["snapserve"]["peer"]["requests_per_s"]["median"] == 3
+    assert result["snapserve"]["peer"]["p99"]["median"] == 1
+    assert list(result) == ["snapserve"]
+
+
+def test_a_peer_that_answered_nothing_has_no_ratio():
+    assert ratios({"snapserve": turns(10), "peer": turns(0)})["snapserve"]["peer"]["requests_per_s"] is None
+
+
+def test_the_limit_is_that_of_the_same_round():
+    assert percent_of_limit(turns(90, 40), [100, 50])["rounds"] == [90, 80]
+
+
+def test_a_summary_has_medians_peaks_totals_and_the_first_wrong_body():
+    names = ("requests_per_s", "p50", "p99", "p999", "cpu_ms_per_request", "peak_rss_mb", "pss_mb")
+    counts = ("requests", "checked", "wrong", "non_2xx", "socket_errors")
+    rows = [
+        {**dict.fromkeys(names, value), **dict.fromkeys(counts, value), "wrong_example": example}
+        for value, example in ((1, ""), (5, "body"), (3, ""))
+    ]
+    result = summary(rows)
+    assert result["p999"] == {"median": 3, "min": 1, "max": 5, "rounds": [1, 5, 3]}
+    assert (result["pss_mb"], result["wrong"], result["wrong_example"]) == (5, 9, "body")
+    assert spread([1, 2])["median"] == 1.5
+
+
+def test_cpu_of_processes_that_come_and_go():
+    assert spent_between({1: 2.0, 2: 5.0}, {1: 3.5, 3: 0.5}) == 2.0
+
+
+def test_answers_are_compared_by_class():
+    answers = [[Prediction(1, 0.7), Prediction(0, 0.2)], [Prediction(0, 0.6)]]
+    assert difference(answers, [[0.25, 0.75], [0.4, 0.6]]) == {"top1_agreement": 0.5, "max_abs_diff": 0.2}
+
+
+def test_an_answer_may_be_alone_in_a_list():
+    body = b'{"predictions": [{"label": "3", "score": 0.5, "index": 3}]}'
+    assert read_answer(body) == read_answer(b"[" + body + b"]") == [Prediction(3, 0.5)]
+    for wrong in (b'{"error": 1}', b"[]", b"{", b'{"predictions": [{}]}'):
+        with pytest.raises(ValueError):
+            read_answer(wrong)
+
+
+def test_a_variant_adds_options_and_variables(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "9")
+    base = Contestant("a", ("-m", "server", "--port", PORT), {"PEER_WORKERS": "2"})
+    (variant,) = chosen([base], ["b"], ["b=a --workers 4 PEER_WORKERS=3 OMP_WAIT_POLICY=PASSIVE"])
+    assert variant.words(80)[1:] == ["-m", "server", "--port", "80", "--workers", "4"]
+    assert variant.surroundings()["PEER_WORKERS"] == "3"
+    assert "OMP_NUM_THREADS" not in variant.surroundings()
+    assert "OMP_WAIT_POLICY=PASSIVE" in variant.shown()
+    with pytest.raises(ValueError, match="'c'"):
+        chosen([base], ["c"], [])
+
+
+def test_commands_are_shown_without_the_projects_folder():
+    contestant = Contestant("a", ("--model", str(ROOT / "models" / "demo")), {"PEER_BUNDLE": str(ROOT / "models")})
+    assert str(ROOT) not in contestant.shown()
+    assert contestant.shown().startswith("PEER_BUNDLE=models ")
+    assert contestant.shown().endswith(" --model models/demo")
+
+
+def test_a_bundle_without_the_shared_engine_is_refused():
+    with pytest.raises(BundleError, match="fx-int8"):
+        all_contestants(ROOT / "models" / "demo")
+
+
+def test_a_bundle_gets_imagenets_sizes(tmp_path):
+    folder = shutil.copytree(
+        ROOT / "models" / "demo", tmp_path / "bundle", ignore=lambda _, names: not_bundle(names)
+    )
+    spec = enlarge(folder).spec
+    assert (spec.preprocess.resize_size, spec.preprocess.crop_size) == (256, 224)
+    assert not spec.fidelity
+    assert benchmark_bundle(folder) == folder  # it is there: nothing is trained
+
+
+def not_bundle(names):
+    return [name for name in names if not name.endswith((".json", ".safetensors"))]
+
+
+def test_the_photos_are_alike_in_size_and_weight(tmp_path):
+    files = photos(tmp_path)
+    assert len({file.read_bytes() for file in files}) == 4
+    for file in files:
+        assert abs(file.stat().st_size - 64 * 1024) < 4096
+        with Image.open(file) as image:
+            assert (image.format, image.size) == ("JPEG", (498, 720))
+
+
+def test_plots_are_drawn_and_the_same_every_time(tmp_path):
+    rate = {"median": 100, "min": 90, "max": 120}
+    rows = [{"name": "snapserve", "requests_per_s": rate}, {"name": "peer", "requests_per_s": rate}]
+    latencies = [
+        {"offered_per_s": 50 * n, "p50_ms": 9.0 * n, "p99_ms": 20.0 * n, "p999_ms": 40.0 * n} for n in (1, 2)
+    ]
+    for number in (1, 2):
+        draw_throughput(rows, "title", tmp_path / f"bars-{number}.svg", limit=150)
+        draw_latency(latencies, "title", tmp_path / f"lines-{number}.svg")
+    for kind in ("bars", "lines"):
+        one, two = ((tmp_path / f"{kind}-{number}.svg").read_text() for number in (1, 2))
+        assert one == two
+        assert "<!-- title -->" in one
+
+
+def test_the_documents_plots_are_drawn_from_results(tmp_path):
+    rate = {"median": 100, "min": 90, "max": 120}
+    machine = {"cpu": "a processor", "cores": 2}
+    compared = {
+        "machine": machine,
+        "options": {"connections": 32, "cores": None},
+        "contestants": [{"name": "snapserve", "requests_per_s": rate}],
+        "limit": {"images_per_s_rounds": [110, 130, 120]},
+    }
+    times = {"p50": 9.0, "p99": 20.0, "p99_9": 40.0}
+    loaded = {"machine": machine, "rows": [{"load": "peak"}, {"offered_per_s": 50.0, "latency_ms": times}]}
+    (tmp_path / "compare.json").write_text(json.dumps(compared))
+    (tmp_path / "load.json").write_text(json.dumps(loaded))
+    words = ["plots", "--compare", str(tmp_path / "compare.json"), "--load", str(tmp_path / "load.json")]
+    assert main([*words, "--output", str(tmp_path)]) == 0
+    assert "limit without HTTP: 120" in (tmp_path / "serve-compare.svg").read_text()
+    assert "p99.9" in (tmp_path / "latency.svg").read_text()
+    words[2] = words[4] = str(tmp_path / "nothing.json")
+    assert main(words) == 1
