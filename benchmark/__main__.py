@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmark import engines, gpu, http, lag, policies, queue
+from benchmark import engines, gpu, http, lag, lone, policies, queue
 from benchmark import limit_command as limit
 from benchmark.compare import command as compare
 from benchmark.compare import drawings
@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lag.add_command(commands)
     limit.add_command(commands)
     load.add_command(commands)
+    lone.add_command(commands)
     peers.add_command(commands)
     policies.add_command(commands)
     queue.add_command(commands)

@@ -15,6 +15,7 @@ from models.bundle import ModelBundle
 from models.engines import load_engine
 from models.engines.base import Engine, EngineOptions
 from models.preprocess import Pixels, Preprocessor
+from server.allocator import keep_freed_memory
 
 _POLL_S = 0.05  # how soon a decode thread notices that the round is over; it never waits in a round
 
@@ -81,6 +82,7 @@ def main() -> None:
     parser.add_argument("--max-batch-size", type=int, required=True)
     parser.add_argument("--picture", type=Path, action="append", required=True)
     options = parser.parse_args()
+    keep_freed_memory()
     bundle = ModelBundle.load(options.model)
     bundle = bundle.with_engine(options.engine) if options.engine else bundle
     engine = EngineOptions("auto", options.intra_op_threads, max_batch_size=options.max_batch_size)

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from aiohttp import web
 
+from server.allocator import keep_freed_memory
 from server.app import make_app
 from server.banner import banner, describe
 from server.catalog import Bundles
@@ -77,6 +78,7 @@ class Service:
             shared: where the figures of other workers are.
             on_closed: called after a connection was closed.
         """
+        keep_freed_memory()
         self._config = config
         self._app = make_app(config, bundles, shared)
         self.context = self._app[CONTEXT]

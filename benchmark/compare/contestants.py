@@ -42,6 +42,7 @@ def _snapserve(bundle: Path, int8: str, fp32: str) -> list[Contestant]:
     words = ("-m", "server", "--port", PORT, "--model", str(bundle))
     return [
         Contestant("snapserve", words),
+        Contestant("snapserve-one-worker", (*words, "--workers", "1")),
         Contestant("snapserve-int8-torchscript", (*words, "--engine", int8)),
         Contestant("snapserve-fp32", (*words, "--engine", fp32)),
     ]
@@ -49,11 +50,15 @@ def _snapserve(bundle: Path, int8: str, fp32: str) -> list[Contestant]:
 
 def _peers(bundle: Path, int8: str) -> list[Contestant]:
     cores = str(usable_cores())
-    # OpenMP's threads would spin for 0.2 s after each batch, on the cores that decode the next one.
+    # OpenMP's threads would spin for 0.2 s after each batch, on the cores that decode the next one. The allocator
+    # keeps the memory of one batch for the next, as SnapServe's does: docs/performance.md.
     threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    threads |= {"MALLOC_TRIM_THRESHOLD_": str(256 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
     model = {**threads, "PEER_BUNDLE": str(bundle), "PEER_ENGINE": int8}
     eager = {**threads, "PEER_BUNDLE": str(bundle), "PEER_ENGINE": "eager-fp32"}
     at = ("--port", PORT)
+    litserve = ("-m", "benchmark.peers.litserve", *at, "--workers", cores)
+    mosec = ("-m", "benchmark.peers.mosec", "--address", "127.0.0.1", "--timeout", "60000", *at)
     return [
         Contestant("fastapi-plain", _gunicorn("fastapi_plain", cores), eager, "fastapi"),
         Contestant(
