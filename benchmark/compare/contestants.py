@@ -69,13 +69,10 @@ def _peers(bundle: Path, int8: str) -> list[Contestant]:
         ),
         Contestant("ancestor-workers", _gunicorn("ancestor", cores), eager, "fastapi"),
         Contestant("fastapi-tuned", _gunicorn("fastapi_tuned", cores), model, "fastapi"),
-        Contestant("litserve", ("-m", "benchmark.peers.litserve", *at, "--workers", cores), model, "litserve"),
-        Contestant(
-            "mosec",
-            ("-m", "benchmark.peers.mosec", "--address", "127.0.0.1", "--timeout", "60000", *at),
-            {**model, "PEER_WORKERS": cores, "PEER_DECODERS": str(max(1, usable_cores() // 2))},
-            "mosec",
-        ),
+        Contestant("litserve", litserve, model, "litserve"),
+        Contestant("litserve-16", (*litserve, "--max-batch-size", "16"), model, "litserve"),
+        Contestant("mosec", mosec, {**model, "PEER_WORKERS": cores, "PEER_DECODERS": cores}, "mosec"),
+        Contestant("mosec-one-stage", mosec, {**model, "PEER_WORKERS": cores, "PEER_DECODERS": "0"}, "mosec"),
         Contestant(
             "bentoml",
             ("-m", "bentoml", "serve", "benchmark.peers.bentoml:Classifier", "--host", "127.0.0.1", *at),
