@@ -9,23 +9,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-# What this needs beside torch, torchvision, numpy and Pillow: as it is imported, and as it is installed.
-NEEDED = {
-    "aiohttp": "aiohttp",
-    "multipart": "multipart",
-    "prometheus_client": "prometheus-client",
-    "psutil": "psutil",
-    "rich": "rich",
-    "safetensors": "safetensors",
-    "uvloop": "uvloop",
-}
+from benchmark.card import describe_gpu
+from benchmark.gpu_service import measure_service
+from benchmark.machine import describe_machine
+from models.machine import usable_cores
+
 _ENGINES = {"cuda": "cuda-graphs-fp16", "cpu": "torchscript-fp32"}
 _BATCH_SIZES = {"cuda": "16,64,128", "cpu": "8,32"}
 
@@ -50,19 +44,8 @@ def _numbers(text: str) -> list[int]:
     return [int(word) for word in text.split(",")]
 
 
-def missing_packages() -> list[str]:
-    """What has to be installed first."""
-    return [package for module, package in NEEDED.items() if find_spec(module) is None]
-
-
 def run(options: argparse.Namespace) -> int:
-    """Measures engines, limit and service in turn. Returns 2 when a package or the device is missing."""
-    if missing := missing_packages():
-        print(f"benchmark gpu: these packages are missing: {' '.join(missing)}", file=sys.stderr)
-        return 2
-    from benchmark.card import describe_gpu
-    from benchmark.machine import describe_machine
-
+    """Measures engines, limit and service in turn. Returns 1 when there is no service, 2 when there is no device."""
     if options.device == "cuda" and describe_gpu() is None:
         print("benchmark gpu: torch sees no CUDA device here; --device cpu rehearses", file=sys.stderr)
         return 2
@@ -111,7 +94,7 @@ def _bundle(options: argparse.Namespace, folder: Path, left_s: float) -> Row:
 
 
 def _limit(options: argparse.Namespace, folder: Path, left_s: float) -> Row:
-    output, cores = folder / "limit.json", _cores()
+    output, cores = folder / "limit.json", usable_cores()
     words = ["-m", "benchmark", "limit", "--model", str(folder / "bundle"), "--output", str(output)]
     words += ["--batch-sizes", _BATCH_SIZES[options.device], "--rounds", str(options.rounds), "--seconds", "3"]
     for processes in _workers(options, cores):
@@ -128,21 +111,13 @@ def _engines(options: argparse.Namespace, folder: Path, left_s: float) -> Row:
 
 
 def _service(options: argparse.Namespace, folder: Path, left_s: float) -> Row:
-    from benchmark.gpu_service import measure_service
-
     ends_at = time.monotonic() + left_s
-    return measure_service(folder / "bundle", _workers(options, _cores()), options, ends_at)
+    return measure_service(folder / "bundle", _workers(options, usable_cores()), options, ends_at)
 
 
 def _workers(options: argparse.Namespace, cores: int) -> list[int]:
     powers = [1 << power for power in range(cores.bit_length()) if 1 << power <= cores]
     return options.workers or powers
-
-
-def _cores() -> int:
-    from models.machine import usable_cores
-
-    return usable_cores()
 
 
 def _write(result: Row, output: Path | None) -> None:

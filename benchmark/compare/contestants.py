@@ -50,11 +50,11 @@ def _snapserve(bundle: Path, int8: str, fp32: str) -> list[Contestant]:
 
 def _peers(bundle: Path, int8: str) -> list[Contestant]:
     cores = str(usable_cores())
-    # OpenMP's threads would spin for 0.2 s after each batch, on the cores that decode the next one. The allocator
-    # keeps the memory of one batch for the next, as SnapServe's does: docs/performance.md.
+    # OpenMP's threads would spin for 0.2 s after each batch, on the cores that decode the next one.
     threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    threads |= {"MALLOC_TRIM_THRESHOLD_": str(256 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
-    model = {**threads, "PEER_BUNDLE": str(bundle), "PEER_ENGINE": int8}
+    # The allocator keeps the memory of one batch for the next, as SnapServe's does: docs/performance.md.
+    keep = {"MALLOC_TRIM_THRESHOLD_": str(256 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
+    model = {**threads, **keep, "PEER_BUNDLE": str(bundle), "PEER_ENGINE": int8}
     eager = {**threads, "PEER_BUNDLE": str(bundle), "PEER_ENGINE": "eager-fp32"}
     at = ("--port", PORT)
     litserve = ("-m", "benchmark.peers.litserve", *at, "--workers", cores)

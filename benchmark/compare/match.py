@@ -15,7 +15,7 @@ from benchmark.compare.server import Server, ServerFailed
 from benchmark.peers.environment import Environment, PeerMissing
 
 IDLE_S = 3.0
-_QUIET_PERCENT = 0.5  # of a core; a server that burns more while it idles is halted between its turns
+_QUIET_PERCENT = 3.0  # of a core; a server that burns more while it idles is halted between its turns
 
 Say = Callable[[str], None]
 Measure = Callable[[float], float]  # seconds -> images/s

@@ -14,6 +14,8 @@ from benchmark.compare.process_tree import spent_between
 from benchmark.compare.server import Server
 
 _SAMPLE_S = 0.5
+_PROBE_S = 0.25  # a server that uses less than half a core for so long is at rest
+_SETTLE_S = 15.0
 
 Row = dict[str, Any]
 
@@ -50,6 +52,7 @@ def turn(server: Server, known: Sequence[Known], load: Load) -> Row:
     """
     if load.warm_up_s:
         checked_wrk(server.url, known, load.connections, load.warm_up_s, load.tolerance)
+        settle(server)
     before = server.tree.cpu_seconds()
     with _peak(server.tree.rss_mb) as peak:
         report = checked_wrk(server.url, known, load.connections, load.seconds, load.tolerance)
@@ -62,6 +65,16 @@ def turn(server: Server, known: Sequence[Known], load: Load) -> Row:
         "peak_rss_mb": peak[0],
         "pss_mb": server.tree.pss_mb(),
     }
+
+
+def settle(server: Server) -> None:
+    """Waits until a server has ended the work that it goes on with for clients who have left."""
+    ends_at = time.monotonic() + _SETTLE_S
+    busy = True
+    while busy and time.monotonic() < ends_at:
+        before = server.cpu_seconds()
+        time.sleep(_PROBE_S)
+        busy = spent_between(before, server.cpu_seconds()) > _PROBE_S / 2
 
 
 @contextmanager
