@@ -45,7 +45,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measures engines, limit and service in turn. Returns 1 when there is no service, 2 when there is no device."""
+    """Measures engines, limit and service in turn. Returns 1 without a service, 2 without a device."""
     if options.device == "cuda" and describe_gpu() is None:
         print("benchmark gpu: torch sees no CUDA device here; --device cpu rehearses", file=sys.stderr)
         return 2

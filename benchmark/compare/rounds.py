@@ -57,6 +57,7 @@ def turn(server: Server, known: Sequence[Known], load: Load) -> Row:
     with _peak(server.tree.rss_mb) as peak:
         report = checked_wrk(server.url, known, load.connections, load.seconds, load.tolerance)
     spent = spent_between(before, server.tree.cpu_seconds())
+    settle(server)
     good = report["requests"] - report["non_2xx"]
     return {
         **report,
@@ -72,9 +73,9 @@ def settle(server: Server) -> None:
     ends_at = time.monotonic() + _SETTLE_S
     busy = True
     while busy and time.monotonic() < ends_at:
-        before = server.cpu_seconds()
+        before = server.tree.cpu_seconds()
         time.sleep(_PROBE_S)
-        busy = spent_between(before, server.cpu_seconds()) > _PROBE_S / 2
+        busy = spent_between(before, server.tree.cpu_seconds()) > _PROBE_S / 2
 
 
 @contextmanager
