@@ -68,3 +68,83 @@ def test_the_command_line_lists_its_measurements(capsys):
     output = capsys.readouterr().out
     assert "policies" in output
     assert "queue" in output
+
+
+NAMES = {
+    "snapserve": "**SnapServe**, the engine that it chose (int8)",
+    "snapserve-int8-torchscript": "**SnapServe**, the int8 TorchScript file that the peers run",
+    "snapserve-one-worker": "**SnapServe**, one worker instead of two",
+    "mosec-one-stage": "mosec, decode and inference in one stage",
+    "mosec": "mosec, two stages",
+    "litserve-16": "LitServe, batches of 16",
+    "litserve": "LitServe, batches of 8",
+    "fastapi-tuned": "FastAPI done well, no batches",
+    "bentoml": "BentoML",
+    "snapserve-fp32": "**SnapServe**, fp32",
+    "ancestor-workers": "the C++ ancestor's FastAPI port, two processes",
+    "ancestor": "the same, one process",
+    "fastapi-plain": "FastAPI as it is usually written, fp32",
+}
+
+
+def compared_row(row):
+    """A contestant in the README's table."""
+    rate = row["requests_per_s"]
+    cells = [f"{rate['median']:.0f} ({rate['min']:.0f}-{rate['max']:.0f})"]
+    cells += [f"{row[name]['median']:.0f} ms" for name in ("p50", "p99")]
+    cells += [f"{row['cpu_ms_per_request']['median']:.1f} ms", f"{row['percent_of_limit']['median']:.0f} %"]
+    return "".join(f"| {cell} " for cell in (NAMES[row["name"]], *cells)) + "|"
+
+
+def test_the_readmes_figures_are_the_committed_ones():
+    result = load("serve-compare")
+    lines = (ROOT / "README.md").read_text().splitlines()
+    rows = sorted(result["contestants"], key=lambda row: -row["requests_per_s"]["median"])
+    shown = [line for line in lines if line.endswith(" % |")]
+    assert shown == [compared_row(row) for row in rows]
+    assert {row["name"] for row in rows} == NAMES.keys()
+    assert all(row["wrong"] == row["socket_errors"] == 0 for row in rows)
+    assert not result["missing"]
+    text = " ".join(lines)
+    for ours, peer, words in (
+        ("snapserve", "fastapi-plain", "times plain FastAPI"),
+        ("snapserve", "ancestor", "times the ancestor's port"),
+        ("snapserve-int8-torchscript", "litserve-16", "times LitServe"),
+        ("snapserve-int8-torchscript", "mosec-one-stage", "times mosec"),
+    ):
+        ratio = result["ratios"][ours][peer]["requests_per_s"]["median"]
+        assert f"{ratio:.1f} {words}" in text or f"{ratio:.2f} {words}" in text
+
+
+@pytest.mark.parametrize("plot", ["serve-compare.svg", "latency.svg"])
+def test_the_plots_are_there_and_shown(plot):
+    assert (ROOT / "docs" / plot).read_text(encoding="utf-8").lstrip().startswith("<?xml")
+    assert f"docs/{plot}" in (ROOT / "README.md").read_text()
+
+
+def test_the_table_of_latencies_is_the_committed_result():
+    lines = (ROOT / "docs/benchmark.md").read_text().splitlines()
+    for row in load("load")["rows"]:
+        times = row["latency_ms"]
+        cells = [row["load"], f"{row['answered_per_s']:.0f}"]
+        cells += [f"{times[name]:.0f} ms" for name in ("p50", "p99", "p99_9")]
+        assert "".join(f"| {cell} " for cell in (*cells, row["wrong"])) + "|" in lines
+    verified = load("load-verified")["rows"]
+    answers = sum(row["ok"] for row in verified)
+    assert answers >= 50_000
+    assert sum(row["wrong"] for row in verified) == 0
+    assert f"{answers:,} verified answers" in " ".join(lines)
+
+
+def test_the_other_figures_are_the_committed_ones():
+    text = " ".join((ROOT / "docs/performance.md").read_text().split())
+    http = load("http")["summary"]
+    assert f"{http['requests_per_s']:,.0f} uploads/s, {http['cpu_us']:.0f} µs of CPU each" in text
+    lone = load("lone")["summary_ms"]
+    assert (
+        f"{lone['beside']:.2f} ms beside decode ({lone['decode']:.2f} ms) and inference ({lone['infer']:.2f} ms)"
+        in text
+    )
+    ratio = load("serve-compare")["contestants"]
+    rates = {row["name"]: row["requests_per_s"]["median"] for row in ratio}
+    assert f"{rates['snapserve'] / rates['snapserve-one-worker']:.2f} times" in text
