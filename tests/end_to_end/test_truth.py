@@ -46,6 +46,7 @@ def bundles(digits_resnet18, tmp_path_factory):
 def answers(bundles):
     """What the service says: {(model, picture, "alone" or "among 31 others"): scores}."""
     models = [word for name, bundle in bundles.items() for word in ("--model", f"{name}={bundle.file.parent}")]
+    models += ["--workers", "1"]  # of two, each would have half of the company
     with (
         ServerProcess(*models, "--batch-timeout-ms", "0") as prompt,
         ServerProcess(*models, "--batch-timeout-ms", "10000", "--max-batch-size", "32") as patient,
