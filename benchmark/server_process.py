@@ -23,18 +23,19 @@ class ServerProcess:
         process: the process.
     """
 
-    def __init__(self, *options: str, wait: bool = True) -> None:
+    def __init__(self, *options: str, wait: bool = True, module: str = "server") -> None:
         """Starts the server.
 
         Args:
             options: of the command line.
             wait: return when it is ready, which its banner tells; otherwise at once.
+            module: that is run; one with the server's banner and options.
         """
         self._stderr: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  closed by __exit__
         # Ours, without what somebody has set for a server of his own.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SNAPSERVE_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "server", "--port", "0", *options],
+            [sys.executable, "-m", module, "--port", "0", *options],
             cwd=ROOT,
             env={**environment, "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,

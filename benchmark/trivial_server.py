@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,17 +26,7 @@ class TrivialServer(ServerProcess):
 
     def __init__(self, *options: str) -> None:
         """Starts it on a free port; `options` are those of the command line."""
-        self._stderr = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  closed by __exit__
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SNAPSERVE_")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmark.trivial_server", "--port", "0", *options],
-            cwd=ROOT,
-            env={**environment, "PYTHONUNBUFFERED": "1"},
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            text=True,
-        )
-        self.url = self._wait_for_banner()
+        super().__init__(*options, module="benchmark.trivial_server")
 
 
 def _preprocessor(*_: Any) -> trivial_model.HashPreprocessor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import shutil
 from pathlib import Path
 
@@ -26,6 +27,20 @@ def encode(pixels, format="PNG", **options):
 def flat(value, size=8):
     """A square PNG of one grey level."""
     return encode(np.full((size, size, 3), value, np.uint8))
+
+
+@pytest.fixture(scope="session")
+def require():
+    """A function from a program's name to its path; skips where it is missing, and fails there on CI."""
+
+    def find(program):
+        path = shutil.which(program)
+        if path is None:
+            missing = f"{program} is not installed; scripts/system-packages.sh installs it"
+            (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
+        return path
+
+    return find
 
 
 @pytest.fixture

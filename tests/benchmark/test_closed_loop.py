@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,10 +16,8 @@ STAND_IN = Path(__file__).with_name("stand_in.py")
 
 
 @pytest.fixture(autouse=True)
-def needs_wrk():
-    if shutil.which("wrk") is None:
-        missing = "wrk is not installed; scripts/system-packages.sh installs it"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
+def needs_wrk(require):
+    require("wrk")
 
 
 @pytest.fixture

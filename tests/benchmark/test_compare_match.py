@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -24,10 +22,8 @@ QUICK = Load(connections=4, seconds=1, warm_up_s=0, tolerance=0.01)
 
 
 @pytest.fixture(autouse=True)
-def needs_wrk():
-    if shutil.which("wrk") is None:
-        missing = "wrk is not installed; scripts/system-packages.sh installs it"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
+def needs_wrk(require):
+    require("wrk")
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import urllib.request
 import zlib
 
@@ -19,10 +18,8 @@ PICTURE = ROOT / "images" / "cat.jpg"
 
 
 @pytest.fixture
-def wrk():
-    if shutil.which("wrk") is None:
-        missing = "wrk is not installed; scripts/system-packages.sh installs it"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
+def wrk(require):
+    require("wrk")
 
 
 def test_the_trivial_servers_answer_is_a_hash_of_the_bytes_and_of_nothing_else():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 
 import pytest
@@ -11,20 +9,6 @@ import pytest
 from benchmark.server_process import ServerProcess
 
 DRAIN_S = 20
-
-
-@pytest.fixture(scope="session")
-def require():
-    """A function from a program's name to its path; skips where it is missing, and fails there on CI."""
-
-    def find(program):
-        path = shutil.which(program)
-        if path is None:
-            missing = f"{program} is not installed; scripts/system-packages.sh installs it"
-            (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
-        return path
-
-    return find
 
 
 @pytest.fixture(scope="session")
