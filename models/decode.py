@@ -12,17 +12,12 @@ from PIL.PngImagePlugin import PngStream
 
 from models.errors import TooManyPixels, UndecodablePicture, UnsupportedFormat
 from models.formats import sniff
-from models.geometry import TURNS, Pixels, Turn
-
-try:
-    # Faster than Pillow on JPEGs, and its pixels need not be copied out of Pillow's own layout: docs/pictures.md.
-    import simplejpeg  # type: ignore[import-untyped,import-not-found,unused-ignore]
-except ImportError:
-    simplejpeg = None
+from models.geometry import TURNS, Pixels, Region, Turn
+from models.jpeg import decode_jpeg
 
 Encoded = bytes | bytearray | memoryview
-# (width, height) -> 1, 2, 4 or 8: at which part of its size a JPEG is decoded.
-ChooseScale = Callable[[int, int], int]
+# (width, height, turn) -> what is needed of a stored picture.
+ChooseRegion = Callable[[int, int, Turn], Region]
 
 # A progressive JPEG has about ten scans, each of which is a pass over all pixels; a made-up one repeated a scan of
 # 75 bytes 300 times and took 15 s. (In the pixels' own bytes 0xff never stands before 0xda: ITU T.81, B.1.1.5.)
@@ -46,22 +41,22 @@ class Decoded(NamedTuple):
     """A picture as it is stored.
 
     Attributes:
-        pixels: uint8 [height, width, 1 or 3], grey or RGB.
-        width: of the file's picture, which has more pixels than `pixels` if it was scaled.
+        pixels: uint8 [rows, columns, 1 or 3], grey or RGB.
+        region: where they lie in the picture.
+        width: of the whole picture, unscaled.
         height: likewise.
-        scale: 1, 2, 4 or 8; each pixel stands for that many, across and down. The last may stand for fewer.
         turn: what sets it upright.
     """
 
     pixels: Pixels
+    region: Region
     width: int
     height: int
-    scale: int
     turn: Turn
 
 
-def decode(data: Encoded, max_pixels: int, choose_scale: ChooseScale) -> Decoded:
-    """Decodes a JPEG, PNG or WebP file; a JPEG at the part of its size that `choose_scale` names.
+def decode(data: Encoded, max_pixels: int, choose: ChooseRegion) -> Decoded:
+    """Decodes a JPEG, PNG or WebP file; of a JPEG at least the region that `choose` names, at its scale.
 
     Raises:
         UnsupportedFormat: the magic bytes are of none of the three formats.
@@ -78,7 +73,7 @@ def decode(data: Encoded, max_pixels: int, choose_scale: ChooseScale) -> Decoded
         image = Image.open(BytesIO(data), formats=(found.name,))
         if image.width * image.height > max_pixels:
             raise TooManyPixels(max_pixels, image.width * image.height)
-        return _decode(image, data, choose_scale)
+        return _decode(image, data, choose)
     except (TooManyPixels, UndecodablePicture):
         raise
     except Exception as error:
@@ -87,19 +82,20 @@ def decode(data: Encoded, max_pixels: int, choose_scale: ChooseScale) -> Decoded
         raise UndecodablePicture(found.name) from error
 
 
-def _decode(image: Image.Image, data: bytes, choose_scale: ChooseScale) -> Decoded:
+def _decode(image: Image.Image, data: bytes, choose: ChooseRegion) -> Decoded:
     width, height = image.size
-    if image.format in ("JPEG", "MPO"):
-        if _scans(image, data) > _MAX_SCANS:
-            raise UndecodablePicture("JPEG")
-        scale = choose_scale(width, height)
-        pixels = _by_turbo(image, data, scale)
-        if pixels is None:
-            _draft(image, scale)
-            pixels = _pixels(image)
-    else:
-        scale, pixels = 1, _pixels(image)
-    return Decoded(pixels, width, height, scale, _turn(image))
+    if image.format not in ("JPEG", "MPO"):
+        # Its EXIF may come behind the pixels.
+        return Decoded(_pixels(image), Region.whole(width, height), width, height, _turn(image))
+    if _scans(image, data) > _MAX_SCANS:
+        raise UndecodablePicture("JPEG")
+    turn = _turn(image)
+    region = choose(width, height, turn)
+    by_turbo = decode_jpeg(image, data, region)
+    if by_turbo:
+        return Decoded(*by_turbo, width, height, turn)
+    _draft(image, region.scale)
+    return Decoded(_pixels(image), Region.whole(width, height, region.scale), width, height, turn)
 
 
 def _scans(image: Any, data: bytes) -> int:
@@ -111,21 +107,6 @@ def _scans(image: Any, data: bytes) -> int:
     header = data[start : start + 5]
     whole = header == _START_OF_SCAN + bytes((0, length, image.layers))
     return 1 if whole and "progressive" not in image.info else data.count(_START_OF_SCAN)
-
-
-def _by_turbo(image: Image.Image, data: bytes, scale: int) -> Pixels | None:
-    """The pixels by simplejpeg; None if it is not there or does not like the file, which Pillow then judges."""
-    if simplejpeg is None or image.mode not in ("L", "RGB"):
-        return None
-    height, width, bands = -(-image.height // scale), -(-image.width // scale), len(image.mode)
-    # A buffer of this size: what its own reading of the header makes of the file is not to be trusted.
-    buffer = np.empty((height, width, bands), np.uint8)
-    colours = "GRAY" if bands == 1 else "RGB"
-    try:
-        pixels: Pixels = simplejpeg.decode_jpeg(data, colours, False, False, height, width, float(scale), buffer)
-    except Exception:
-        return None
-    return pixels if pixels.shape == buffer.shape else None
 
 
 def _draft(image: Image.Image, scale: int) -> None:

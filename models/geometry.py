@@ -97,6 +97,25 @@ def _halves(ratio: Fraction, phase: int) -> bool:
     return total <= _SMALL_SUM and total % 2 == 0 and total & (total - 1) != 0
 
 
+class Region(NamedTuple):
+    """Which pixels of a picture, as it is stored, are decoded.
+
+    Attributes:
+        scale: 1, 2, 4 or 8; each pixel stands for that many, across and down. The last may stand for fewer.
+        across: columns at that scale, with a start and a stop.
+        down: rows, likewise.
+    """
+
+    scale: int
+    across: slice
+    down: slice
+
+    @classmethod
+    def whole(cls, width: int, height: int, scale: int = 1) -> Region:
+        """All of a picture."""
+        return cls(scale, slice(0, -(-width // scale)), slice(0, -(-height // scale)))
+
+
 class Turn(NamedTuple):
     """From the stored picture to the upright one: transposed first, then mirrored."""
 

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from models.decode import Decoded, Encoded, decode
-from models.geometry import Pixels, Turn, crop_spans
-from models.resize import resize_crop
+from models.geometry import Pixels, Region, Span, Turn, crop_spans
+from models.resize import reads, resize_crop
 from models.spec import PreprocessSpec
 
 __all__ = ["Encoded", "Pixels", "Preprocessor"]
@@ -58,7 +58,7 @@ class Preprocessor:
             TooManyPixels: width times height exceeds `max_pixels`.
             UndecodablePicture: anything that the decoder cannot read to the end.
         """
-        return self._crop(decode(data, self.max_pixels, self._scale))
+        return self._crop(decode(data, self.max_pixels, self._region))
 
     def warm_up(self) -> None:
         """Imports what the first picture would wait seconds for."""
@@ -66,23 +66,33 @@ class Preprocessor:
 
     def open(self, data: Encoded) -> Image.Image:
         """Decodes to an upright picture of mode L or RGB, whole and never scaled. Raises as `__call__` does."""
-        decoded = decode(data, self.max_pixels, lambda width, height: 1)
+        decoded = decode(data, self.max_pixels, lambda width, height, turn: Region.whole(width, height))
         pixels = np.ascontiguousarray(decoded.turn.upright(decoded.pixels))
         return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
 
     def crop(self, image: Image.Image) -> Pixels:
         """Resizes and centre-crops an upright picture of mode L or RGB, as `__call__` does."""
         pixels = np.atleast_3d(np.asarray(image))
-        return self._crop(Decoded(pixels, image.width, image.height, 1, Turn()))
+        return self._crop(Decoded(pixels, Region.whole(*image.size), *image.size, Turn()))
 
     def _crop(self, decoded: Decoded) -> Pixels:
-        width, height = decoded.width, decoded.height
-        turn = decoded.turn
-        spans = crop_spans(*((height, width) if turn.transposed else (width, height)), self.spec)
-        across, down = (span.shrunk(decoded.scale) for span in turn.spans(*spans))
-        kept = resize_crop(decoded.pixels, across, down, self.spec.interpolation, turn.transposed)
+        turn, region = decoded.turn, decoded.region
+        across, down = self._spans(decoded.width, decoded.height, turn, region.scale)
+        corner = region.across.start, region.down.start
+        kept = resize_crop(decoded.pixels, across, down, self.spec.interpolation, turn.transposed, corner)
         side = self.spec.crop_size
         return np.ascontiguousarray(np.broadcast_to(turn.upright(kept), (side, side, 3)))
+
+    def _spans(self, width: int, height: int, turn: Turn, scale: int) -> tuple[Span, Span]:
+        """What is kept of the stored picture, across and down."""
+        spans = crop_spans(*((height, width) if turn.transposed else (width, height)), self.spec)
+        across, down = turn.spans(*spans)
+        return across.shrunk(scale), down.shrunk(scale)
+
+    def _region(self, width: int, height: int, turn: Turn) -> Region:
+        """What has to be decoded of a JPEG."""
+        scale = self._scale(width, height)
+        return Region(scale, *reads(*self._spans(width, height, turn, scale), self.spec.interpolation))
 
     def _scale(self, width: int, height: int) -> int:
         """At which part of its size a JPEG is decoded."""

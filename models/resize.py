@@ -28,16 +28,24 @@ _RESAMPLING = {
 _ELONGATED = 4
 
 
-def resize_crop(pixels: Pixels, across: Span, down: Span, interpolation: str, transposed: bool = False) -> Pixels:
+def resize_crop(
+    pixels: Pixels,
+    across: Span,
+    down: Span,
+    interpolation: str,
+    transposed: bool = False,
+    corner: tuple[int, int] = (0, 0),
+) -> Pixels:
     """Resizes and crops, antialiased.
 
     Args:
-        pixels: [height, width, 1 or 3]; at least as long as the spans' lengths.
+        pixels: [rows, columns, 1 or 3]: at least what `reads` says of the picture.
         across: what is kept of the width.
         down: what is kept of the height.
         interpolation: "nearest", "bilinear" or "bicubic".
         transposed: whether the upright picture's rows are columns here. Of two passes, each of which rounds, the
             order shows; it is that of the upright picture.
+        corner: the picture's column and row at which `pixels` begins.
 
     Returns:
         [down.kept, across.kept, 1 or 3], which may be a view.
@@ -48,15 +56,29 @@ def resize_crop(pixels: Pixels, across: Span, down: Span, interpolation: str, tr
         return _by_pillow(pixels, across, down, interpolation)
     # The height first is faster, and bilinear is within a level either way. Bicubic overshoots and is clipped in
     # between, which made up to 10 levels; torchvision takes the width first.
-    axes = [(0, down), (1, across)]
+    left, top = corner
+    axes = [(0, down, top), (1, across, left)]
     if (interpolation == "bicubic") != transposed:
         axes.reverse()
-    for axis, span in axes:
-        pixels = _along(pixels, axis, span, interpolation)
+    for axis, span, origin in axes:
+        pixels = _along(pixels, axis, span, interpolation, origin)
     return pixels
 
 
 @lru_cache(maxsize=1024)  # photos come in few sizes
+def reads(across: Span, down: Span, interpolation: str) -> tuple[slice, slice]:
+    """The columns and the rows of a picture that `resize_crop` needs."""
+    if not _suits_torch(across, down, interpolation):
+        return slice(0, math.ceil(across.length)), slice(0, math.ceil(down.length))
+    return _read(across, interpolation), _read(down, interpolation)
+
+
+def _read(span: Span, interpolation: str) -> slice:
+    stop = math.ceil(span.ratio * (span.first + span.kept) + _support(span, interpolation)) + 1
+    return slice(_beginning(span, interpolation)[0], min(stop, math.ceil(span.length)))
+
+
+@lru_cache(maxsize=1024)
 def _suits_torch(across: Span, down: Span, interpolation: str) -> bool:
     lengths = across.resized, down.resized
     if interpolation == "nearest" or max(lengths) > _ELONGATED * min(lengths):
@@ -66,10 +88,10 @@ def _suits_torch(across: Span, down: Span, interpolation: str) -> bool:
     return interpolation == "bicubic" or not (across.ties or down.ties)
 
 
-def _along(pixels: Pixels, axis: int, span: Span, interpolation: str) -> Pixels:
+def _along(pixels: Pixels, axis: int, span: Span, interpolation: str, origin: int) -> Pixels:
     """Resizes one axis with torch, and crops it."""
     start, begin, scale = _beginning(span, interpolation)
-    pixels = pixels[start:] if axis == 0 else pixels[:, start:]
+    pixels = pixels[start - origin :] if axis == 0 else pixels[:, start - origin :]
     size = span.first + span.kept - begin
     # The operator passes over an axis whose size does not change, whatever its scale.
     resized = _interpolate(pixels, axis, size + (pixels.shape[axis] == size and scale != 1), scale, interpolation)
@@ -80,9 +102,13 @@ def _along(pixels: Pixels, axis: int, span: Span, interpolation: str) -> Pixels:
 @lru_cache(maxsize=1024)
 def _beginning(span: Span, interpolation: str) -> tuple[int, int, float]:
     """The source pixel and the output pixel to begin at, and output pixels per source pixel."""
-    support = _REACH[interpolation] * max(Fraction(1), span.ratio)  # source pixels to both sides
-    begin = span.begin(math.ceil(support / span.ratio))
+    begin = span.begin(math.ceil(_support(span, interpolation) / span.ratio))
     return (span.ratio * begin).numerator, begin, float(1 / span.ratio)
+
+
+def _support(span: Span, interpolation: str) -> Fraction:
+    """How many source pixels to both sides of its centre count for an output pixel."""
+    return _REACH[interpolation] * max(Fraction(1), span.ratio)
 
 
 def _interpolate(pixels: Pixels, axis: int, size: int, scale: float, interpolation: str) -> Pixels:
@@ -115,7 +141,7 @@ def _at_once(image: Image.Image, across: Span, down: Span, resampling: Image.Res
 def _rows_first(image: Image.Image, across: Span, down: Span, resampling: Image.Resampling) -> Image.Image:
     # Pillow chooses the order by the shape of the box; for a whole picture whose aspect is kept it is this one.
     (left, right), (start, stop) = across.ends(), down.ends()
-    margin = math.ceil(_REACH["bicubic"] * max(Fraction(1), down.ratio)) + 1
+    margin = math.ceil(_support(down, "bicubic")) + 1
     top, bottom = max(0, math.floor(start) - margin), min(image.height, math.ceil(stop) + margin)
     rows = image.resize((across.kept, bottom - top), resampling, box=(left, top, right, bottom))
     return rows.resize((across.kept, down.kept), resampling, box=(0, start - top, across.kept, stop - top))

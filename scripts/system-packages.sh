@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the system packages that the tests use: a browser and its driver, wrk, curl and a C++ compiler
-# (Debian, Ubuntu).
+# Installs the system packages that the tests use: a browser and its driver, wrk, curl, a C++ compiler, and
+# libjpeg-turbo's headers (Debian, Ubuntu).
 # Does nothing, and needs neither root nor a network, when they are there.
 set -eu
 
@@ -8,6 +8,8 @@ missing=()
 for pair in chromium:chromium chromedriver:chromium-driver wrk:wrk curl:curl g++:g++; do
     command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
 done
+# Including a header tells whether it is there, wherever the compiler looks for it.
+printf '#include <stdio.h>\n#include <jpeglib.h>\n' | g++ -E -x c++ - >/dev/null 2>&1 || missing+=(libjpeg-dev)
 if [ ${#missing[@]} -eq 0 ]; then
     exit 0
 fi

@@ -8,6 +8,7 @@ from typing import Any
 
 import PIL
 
+from models.jpeg import decoder
 from server.catalog import Bundles, Catalog
 from snapserve import __version__
 
@@ -29,10 +30,12 @@ def banner(
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     example = next(iter(bundles.values())).spec.example
     picture = example if Path(example).exists() else "YOUR.jpg"
-    facts = ", ".join(filter(None, (pillow(), f"{workers} workers" if workers > 1 else "")))
+    facts = ", ".join(
+        filter(None, (pillow(), f"JPEG by {decoder()}", f"{workers} workers" if workers > 1 else ""))
+    )
     return "\n".join(
         [
-            f"SnapServe {__version__} on {url} (ready in {seconds:.1f} s, {facts})",
+            f"SnapServe {__version__} on {url} (ready in {seconds:.1f} s, {', '.join(facts)})",
             *models,
             f"  try: curl -F image=@{picture} {url}/classify",
             f"  or open {url}/ in a browser; Ctrl-C stops",

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.nn.functional import interpolate
-from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision import io as torchvision_io
 from torchvision.transforms import functional
 from torchvision.transforms._presets import ImageClassification
 
-from models.geometry import crop_spans
+from models.geometry import Region, crop_spans
+from models.jpeg import decode_jpeg, jpeg_region
 from models.preprocess import Preprocessor
-from models.resize import resize_crop
+from models.resize import reads, resize_crop
 from models.spec import IMAGENET
 
 try:
@@ -45,7 +46,8 @@ def steps(data: bytes) -> Steps:
         "Pillow: open, header": lambda: _open(data),
         **{f"Pillow: decode 1/{part}": partial(_drafted, data, part) for part in _PARTS},
         **(_by_simplejpeg(data, *opened.size) if simplejpeg else {}),
-        "torchvision: decode": lambda: decode_jpeg(tensor, ImageReadMode.RGB),
+        **(_by_region(data, opened) if jpeg_region else {}),
+        "torchvision: decode": lambda: torchvision_io.decode_jpeg(tensor, torchvision_io.ImageReadMode.RGB),
         "Pillow to numpy": lambda: np.asarray(opened),
         **_resizes(opened),
         FULL: lambda: functional.resize(_drafted(data, 1), [IMAGENET.resize_size]),
@@ -78,6 +80,11 @@ def _by_simplejpeg(data: bytes, width: int, height: int) -> Steps:
         )
         for part in _PARTS
     }
+
+
+def _by_region(data: bytes, opened: Image.Image) -> Steps:
+    region = Region(1, *reads(*crop_spans(*opened.size, IMAGENET), IMAGENET.interpolation))
+    return {"jpeg_region: decode what the crop needs": lambda: decode_jpeg(opened, data, region)}
 
 
 def _resizes(opened: Image.Image) -> Steps:

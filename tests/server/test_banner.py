@@ -5,6 +5,8 @@ from __future__ import annotations
 import PIL
 import pytest
 
+import models.jpeg
+from models.jpeg import DECODERS
 from server.banner import banner, pillow
 
 
@@ -48,4 +50,12 @@ async def test_the_first_line_says_which_pillow_it_is(start, monkeypatch, versio
     server = await start()
     monkeypatch.setattr(PIL, "__version__", version)
     assert pillow() == text
-    assert shown(server).splitlines()[0].endswith(f", {text})")
+    assert f"s, {text}, JPEG by " in shown(server).splitlines()[0]
+
+
+@pytest.mark.parametrize("name", DECODERS)
+async def test_the_first_line_says_what_decodes_jpegs(start, monkeypatch, name):
+    server = await start()
+    for each in ("jpeg_region", "simplejpeg"):
+        monkeypatch.setattr(models.jpeg, each, each == name)
+    assert shown(server).splitlines()[0].endswith(f", JPEG by {name})")

@@ -1,0 +1,72 @@
+"""A region of a JPEG by libjpeg-turbo, without Pillow's layout of four bytes a pixel: docs/pictures.md."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from models.geometry import Pixels, Region
+
+try:
+    from models import jpeg_region
+except ImportError:  # it was not built: there was no compiler, or no libjpeg-turbo
+    jpeg_region = None  # type: ignore[assignment,unused-ignore]
+try:
+    import simplejpeg  # type: ignore[import-untyped,import-not-found,unused-ignore]
+except ImportError:
+    simplejpeg = None
+
+DECODERS = ("jpeg_region", "simplejpeg", "Pillow")  # the fastest first
+
+_NEIGHBOURS = 2
+_BLOCK = 32  # columns: the widest there is, where one sample of colour stands for four pixels
+
+
+def decoder() -> str:
+    """Which of `DECODERS` is used here."""
+    return next(name for name in DECODERS if globals().get(name) or name == "Pillow")
+
+
+def decode_jpeg(image: Image.Image, data: bytes, region: Region) -> tuple[Pixels, Region] | None:
+    """Decodes at least a region.
+
+    Args:
+        image: the picture, opened by Pillow: size and mode are taken from it.
+        data: its file.
+        region: inside the picture.
+
+    Returns:
+        uint8 [rows, columns, 1 or 3], grey or RGB, and where they lie. None where no decoder is installed, and
+        where it does not like the file or warns of it: Pillow is the judge then.
+    """
+    if image.mode not in ("L", "RGB"):
+        return None
+    if jpeg_region is not None:
+        return _by_region(image, data, region)
+    return None if simplejpeg is None else _by_simplejpeg(image, data, region)
+
+
+def _by_region(image: Image.Image, data: bytes, region: Region) -> tuple[Pixels, Region] | None:
+    scale, across, down = region
+    # From where a block begins, and with neighbours, which interpolated colour takes into account.
+    first = max(0, across.start - _NEIGHBOURS) // _BLOCK * _BLOCK
+    stop = min(-(-image.width // scale), across.stop + _NEIGHBOURS)
+    pixels = np.empty((down.stop - down.start, stop - first, len(image.mode)), np.uint8)
+    try:
+        jpeg_region.decode(data, image.size, scale, (first, down.start), pixels)
+    except ValueError:
+        return None
+    return pixels, Region(scale, slice(first, stop), down)
+
+
+def _by_simplejpeg(image: Image.Image, data: bytes, region: Region) -> tuple[Pixels, Region] | None:
+    whole = Region.whole(image.width, image.height, region.scale)
+    height, width, bands = whole.down.stop, whole.across.stop, len(image.mode)
+    # A buffer of this size: what its own reading of the header makes of the file is not to be trusted.
+    buffer = np.empty((height, width, bands), np.uint8)
+    colours, scale = "GRAY" if bands == 1 else "RGB", float(region.scale)
+    try:
+        pixels: Pixels = simplejpeg.decode_jpeg(data, colours, False, False, height, width, scale, buffer)
+    except Exception:
+        return None
+    return (pixels, whole) if pixels.shape == buffer.shape else None
