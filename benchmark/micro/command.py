@@ -18,7 +18,6 @@ from rich.table import Table
 from benchmark.machine import describe_machine
 from benchmark.micro.pictures import PORTRAIT, twelve_megapixels
 from benchmark.micro.steps import FULL, PRESET, UNSCALED, WHOLE, steps
-from server.allocator import keep_freed_memory
 
 Times = dict[str, list[float]]
 
@@ -34,7 +33,6 @@ def add_command(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measures, prints a table for each picture, writes the JSON."""
     torch.set_num_threads(1)
-    keep_freed_memory()  # as the server does
     small = _measure(PORTRAIT.read_bytes(), options.rounds)
     big = _measure(twelve_megapixels(), max(3, options.rounds // 5))
     for title, result in ((f"{PORTRAIT.name}, 64 KB", small), ("4000 x 3000", big)):

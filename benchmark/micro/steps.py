@@ -16,7 +16,7 @@ from torchvision.transforms import functional
 from torchvision.transforms._presets import ImageClassification
 
 from models.geometry import Region, crop_spans
-from models.jpeg import decode_jpeg, jpeg_region
+from models.jpeg import decode_jpeg, decoder
 from models.preprocess import Preprocessor
 from models.resize import reads, resize_crop
 from models.spec import IMAGENET
@@ -46,7 +46,7 @@ def steps(data: bytes) -> Steps:
         "Pillow: open, header": lambda: _open(data),
         **{f"Pillow: decode 1/{part}": partial(_drafted, data, part) for part in _PARTS},
         **(_by_simplejpeg(data, *opened.size) if simplejpeg else {}),
-        **(_by_region(data, opened) if jpeg_region else {}),
+        **(_by_region(data, opened) if decoder() == "jpeg_region" else {}),
         "torchvision: decode": lambda: torchvision_io.decode_jpeg(tensor, torchvision_io.ImageReadMode.RGB),
         "Pillow to numpy": lambda: np.asarray(opened),
         **_resizes(opened),
