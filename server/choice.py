@@ -46,7 +46,7 @@ def choose(bundle: ModelBundle, config: ModelConfig) -> Choice:
     reason = misfit(chosen.spec, config.device)
     if not reason:
         table = Table.read(folder)
-        return Choice(_with_latency(chosen, bundle, table, name), name, table)
+        return Choice(_with_latency(chosen, table, name, config.intra_op_threads), name, table)
     if config.engine:
         raise BundleError(f"{folder}: engine {name!r}: {reason}")
     again = f"python optimize_model_for_inference.py --bundle {folder} --output {folder} --force"
@@ -74,9 +74,10 @@ def _check_servable(bundle: ModelBundle, name: str) -> None:
         )
 
 
-def _with_latency(chosen: ModelBundle, bundle: ModelBundle, table: Table, name: str) -> ModelBundle:
-    """The bundle's own latencies are those of its own engine; the table has the others'."""
-    if chosen is bundle:
-        return chosen
-    latency_ms = table.latency_ms(name, chosen.spec.engine)
-    return dataclasses.replace(chosen, spec=dataclasses.replace(chosen.spec, latency_ms=latency_ms))
+def _with_latency(bundle: ModelBundle, table: Table, name: str, threads: int) -> ModelBundle:
+    """With what was measured of its engine at as many threads as it will have here; 0 are the engine's own."""
+    engine = bundle.spec.engine
+    if threads:
+        engine = dataclasses.replace(engine, threads=threads, streams=min(engine.streams, threads))
+    latency_ms = table.latency_ms(name, engine) or bundle.spec.latency_ms
+    return dataclasses.replace(bundle, spec=dataclasses.replace(bundle.spec, latency_ms=latency_ms))
