@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 
 from benchmark.load.alarm import Alarm
 from benchmark.load.connections import Connections, Exchange, Reply
@@ -15,7 +16,7 @@ _BLOCK = 4096  # choices drawn together
 _GRACE_S = 1.0
 
 
-class Generator:
+class Generator(ABC):
     """What open and closed loop have in common: requests out, answers judged."""
 
     def __init__(self, plan: Plan, start_s: float) -> None:
@@ -80,13 +81,13 @@ class Generator:
         if not self._under_way and self.is_over():
             self._done.set()
 
+    @abstractmethod
     def is_over(self) -> bool:
         """Whether no further request will be sent."""
-        raise NotImplementedError
 
+    @abstractmethod
     def begin(self) -> None:
         """Sends the first requests, or sees to it that they are sent."""
-        raise NotImplementedError
 
     async def run(self, longest_s: float) -> Tally:
         """Runs until every request has ended; what has not within `longest_s` seconds counts as unanswered."""
