@@ -30,9 +30,7 @@ def banner(
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     example = next(iter(bundles.values())).spec.example
     picture = example if Path(example).exists() else "YOUR.jpg"
-    facts = ", ".join(
-        filter(None, (pillow(), f"JPEG by {decoder()}", f"{workers} workers" if workers > 1 else ""))
-    )
+    facts = [pillow(), f"JPEG by {decoder()}", *([f"{workers} workers"] if workers > 1 else [])]
     return "\n".join(
         [
             f"SnapServe {__version__} on {url} (ready in {seconds:.1f} s, {', '.join(facts)})",
