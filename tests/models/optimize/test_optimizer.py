@@ -46,7 +46,7 @@ def arguments(folder, *more):
 
 
 def main_here(words):
-    """The command in this process alone; those of the candidates are for the script's test, and test_isolation.py."""
+    """The command in this process alone; the root script's test and test_isolation.py are about the others."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(optimizer, "isolated", lambda make, *given: nullcontext(make(*given)))
         return main(words)
