@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import select
 import shutil
 import signal
 import socket
@@ -42,6 +43,10 @@ def _end_with_supervisor(settings: WorkerSettings) -> None:
     """Ends this process, whatever it is doing, as soon as the supervisor is no more."""
     while os.read(settings.lifeline, 1):
         pass
+    _end_orphaned(settings)
+
+
+def _end_orphaned(settings: WorkerSettings) -> NoReturn:
     shutil.rmtree(settings.metrics, ignore_errors=True)
     os._exit(ORPHANED)
 
@@ -66,7 +71,7 @@ class Worker:
             loop.add_reader(self._channel.socket, self._obey)
             loop.add_signal_handler(signal.SIGTERM, lambda: self._channel.report(leaving=True))
             if not await loaded_before(self._drain, self._service):
-                leave(0)
+                self._leave(0)
         except ModelError as error:
             self._channel.report(failed=str(error))
             leave(2)
@@ -81,7 +86,13 @@ class Worker:
         self._channel.report(draining=context.in_flight)
         unanswered = await self._service.drain()
         self._channel.report(drained=context.answered - before, left=unanswered)
-        leave(1 if unanswered else 0)
+        self._leave(1 if unanswered else 0)
+
+    def _leave(self, code: int) -> NoReturn:
+        """Ends the process. The channel, which a dead supervisor closes too, may be quicker than the lifeline."""
+        if select.select([self._settings.lifeline], [], [], 0)[0]:
+            _end_orphaned(self._settings)
+        leave(code)
 
     def _obey(self) -> None:
         for order in self._channel.orders():

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from benchmark.__main__ import main
-from benchmark.compare import command, match
+from benchmark.compare import command, match, rounds
 from benchmark.compare.contestant import PORT, Contestant
 from benchmark.compare.match import Match
 from benchmark.compare.rounds import Load
@@ -69,6 +69,7 @@ def test_who_cannot_start_is_missing_with_the_reason(pictures, monkeypatch):
 
 def test_who_burns_the_processor_is_halted_between_turns(pictures, monkeypatch):
     monkeypatch.setattr(match, "IDLE_S", 1.0)
+    monkeypatch.setattr(rounds, "_SETTLE_S", 0.5)  # who burns never comes to rest
     with Match([contestant("quiet"), contestant("hot", "--burn")], pictures, silent) as game:
         assert game.idle_percent["hot"] > 5 > game.idle_percent["quiet"]
         wait_until_stopped(game, "hot")

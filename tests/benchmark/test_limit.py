@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 
 import pytest
@@ -67,14 +68,38 @@ def test_the_usual_settings_use_every_core():
     assert usual_settings(1) == [Setting(1, 1, 1)]
 
 
-def test_the_command_reports_the_best_setting(tmp_path, capsys):
+STAND_IN = """#!{python}
+import sys
+threads = int(sys.argv[sys.argv.index("--decode-threads") + 1])
+print("ready", flush=True)
+for number, line in enumerate(sys.stdin):
+    seconds, batch_size = line.split()
+    print(100 * threads + 10 * int(batch_size) + (0, 0, 7, 1, 2)[number], flush=True)
+"""
+
+
+@pytest.fixture
+def known_rates(tmp_path, monkeypatch):
+    """Processes of the limit that measure nothing: each has its rates, by its threads, the batch and the round."""
+    program = tmp_path / "python"
+    program.write_text(STAND_IN.format(python=sys.executable))
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
+def test_the_command_reports_the_best_setting(known_rates, tmp_path, capsys):
     output = tmp_path / "limit.json"
-    words = ["limit", "--model", str(DEMO), "--setting", "1x1", "--setting", "1x1x2", "--batch-sizes", "8"]
+    words = ["limit", "--model", str(DEMO), "--setting", "2x1", "--setting", "1x1x3", "--batch-sizes", "4,8"]
     assert main([*words, "--rounds", "3", "--seconds", "0.2", "--output", str(output)]) == 0
     result = json.loads(output.read_text())
-    assert result["limit_per_s"] == max(row["images_per_s"] for row in result["rows"]) > 0
+    two, three = result["rows"]
+    assert [row["images_per_s_by_batch_size"] for row in (two, three)] == [
+        {"4": 280, "8": 360},
+        {"4": 340, "8": 380},
+    ]
+    assert (two["images_per_s_rounds"], three["images_per_s_rounds"]) == ([374, 362, 364], [387, 381, 382])
+    assert (two["images_per_s"], three["images_per_s"]) == (364, 382)
+    assert result["limit_per_s"] == 382
     assert result["options"]["model"] == "models/demo"
     assert str(ROOT) not in output.read_text()
-    for row in result["rows"]:
-        assert sorted(row["images_per_s_rounds"])[1] == row["images_per_s"]
-    assert f"{result['limit_per_s']:.1f} images/s" in capsys.readouterr().out
+    assert "382.0 images/s" in capsys.readouterr().out

@@ -13,8 +13,8 @@ DRAIN_S = 20
 
 @pytest.fixture(scope="session")
 def demo_server():
-    """The address of `python -m server` with the digits demo; it has to end with 0 when it is told to stop."""
-    with ServerProcess("--model", "models/demo") as server:
+    """The address of `python -m server` with the digits demo, one worker; told to stop, it has to end with 0."""
+    with ServerProcess("--model", "models/demo", "--workers", "1") as server:
         yield server.url
         server.send(signal.SIGTERM)
         code, _ = server.end(DRAIN_S)

@@ -25,6 +25,7 @@ from models.bundle import MANIFEST, sha256_of
 from models.graph import jit_warnings_ignored
 
 DEMO = ROOT / "models" / "demo"
+ALONE = ("--workers", "1")  # starts sooner, where several are not what a test is about
 DIGIT = next((ROOT / "images").glob("digit-7-*"))
 
 
@@ -96,7 +97,7 @@ def compiled_elsewhere(bundle, **engines):
 def test_a_bundle_compiled_by_another_torch_is_served_from_its_weights_and_says_so(bundle):
     weights = json.loads((bundle / MANIFEST).read_text())["engine"]
     compiled_elsewhere(bundle, weights=weights)
-    with ServerProcess("--model", str(bundle)) as server:
+    with ServerProcess("--model", str(bundle), *ALONE) as server:
         assert server.process.stdout is not None
         described, warning = server.process.stdout.readline(), server.process.stdout.readline()
         assert post(server.url, DIGIT)["predictions"][0]["label"] == "7"
@@ -154,7 +155,7 @@ def test_a_bare_torchscript_file(tmp_path, damage):
         file.write_bytes(content)
     if damage == "text":
         file.write_text("not a model")
-    options = ("--model", str(file), "--labels", str(DEMO / "labels.json"))
+    options = ("--model", str(file), "--labels", str(DEMO / "labels.json"), *ALONE)
     if damage == "none":
         with ServerProcess(*options) as server:
             assert len(post(server.url, DIGIT)["predictions"]) == 5
@@ -191,10 +192,10 @@ def post(url, file):
         return json.load(response)
 
 
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_sigterm_with_200_requests_in_flight_loses_none(loop):
+@pytest.mark.parametrize(("loop", "workers"), [("uvloop", "2"), ("asyncio", "1")])
+def test_sigterm_with_200_requests_in_flight_loses_none(loop, workers):
     """All 200 wait in the queue, which /metrics confirms, when the signal comes."""
-    options = ("--max-batch-size", "256", "--batch-timeout-ms", "3000", "--loop", loop)
+    options = ("--max-batch-size", "256", "--batch-timeout-ms", "3000", "--loop", loop, "--workers", workers)
     with ServerProcess("--model", str(DEMO), *options) as server:
         statuses = asyncio.run(_send_and_stop(server, 200))
         code, output = server.end()
@@ -243,7 +244,7 @@ def test_ctrl_c_drains_and_a_second_one_ends_at_once():
 def test_a_picture_that_takes_for_ever_does_not_hold_up_the_end(tmp_path):
     """Its client is told 504, and the thread goes on; the process ends all the same."""
     bomb = slow_jpeg()
-    with ServerProcess("--model", str(DEMO), "--decode-threads", "1") as server:
+    with ServerProcess("--model", str(DEMO), "--decode-threads", "1", *ALONE) as server:
         request = urllib.request.Request(server.url + "/classify", bomb, {"X-Request-Timeout-Ms": "300"})
         with pytest.raises(urllib.error.HTTPError) as refusal:
             urllib.request.urlopen(request, timeout=30)
@@ -265,7 +266,7 @@ def slow_jpeg():
 
 
 def test_ctrl_c_without_requests_is_code_0():
-    with ServerProcess("--model", str(DEMO)) as server:
+    with ServerProcess("--model", str(DEMO), *ALONE) as server:
         server.send(signal.SIGINT)
         code, output = server.end()
         assert server.stderr() == ""

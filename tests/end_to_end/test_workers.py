@@ -40,8 +40,12 @@ def lives(process):
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
-def shared_folders():
-    return set(Path("/dev/shm").glob("snapserve-*"))
+def shared_folder(server):
+    """Where the processes keep their figures; None before both workers have begun to."""
+    files = psutil.Process(server.process.pid).open_files()
+    folder = next((Path(file.path).parent for file in files if "/snapserve-" in file.path), None)
+    members = {file.stem.rpartition("_")[2] for file in folder.iterdir()} if folder else set()
+    return folder if members >= {"0", "1"} else None
 
 
 def connect(server):
@@ -204,16 +208,17 @@ def test_sigterm_under_load_loses_no_connection_that_was_accepted(server):
 
 @pytest.mark.parametrize("moment", ["loading", "serving"])
 def test_no_worker_outlives_a_supervisor_that_is_killed(moment):
-    before = shared_folders()
     with ServerProcess(*DEMO, "--workers", "2", wait=moment == "serving") as server:
         deadline = time.monotonic() + 30
-        while len(workers := workers_of(server)) < 2 or not shared_folders() - before:
+        while (folder := shared_folder(server)) is None:
             assert time.monotonic() < deadline
+        workers = workers_of(server)
+        assert len(workers) == 2
         server.process.kill()
         deadline = time.monotonic() + 2
         while any(map(lives, workers)):
             assert time.monotonic() < deadline
-    assert not shared_folders() - before
+    assert not folder.exists()
 
 
 def test_workers_that_never_get_ready_end_the_server_with_code_3_and_one_line(tmp_path, monkeypatch):

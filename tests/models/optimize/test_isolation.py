@@ -11,25 +11,9 @@ from models.errors import EngineError
 from models.optimize.candidates import Candidate
 from models.optimize.errors import OptimizeError
 from models.optimize.isolation import isolated
+from tests.models.optimize.remote import Remote
 from tests.models.optimize.runs import EFFORT, FP32, ROOT, optimize, table_of
 from tests.models.small import random_weights
-
-
-class Remote:
-    """Lives elsewhere."""
-
-    def pid(self):
-        return os.getpid()
-
-    def fail(self):
-        raise EngineError("no such instruction")
-
-    def print(self):
-        print("noise")
-        os.system("echo noise")
-
-    def die(self):
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_it_lives_in_a_process_of_its_own_that_ends_with_the_context(capfd):
@@ -50,7 +34,7 @@ def test_its_death_is_an_error_here():
 
 def test_it_does_not_outlive_a_parent_that_is_killed(tmp_path):
     code = (
-        "import time; from models.optimize.isolation import isolated; from tests.models.optimize.test_isolation "
+        "import time; from models.optimize.isolation import isolated; from tests.models.optimize.remote "
         "import Remote\nif __name__ == '__main__':\n  with isolated(Remote) as r:\n"
         "    print(r.pid(), flush=True); time.sleep(60)"
     )

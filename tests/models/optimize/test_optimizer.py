@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -17,6 +18,7 @@ from models.engines import load_engine
 from models.engines.base import EngineOptions
 from models.errors import ModelError
 from models.machine import processor_kind
+from models.optimize import optimizer
 from models.optimize.candidates import CANDIDATES, Candidate, candidates_for, eager, fx, torchscript
 from models.optimize.command import main
 from models.optimize.destination import check_replaceable, move_into_place, workshop
@@ -41,6 +43,13 @@ def arguments(folder, *more):
             *more,
         ),
     ]
+
+
+def main_here(words):
+    """The command in this process alone; the root script's test and test_isolation.py are about the others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optimizer, "isolated", lambda make, *given: nullcontext(make(*given)))
+        return main(words)
 
 
 def broken(name, change):
@@ -80,7 +89,7 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         printed = []
         patch.setattr(Console, "print", lambda self, *parts, **_: printed.extend(parts))
-        assert main(arguments(folder)) == 0
+        assert main_here(arguments(folder)) == 0
     return folder / "bundle", printed
 
 
@@ -162,7 +171,7 @@ def test_a_bundle_that_is_there_is_kept_unless_forced(finished, capsys):
 def test_if_missing_builds_a_damaged_bundle_anew(tmp_path):
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "model.json").write_text("{}")
-    assert main(arguments(tmp_path, "--if-missing")) == 0
+    assert main_here(arguments(tmp_path, "--if-missing")) == 0
     ModelBundle.load(tmp_path / "bundle")
 
 
@@ -172,10 +181,8 @@ def test_a_bundle_of_another_machine_is_built_anew_from_its_own_weights(finished
     manifest["built_with"]["isa"] = "z80"
     manifest["source"]["seed"] = 99
     (folder / "model.json").write_text(json.dumps(manifest))
-    assert (
-        main(["--output", str(folder), "--if-missing", "--quick", "--threads", "1", "--engine", "fx-int8-x86"])
-        == 0
-    )
+    words = ["--output", str(folder), "--if-missing", "--quick", "--threads", "1", "--engine", "fx-int8-x86"]
+    assert main_here(words) == 0
     assert f"{folder}: built for z80, this processor is " in capsys.readouterr().out
     bundle = ModelBundle.load(folder)
     assert bundle.spec.built_with["isa"] == processor_kind()
