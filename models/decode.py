@@ -41,15 +41,16 @@ class Decoded(NamedTuple):
     """A picture as it is stored.
 
     Attributes:
-        pixels: uint8 [rows, columns, 1 or 3], grey or RGB.
-        region: where they lie in the picture.
+        pixels: uint8 [rows, columns, 1 or 3], grey or RGB, from the first of the picture on. Outside of the region
+            that was asked for they may be missing, or anything.
+        scale: each stands for that many pixels, across and down.
         width: of the whole picture, unscaled.
         height: likewise.
         turn: what sets it upright.
     """
 
     pixels: Pixels
-    region: Region
+    scale: int
     width: int
     height: int
     turn: Turn
@@ -86,16 +87,16 @@ def _decode(image: Image.Image, data: bytes, choose: ChooseRegion) -> Decoded:
     width, height = image.size
     if image.format not in ("JPEG", "MPO"):
         # Its EXIF may come behind the pixels.
-        return Decoded(_pixels(image), Region.whole(width, height), width, height, _turn(image))
+        return Decoded(_pixels(image), 1, width, height, _turn(image))
     if _scans(image, data) > _MAX_SCANS:
         raise UndecodablePicture("JPEG")
     turn = _turn(image)
     region = choose(width, height, turn)
-    by_turbo = decode_jpeg(image, data, region)
-    if by_turbo:
-        return Decoded(*by_turbo, width, height, turn)
-    _draft(image, region.scale)
-    return Decoded(_pixels(image), Region.whole(width, height, region.scale), width, height, turn)
+    pixels = decode_jpeg(image, data, region)
+    if pixels is None:
+        _draft(image, region.scale)
+        pixels = _pixels(image)
+    return Decoded(pixels, region.scale, width, height, turn)
 
 
 def _scans(image: Any, data: bytes) -> int:

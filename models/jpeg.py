@@ -27,7 +27,7 @@ def decoder() -> str:
     return next(name for name in DECODERS if globals().get(name) or name == "Pillow")
 
 
-def decode_jpeg(image: Image.Image, data: bytes, region: Region) -> tuple[Pixels, Region] | None:
+def decode_jpeg(image: Image.Image, data: bytes, region: Region) -> Pixels | None:
     """Decodes at least a region.
 
     Args:
@@ -36,8 +36,9 @@ def decode_jpeg(image: Image.Image, data: bytes, region: Region) -> tuple[Pixels
         region: inside the picture.
 
     Returns:
-        uint8 [rows, columns, 1 or 3], grey or RGB, and where they lie. None where no decoder is installed, and
-        where it does not like the file or warns of it: Pillow is the judge then.
+        uint8 [rows, columns, 1 or 3], grey or RGB, from the first pixel of the picture on, at least to the end of
+        the region; outside of it they may be anything. None where no decoder is installed, and where it does not
+        like the file or warns of it: Pillow is the judge then.
     """
     if image.mode not in ("L", "RGB"):
         return None
@@ -46,20 +47,21 @@ def decode_jpeg(image: Image.Image, data: bytes, region: Region) -> tuple[Pixels
     return None if simplejpeg is None else _by_simplejpeg(image, data, region)
 
 
-def _by_region(image: Image.Image, data: bytes, region: Region) -> tuple[Pixels, Region] | None:
+def _by_region(image: Image.Image, data: bytes, region: Region) -> Pixels | None:
     scale, across, down = region
     # From where a block begins, and with neighbours, which interpolated colour takes into account.
     first = max(0, across.start - _NEIGHBOURS) // _BLOCK * _BLOCK
     stop = min(-(-image.width // scale), across.stop + _NEIGHBOURS)
-    pixels = np.empty((down.stop - down.start, stop - first, len(image.mode)), np.uint8)
+    # What is not written is not touched either, and costs nothing.
+    pixels = np.empty((down.stop, stop, len(image.mode)), np.uint8)
     try:
-        jpeg_region.decode(data, image.size, scale, (first, down.start), pixels)
+        jpeg_region.decode(data, image.size, scale, (first, down.start), pixels[down.start :, first:])
     except ValueError:
         return None
-    return pixels, Region(scale, slice(first, stop), down)
+    return pixels
 
 
-def _by_simplejpeg(image: Image.Image, data: bytes, region: Region) -> tuple[Pixels, Region] | None:
+def _by_simplejpeg(image: Image.Image, data: bytes, region: Region) -> Pixels | None:
     whole = Region.whole(image.width, image.height, region.scale)
     height, width, bands = whole.down.stop, whole.across.stop, len(image.mode)
     # A buffer of this size: what its own reading of the header makes of the file is not to be trusted.
@@ -69,4 +71,4 @@ def _by_simplejpeg(image: Image.Image, data: bytes, region: Region) -> tuple[Pix
         pixels: Pixels = simplejpeg.decode_jpeg(data, colours, False, False, height, width, scale, buffer)
     except Exception:
         return None
-    return (pixels, whole) if pixels.shape == buffer.shape else None
+    return pixels if pixels.shape == buffer.shape else None

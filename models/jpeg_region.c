@@ -26,7 +26,8 @@ typedef struct {
     int scale;                /* 1, 2, 4 or 8: it is decoded at 1 / scale of its size */
     JDIMENSION left, top, columns, rows; /* at that scale */
     int bands;                           /* 1 or 3: grey or RGB */
-    unsigned char *pixels;               /* [rows, columns, bands] */
+    unsigned char *pixels;               /* [rows, columns, bands], the rows `stride` bytes apart */
+    size_t stride;
 } Region;
 
 static void on_error(j_common_ptr info) {
@@ -87,7 +88,7 @@ static void read_region(j_decompress_ptr info, const Region *region) {
     }
     check(info, jpeg_skip_scanlines(info, region->top) == region->top, "rows are missing");
     for (JDIMENSION number = 0; number < region->rows; number++) {
-        JSAMPROW row = region->pixels + (size_t)number * width * region->bands;
+        JSAMPROW row = region->pixels + (size_t)number * region->stride;
         check(info, jpeg_read_scanlines(info, &row, 1) == 1, "a row is missing");
     }
 }
@@ -112,6 +113,8 @@ static int is_sound(const Region *region, const Py_buffer *pixels) {
     int scale = region->scale;
     return pixels->itemsize == 1 && pixels->ndim == 3 && pixels->shape[0] <= JPEG_MAX_DIMENSION &&
            pixels->shape[1] <= JPEG_MAX_DIMENSION && (region->bands == 1 || region->bands == 3) &&
+           pixels->strides[2] == 1 && pixels->strides[1] == region->bands &&
+           pixels->strides[0] >= pixels->shape[1] * region->bands &&
            (scale == 1 || scale == 2 || scale == 4 || scale == 8);
 }
 
@@ -123,7 +126,7 @@ static PyObject *decode(PyObject *Py_UNUSED(module), PyObject *arguments) {
                           &region.left, &region.top, &out)) {
         return NULL;
     }
-    if (PyObject_GetBuffer(out, &pixels, PyBUF_WRITABLE | PyBUF_ND | PyBUF_C_CONTIGUOUS) < 0) {
+    if (PyObject_GetBuffer(out, &pixels, PyBUF_WRITABLE | PyBUF_STRIDES) < 0) {
         PyBuffer_Release(&data);
         return NULL;
     }
@@ -136,6 +139,7 @@ static PyObject *decode(PyObject *Py_UNUSED(module), PyObject *arguments) {
         region.rows = (JDIMENSION)pixels.shape[0];
         region.columns = (JDIMENSION)pixels.shape[1];
         region.pixels = pixels.buf;
+        region.stride = (size_t)pixels.strides[0];
         Py_BEGIN_ALLOW_THREADS
         succeeded = decode_region(&region, &errors);
         Py_END_ALLOW_THREADS
@@ -158,7 +162,7 @@ static PyMethodDef methods[] = {
                "    size: width and height of the whole picture.\n"
                "    scale: 1, 2, 4 or 8; it is decoded at 1 / scale of its size.\n"
                "    corner: column and row where the region begins, at that scale; the column where a block begins.\n"
-               "    pixels: uint8 [rows, columns, 1 or 3], contiguous, is written: grey or RGB.\n\n"
+               "    pixels: uint8 [rows, columns, 1 or 3], each row contiguous, is written: grey or RGB.\n\n"
                "Raises:\n"
                "    ValueError: the data are damaged, or not what was said of them; `pixels` may be half written.\n")},
     {NULL, NULL, 0, NULL},

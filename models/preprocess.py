@@ -73,13 +73,12 @@ class Preprocessor:
     def crop(self, image: Image.Image) -> Pixels:
         """Resizes and centre-crops an upright picture of mode L or RGB, as `__call__` does."""
         pixels = np.atleast_3d(np.asarray(image))
-        return self._crop(Decoded(pixels, Region.whole(*image.size), *image.size, Turn()))
+        return self._crop(Decoded(pixels, 1, *image.size, Turn()))
 
     def _crop(self, decoded: Decoded) -> Pixels:
-        turn, region = decoded.turn, decoded.region
-        across, down = self._spans(decoded.width, decoded.height, turn, region.scale)
-        corner = region.across.start, region.down.start
-        kept = resize_crop(decoded.pixels, across, down, self.spec.interpolation, turn.transposed, corner)
+        turn = decoded.turn
+        across, down = self._spans(decoded.width, decoded.height, turn, decoded.scale)
+        kept = resize_crop(decoded.pixels, across, down, self.spec.interpolation, turn.transposed)
         side = self.spec.crop_size
         return np.ascontiguousarray(np.broadcast_to(turn.upright(kept), (side, side, 3)))
 

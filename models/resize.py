@@ -34,18 +34,17 @@ def resize_crop(
     down: Span,
     interpolation: str,
     transposed: bool = False,
-    corner: tuple[int, int] = (0, 0),
 ) -> Pixels:
     """Resizes and crops, antialiased.
 
     Args:
-        pixels: [rows, columns, 1 or 3]: at least what `reads` says of the picture.
+        pixels: [rows, columns, 1 or 3], from the picture's first pixel on to the last that `reads` names. Those in
+            front of what it names may be anything.
         across: what is kept of the width.
         down: what is kept of the height.
         interpolation: "nearest", "bilinear" or "bicubic".
         transposed: whether the upright picture's rows are columns here. Of two passes, each of which rounds, the
             order shows; it is that of the upright picture.
-        corner: the picture's column and row at which `pixels` begins.
 
     Returns:
         [down.kept, across.kept, 1 or 3], which may be a view.
@@ -56,26 +55,27 @@ def resize_crop(
         return _by_pillow(pixels, across, down, interpolation)
     # The height first is faster, and bilinear is within a level either way. Bicubic overshoots and is clipped in
     # between, which made up to 10 levels; torchvision takes the width first.
-    left, top = corner
-    axes = [(0, down, top), (1, across, left)]
+    axes = [(0, down), (1, across)]
     if (interpolation == "bicubic") != transposed:
         axes.reverse()
-    for axis, span, origin in axes:
-        pixels = _along(pixels, axis, span, interpolation, origin)
+    for axis, span in axes:
+        pixels = _along(pixels, axis, span, interpolation)
     return pixels
 
 
 @lru_cache(maxsize=1024)  # photos come in few sizes
 def reads(across: Span, down: Span, interpolation: str) -> tuple[slice, slice]:
-    """The columns and the rows of a picture that `resize_crop` needs."""
+    """The columns and the rows of a picture that count for what `resize_crop` returns."""
     if not _suits_torch(across, down, interpolation):
         return slice(0, math.ceil(across.length)), slice(0, math.ceil(down.length))
     return _read(across, interpolation), _read(down, interpolation)
 
 
 def _read(span: Span, interpolation: str) -> slice:
-    stop = math.ceil(span.ratio * (span.first + span.kept) + _support(span, interpolation)) + 1
-    return slice(_beginning(span, interpolation)[0], min(stop, math.ceil(span.length)))
+    support = _support(span, interpolation)
+    start = math.floor(span.ratio * span.first - support) - 1
+    stop = math.ceil(span.ratio * (span.first + span.kept) + support) + 1
+    return slice(max(0, start), min(stop, math.ceil(span.length)))
 
 
 @lru_cache(maxsize=1024)
@@ -88,10 +88,10 @@ def _suits_torch(across: Span, down: Span, interpolation: str) -> bool:
     return interpolation == "bicubic" or not (across.ties or down.ties)
 
 
-def _along(pixels: Pixels, axis: int, span: Span, interpolation: str, origin: int) -> Pixels:
+def _along(pixels: Pixels, axis: int, span: Span, interpolation: str) -> Pixels:
     """Resizes one axis with torch, and crops it."""
     start, begin, scale = _beginning(span, interpolation)
-    pixels = pixels[start - origin :] if axis == 0 else pixels[:, start - origin :]
+    pixels = pixels[start:] if axis == 0 else pixels[:, start:]
     size = span.first + span.kept - begin
     # The operator passes over an axis whose size does not change, whatever its scale.
     resized = _interpolate(pixels, axis, size + (pixels.shape[axis] == size and scale != 1), scale, interpolation)
