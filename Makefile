@@ -18,7 +18,7 @@ find_python = for python in python3 python3.13 python3.12 python3.11; do \
 		&& { echo $$python; break; }; done
 PYTHON ?= $(shell $(find_python))
 
-.PHONY: serve test lint bench simd clean
+.PHONY: serve test lint peers bench simd clean
 
 serve: $(VENV)/.installed
 ifeq ($(MODEL),)
@@ -41,6 +41,10 @@ bench: $(VENV)/.installed-dev
 	@command -v wrk >/dev/null || scripts/system-packages.sh
 	$(BIN)/python -m benchmark serve-compare $(if $(MODEL),--model $(MODEL)) $(OPTIONS) \
 		--output benchmark/results/serve-compare.json --plot docs/serve-compare.svg
+
+# The other servers of the benchmark, each with an environment of its own; some of their tests need them.
+peers: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmark peers
 
 # Pillow with AVX2, for those who want it: docs/pictures.md. What is installed later puts it back in its place.
 simd: $(VENV)/.installed

@@ -29,6 +29,11 @@ def flat(value, size=8):
     return encode(np.full((size, size, 3), value, np.uint8))
 
 
+def lacking(what):
+    """Skips the test, which cannot run here because of `what`; on CI, where all is installed, fails it."""
+    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(what)
+
+
 @pytest.fixture(scope="session")
 def require():
     """A function from a program's name to its path; skips where it is missing, and fails there on CI."""
@@ -36,8 +41,7 @@ def require():
     def find(program):
         path = shutil.which(program)
         if path is None:
-            missing = f"{program} is not installed; scripts/system-packages.sh installs it"
-            (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
+            lacking(f"{program} is not installed; scripts/system-packages.sh installs it")
         return path
 
     return find

@@ -25,6 +25,7 @@ from models.bundle import ModelBundle
 from models.engines.torchscript import load_network
 from models.graph import ServingGraph, compile_graph, jit_warnings_ignored
 from models.spec import EngineSpec
+from tests.conftest import lacking
 
 REQUIREMENTS = Path(environment.__file__).parent / "requirements"
 PICTURES = [ROOT / "images" / "digit-5-white-on-black.jpg", ROOT / "images" / "digit-3-white-on-black.png"]
@@ -108,7 +109,7 @@ def test_a_peer_answers_as_the_reference_does(name, bundle):
     contestant = contestants[name]
     assert contestant.environment is not None
     if not Environment(contestant.environment).installed:
-        pytest.skip("python -m benchmark peers installs it")
+        lacking(f"{name} is not installed; make peers installs it")
     with Server(contestant, PICTURES[0]) as server:
         answers = [ask(server.url, picture) for picture in PICTURES]
         processes = server.tree.processes()

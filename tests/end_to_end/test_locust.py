@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -11,6 +10,7 @@ from importlib.util import find_spec
 import pytest
 
 from benchmark.server_process import ROOT
+from tests.conftest import lacking
 
 WAYS = {"one file", "raw body", "base64", "several files", "broken picture", "/metrics", "/models"}
 
@@ -19,8 +19,7 @@ WAYS = {"one file", "raw body", "base64", "several files", "broken picture", "/m
 def locust():
     """Runs it against an address; skips where it is missing, and fails there on CI."""
     if find_spec("locust") is None:
-        missing = "locust is not installed; pip install -e .[bench] installs it"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
+        lacking("locust is not installed; pip install -e .[bench] installs it")
 
     def run(url, folder):
         words = [sys.executable, "-m", "locust", "-f", "benchmark/locustfile.py", "--host", url, "--headless"]

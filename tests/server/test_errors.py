@@ -89,6 +89,7 @@ def picture(format, **options):
         (422, "undecodable", picture("WEBP")[:-9], {}, ""),
         (422, "undecodable", b"\xff\xd8\xff" + bytes(50), {}, ""),
     ],
+    ids=lambda value: str(value)[:24],
 )
 async def test_bad_input_gets_its_row(start, status, kind, body, headers, query):
     server = await start()
