@@ -17,6 +17,7 @@ from rich.table import Table
 from benchmark.card import describe_gpu
 from benchmark.entrants import Entrant, compare, entrants, measure, prepare
 from benchmark.machine import describe_machine
+from benchmark.settings import settings
 from models.optimize.timing import CPU_BATCH_SIZES, CUDA_BATCH_SIZES
 
 _GOALS = {"images_per_s": 40_000, "lone_ms": 0.5}  # of the best batch and of a batch of one, on an H200-class card
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
             "benchmark": "engines",
             "machine": {**describe_machine(), "gpu": describe_gpu()},
             "model": "ResNet18 with random weights: for speed only",
-            "options": {name: str(value) for name, value in vars(options).items() if name != "run"},
+            "options": settings(options),
             "goals": _GOALS if options.device == "cuda" else None,
             "largest_score_difference": differences,
             "engines": [each.to_json() for each in found],

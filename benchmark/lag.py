@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from contextlib import ExitStack
 from functools import reduce
 from pathlib import Path
 from statistics import median
@@ -18,6 +17,7 @@ from benchmark.closed_loop import wrk
 from benchmark.histogram import Histogram
 from benchmark.machine import describe_machine
 from benchmark.server_process import ROOT, ServerProcess
+from benchmark.settings import settings
 from models.bundle import ModelBundle
 from models.engines import UNSERVABLE
 
@@ -42,6 +42,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--picture", type=Path, default=ROOT / "images" / "astronaut-portrait.jpg")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--seconds", type=int, default=6, help="of each round; default: %(default)s")
+    parser.add_argument("--warm-up", type=int, default=2, help="seconds before each round; default: %(default)s")
     parser.add_argument("--connections", type=int, default=64, help="default: %(default)s")
     parser.add_argument("--output", type=Path, help="JSON file, with the machine's description")
     parser.set_defaults(run=run)
@@ -51,21 +52,16 @@ def run(options: argparse.Namespace) -> int:
     """Measures in interleaved rounds, prints the table, writes the JSON."""
     engines = options.engine or _servable(options.model)
     rounds: dict[str, list[Round]] = {engine: [] for engine in engines}
-    with ExitStack() as stack:
-        urls = {
-            engine: stack.enter_context(ServerProcess("--model", str(options.model), "--engine", engine)).url
-            for engine in engines
-        }
-        for number in range(options.rounds + 1):
-            for engine, url in urls.items():
-                measured = _measure(url, options)
-                if number > 0:  # the first round warms up
-                    rounds[engine].append(measured)
+    for _ in range(options.rounds):
+        for engine in engines:
+            # One server at a time: idle processes look after themselves too, and disturb the one that is measured.
+            with ServerProcess("--model", str(options.model), "--engine", engine) as server:
+                _measure(server.url, options, options.warm_up)
+                rounds[engine].append(_measure(server.url, options, options.seconds))
     rows = [summary(engine, measured) for engine, measured in rounds.items()]
     _print(rows)
     if options.output:
-        settings = {name: str(value) for name, value in vars(options).items() if name != "run"}
-        result = {"benchmark": "lag", "machine": describe_machine(), "options": settings, "rows": rows}
+        result = {"benchmark": "lag", "machine": describe_machine(), "options": settings(options), "rows": rows}
         options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return 0
 
@@ -75,9 +71,9 @@ def _servable(folder: Path) -> list[str]:
     return [name for name, engine in engines.items() if engine.kind not in UNSERVABLE]
 
 
-def _measure(url: str, options: argparse.Namespace) -> Round:
+def _measure(url: str, options: argparse.Namespace, seconds: int) -> Round:
     before = Histogram.read(url, METRIC)
-    load = wrk(url, options.picture, options.connections, options.seconds)
+    load = wrk(url, options.picture, options.connections, seconds)
     return Round(load["requests"] / load["seconds"], Histogram.read(url, METRIC).since(before))
 
 

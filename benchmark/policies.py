@@ -17,6 +17,7 @@ from benchmark.closed_loop import wrk
 from benchmark.lone_client import lone_client
 from benchmark.machine import describe_machine
 from benchmark.server_process import ROOT, ServerProcess
+from benchmark.settings import settings
 
 TIMEOUTS_MS = (0.0, 2.0, 5.0, 10.0, 20.0)  # 0 is while-busy
 
@@ -53,8 +54,12 @@ def run(options: argparse.Namespace) -> int:
     rows = [_summary([row for row in rounds if row["batch_timeout_ms"] == timeout]) for timeout in TIMEOUTS_MS]
     _print(rows)
     if options.output:
-        settings = {name: str(value) for name, value in vars(options).items() if name != "run"}
-        result = {"benchmark": "policies", "machine": describe_machine(), "options": settings, "rows": rows}
+        result = {
+            "benchmark": "policies",
+            "machine": describe_machine(),
+            "options": settings(options),
+            "rows": rows,
+        }
         options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return 0
 
