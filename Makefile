@@ -36,7 +36,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# A quarter of an hour, on a machine that does nothing else: docs/benchmark.md.
+# Half an hour, on a machine that does nothing else: docs/benchmark.md.
 bench: $(VENV)/.installed-dev
 	@command -v wrk >/dev/null || scripts/system-packages.sh
 	$(BIN)/python -m benchmark serve-compare $(if $(MODEL),--model $(MODEL)) $(OPTIONS) \

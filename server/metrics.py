@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
@@ -60,72 +60,34 @@ class Metrics:
         self._shared = shared
         self._watched: dict[str, Classifier] = {}
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "snapserve_requests",
-            "Requests to /classify by outcome: ok, client-left, or the kind of problem.",
-            ["outcome"],
-            registry=self.registry,
+        counter = partial(Counter, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry, multiprocess_mode="livesum")
+        requests = "Requests to /classify by outcome: ok, client-left, or the kind of problem."
+        phases = "Time of a picture in each phase: read, decode, queue, infer."
+        left = "Pictures whose client left while they were queued or on the engine."
+        facts = ["model", "architecture", "engine", "precision", "device", "weights"]
+        lag = "How late the event loop is, asked every 20 ms."
+        model = ["model"]
+        self._requests = counter("snapserve_requests", requests, ["outcome"])
+        self._phase = histogram("snapserve_phase_seconds", phases, ["model", "phase"], buckets=_SECONDS)
+        self._batch_size = histogram("snapserve_batch_size", "Pictures in a batch.", model, buckets=_SIZES)
+        self._batch_seconds = histogram(
+            "snapserve_batch_seconds", "Time of a batch on the engine.", model, buckets=_SECONDS
         )
-        self._phase = Histogram(
-            "snapserve_phase_seconds",
-            "Time of a picture in each phase: read, decode, queue, infer.",
-            ["model", "phase"],
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self._batch_size = Histogram(
-            "snapserve_batch_size", "Pictures in a batch.", ["model"], buckets=_SIZES, registry=self.registry
-        )
-        self._batch_seconds = Histogram(
-            "snapserve_batch_seconds",
-            "Time of a batch on the engine.",
-            ["model"],
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self._left = Counter(
-            "snapserve_pictures_left",
-            "Pictures whose client left while they were queued or on the engine.",
-            ["model"],
-            registry=self.registry,
-        )
-        self._queue_depth = Gauge(
-            "snapserve_queue_depth",
-            "Pictures waiting for a batch.",
-            ["model"],
-            registry=self.registry,
-            multiprocess_mode="livesum",
-        )
-        self._in_flight = Gauge(
-            "snapserve_batches_in_flight",
-            "Batches on the engine.",
-            ["model"],
-            registry=self.registry,
-            multiprocess_mode="livesum",
-        )
-        self._accepted = Gauge(
-            "snapserve_pictures_accepted",
-            "Pictures accepted and not yet answered.",
-            ["model"],
-            registry=self.registry,
-            multiprocess_mode="livesum",
-        )
-        self._info = Gauge(
+        self._left = counter("snapserve_pictures_left", left, model)
+        self._queue_depth = gauge("snapserve_queue_depth", "Pictures waiting for a batch.", model)
+        self._in_flight = gauge("snapserve_batches_in_flight", "Batches on the engine.", model)
+        self._accepted = gauge("snapserve_pictures_accepted", "Pictures accepted and not yet answered.", model)
+        self._info = gauge(
             "snapserve_model_info",
             "1 for each model that is served, with its facts as labels.",
-            ["model", "architecture", "engine", "precision", "device", "weights"],
-            registry=self.registry,
+            facts,
             multiprocess_mode="livemax",
         )
-
+        self._loop_lag = histogram("snapserve_event_loop_lag_seconds", lag, buckets=_LAGS)
         # `labels` checks and converts its words each time.
         self._outcome, self._phase_of = cache(self._requests.labels), cache(self._phase.labels)
-        self._loop_lag = Histogram(
-            "snapserve_event_loop_lag_seconds",
-            "How late the event loop is, asked every 20 ms.",
-            buckets=_LAGS,
-            registry=self.registry,
-        )
 
     def observe_loop_lag(self, seconds: float) -> None:
         """Records one delay of the event loop, in seconds."""

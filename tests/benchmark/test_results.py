@@ -116,6 +116,18 @@ def test_the_readmes_figures_are_the_committed_ones():
         assert f"{ratio:.1f} {words}" in text or f"{ratio:.2f} {words}" in text
 
 
+def test_the_ratios_of_both_runs_are_the_committed_ones():
+    runs = [load(name)["ratios"] for name in ("serve-compare", "serve-compare-slow-host")]
+    lines = (ROOT / "docs/benchmark.md").read_text().splitlines()
+    for ours in ("snapserve", "snapserve-int8-torchscript"):
+        for peer in ("mosec-one-stage", "mosec", "litserve-16", "litserve"):
+            cells = []
+            for run in runs:
+                rate, p99 = run[ours][peer]["requests_per_s"], run[ours][peer]["p99"]
+                cells += [f"{rate['median']:.2f}", f"{rate['min']:.2f}-{rate['max']:.2f}", f"{p99['median']:.2f}"]
+            assert any(line.endswith("| " + " | ".join(cells) + " |") for line in lines), (ours, peer)
+
+
 @pytest.mark.parametrize("plot", ["serve-compare.svg", "latency.svg"])
 def test_the_plots_are_there_and_shown(plot):
     assert (ROOT / "docs" / plot).read_text(encoding="utf-8").lstrip().startswith("<?xml")
