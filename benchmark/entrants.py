@@ -100,7 +100,7 @@ def prepare(
 ) -> None:
     """Builds and loads every engine, from random weights of ResNet18, or notes the reason why not."""
     weights = resolve(WeightsChoice("resnet18", weights="none", device=device), Console(quiet=True))
-    job = Job(weights.network(), weights.preprocess, largest, np.stack(pictures(1, 16)[0]))
+    job = Job(weights.network(), weights.preprocess, (largest,), np.stack(pictures(1, 16)[0]))
     choice = EngineOptions(device, usable_cores(), 1, largest)
     for number, each in enumerate(found):
         console.print(f"preparing {each.name}", markup=False, highlight=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 from models.bundle import ModelBundle
 from models.engines import load_engine
 from models.engines.base import Engine, EngineOptions
+from models.engines.buckets import buckets_up_to
 from models.preprocess import Pixels, Preprocessor
 from server.allocator import keep_freed_memory
 
@@ -85,7 +86,10 @@ def main() -> None:
     keep_freed_memory()
     bundle = ModelBundle.load(options.model)
     bundle = bundle.with_engine(options.engine) if options.engine else bundle
-    engine = EngineOptions("auto", options.intra_op_threads, max_batch_size=options.max_batch_size)
+    largest = options.max_batch_size
+    engine = EngineOptions(
+        "auto", options.intra_op_threads, max_batch_size=largest, frequent=buckets_up_to(largest)
+    )
     pipeline = Pipeline(
         bundle, engine, options.decode_threads, [picture.read_bytes() for picture in options.picture]
     )

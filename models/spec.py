@@ -15,7 +15,6 @@ FORMAT = 1
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 WEIGHTS_ENGINE = "weights"  # name in a bundle of the engine that is compiled where it is loaded
-NEARLY = 0.97  # of the best throughput; larger batches would only make their pictures wait longer
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 
@@ -132,14 +131,6 @@ class ModelSpec:
     def is_random(self) -> bool:
         """Whether the weights were never trained, so that the labels mean nothing."""
         return bool(self.source.get("random"))
-
-    @property
-    def best_batch_size(self) -> int:
-        """The smallest batch size that is nearly as fast per picture as the fastest; 32 where none was timed."""
-        timed = ((int(size), ms) for size, ms in self.latency_ms.items() if size.isdecimal())
-        speeds = {size: size / ms for size, ms in timed if size and ms > 0}
-        enough = NEARLY * max(speeds.values(), default=0.0)
-        return min((size for size, speed in speeds.items() if speed >= enough), default=32)
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -13,6 +13,8 @@ from models.spec import EngineSpec
 
 TABLE_FILE = "table.json"
 _MAX_BYTES = 1_000_000  # a long table has 30 KB
+_NEARLY = 0.97  # of the best throughput; larger batches would only make their pictures wait longer
+_UNKNOWN = 32  # batch size where none was timed
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,32 @@ class Table:
         return cls(_parse(content, file))
 
     def latency_ms(self, name: str, engine: EngineSpec) -> dict[str, float]:
-        """Batch size -> milliseconds of one batch, of a candidate at the engine's setting; or empty."""
+        """Batch size -> median milliseconds of one batch, of a candidate at the engine's setting; or empty."""
+        return _milliseconds(self._speed(name, engine).get("latency_ms"))
+
+    def fastest_ms(self, name: str, engine: EngineSpec) -> dict[str, float]:
+        """Batch size -> milliseconds of its fastest round: what disturbs a machine never makes it faster."""
+        rounds = self._speed(name, engine).get("rounds_ms")
+        pairs = rounds.items() if isinstance(rounds, dict) else ()
+        return _milliseconds({size: min(each) for size, each in pairs if _is_timed(each)})
+
+    def _speed(self, name: str, engine: EngineSpec) -> dict[str, Any]:
         for candidate in _objects(self.document.get("candidates")):
             for speed in _objects(candidate.get("speeds")) if candidate.get("name") == name else ():
                 if (speed.get("threads"), speed.get("streams")) == (engine.threads, engine.streams):
-                    return _latencies(speed.get("latency_ms"))
+                    return speed
         return {}
+
+
+def best_batch_size(milliseconds: Mapping[str, float]) -> int:
+    """The smallest batch size that is nearly as fast per picture as the fastest; 32 where none was timed.
+
+    Args:
+        milliseconds: of one batch, by its size.
+    """
+    speeds = {int(size): int(size) / ms for size, ms in _milliseconds(milliseconds).items()}
+    enough = _NEARLY * max(speeds.values(), default=0.0)
+    return min((size for size, speed in speeds.items() if speed >= enough), default=_UNKNOWN)
 
 
 def _parse(content: bytes, file: Path) -> dict[str, Any]:
@@ -71,7 +93,15 @@ def _objects(value: Any) -> list[dict[str, Any]]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
-def _latencies(value: Any) -> dict[str, float]:
+def _milliseconds(value: Any) -> dict[str, float]:
     """Those of a batch size; the table is for people, and what is odd in it is no reason to refuse a model."""
     pairs = value.items() if isinstance(value, dict) else ()
-    return {size: ms for size, ms in pairs if size.isdecimal() and isinstance(ms, int | float) and ms > 0}
+    return {size: ms for size, ms in pairs if size.isdecimal() and int(size) and _is_number(ms) and ms > 0}
+
+
+def _is_timed(rounds: Any) -> bool:
+    return isinstance(rounds, list) and bool(rounds) and all(map(_is_number, rounds))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)

@@ -23,7 +23,7 @@ from models.errors import BundleError
 from models.machine import usable_cores
 from models.preprocess import Preprocessor
 from models.presets import read_preprocess
-from server.choice import choose
+from server.choice import Choice, choose
 from server.classifier import Classifier, infer_checked
 from server.config import Config, ModelConfig
 from server.decode_pool import DecodePool
@@ -134,16 +134,17 @@ class Catalog:
             ModelError: a model cannot be loaded here.
         """
         for name, choice in self.choices.items():
-            classifier = await self._load(name, choice.bundle)
+            classifier = await self._load(name, choice)
             await _warm_up(classifier)
             self._metrics.watch(name, classifier)
             self._classifiers[name] = classifier
 
-    async def _load(self, name: str, bundle: ModelBundle) -> Classifier:
+    async def _load(self, name: str, choice: Choice) -> Classifier:
+        bundle = choice.bundle
         thread = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{name}", initializer=give_way)
         self._engine_threads.append(thread)
         loop, batching, models = asyncio.get_running_loop(), self._config.batching, self._config.models
-        max_batch_size = batching.max_batch_size or bundle.spec.best_batch_size
+        max_batch_size = batching.max_batch_size or choice.batch_size
         options = EngineOptions(models.device, models.intra_op_threads, max_batch_size=max_batch_size)
         engine = await loop.run_in_executor(thread, load_engine, bundle, options)
         await loop.run_in_executor(thread, engine.warm_up)

@@ -11,7 +11,7 @@ from models.compatibility import misfit
 from models.engines import UNSERVABLE
 from models.errors import BundleError
 from models.spec import WEIGHTS_ENGINE
-from models.table import Table
+from models.table import Table, best_batch_size
 from server.config import ModelConfig
 
 
@@ -22,6 +22,7 @@ class Choice:
     Attributes:
         bundle: with the engine that runs, and what was measured of it.
         engine: its name in the bundle; "" where it has none.
+        batch_size: that was best when the engine was timed.
         table: the optimiser's record.
         notice: one line for who starts the server, when it is not what the bundle was made for; else "".
     """
@@ -29,6 +30,7 @@ class Choice:
     bundle: ModelBundle
     engine: str
     table: Table
+    batch_size: int = best_batch_size({})
     notice: str = ""
 
 
@@ -46,14 +48,14 @@ def choose(bundle: ModelBundle, config: ModelConfig) -> Choice:
     reason = misfit(chosen.spec, config.device)
     if not reason:
         table = Table.read(folder)
-        return Choice(_with_latency(chosen, table, name, config.intra_op_threads), name, table)
+        return _measured(chosen, table, name, config.intra_op_threads)
     if config.engine:
         raise BundleError(f"{folder}: engine {name!r}: {reason}")
     again = f"python optimize_model_for_inference.py --bundle {folder} --output {folder} --force"
     if WEIGHTS_ENGINE not in bundle.spec.engines:
         raise BundleError(f"{folder}: {reason}; it has no weights to compile anew: {again}")
     notice = f"{folder}: {reason}; its weights are compiled anew, unquantised. For full speed: {again}"
-    return Choice(bundle.with_engine(WEIGHTS_ENGINE), WEIGHTS_ENGINE, Table.read(folder), notice)
+    return Choice(bundle.with_engine(WEIGHTS_ENGINE), WEIGHTS_ENGINE, Table.read(folder), notice=notice)
 
 
 def _bare(bundle: ModelBundle, config: ModelConfig) -> Choice:
@@ -74,10 +76,12 @@ def _check_servable(bundle: ModelBundle, name: str) -> None:
         )
 
 
-def _with_latency(bundle: ModelBundle, table: Table, name: str, threads: int) -> ModelBundle:
+def _measured(bundle: ModelBundle, table: Table, name: str, threads: int) -> Choice:
     """With what was measured of its engine at as many threads as it will have here; 0 are the engine's own."""
     engine = bundle.spec.engine
     if threads:
         engine = dataclasses.replace(engine, threads=threads, streams=min(engine.streams, threads))
     latency_ms = table.latency_ms(name, engine) or bundle.spec.latency_ms
-    return dataclasses.replace(bundle, spec=dataclasses.replace(bundle.spec, latency_ms=latency_ms))
+    batch_size = best_batch_size(table.fastest_ms(name, engine) or latency_ms)
+    spec = dataclasses.replace(bundle.spec, latency_ms=latency_ms)
+    return Choice(dataclasses.replace(bundle, spec=spec), name, table, batch_size)

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models.engines.buckets import buckets_up_to
 from models.preprocess import Pixels
 from models.spec import EngineSpec
 
@@ -58,9 +59,16 @@ class EngineOptions:
             backend's own choice.
         streams: parts of a batch that run at the same time; 0 likewise. Only some engines can.
         max_batch_size: largest batch that will be asked for.
+        frequent: batch sizes up to it that are to be as fast as can be, besides `max_batch_size`.
     """
 
     device: str = "auto"
     intra_op_threads: int = 0
     streams: int = 0
     max_batch_size: int = 32
+    frequent: tuple[int, ...] = ()
+
+    @property
+    def prepared_sizes(self) -> tuple[int, ...]:
+        """Batch sizes, rising, that int8 engines have a graph of their own for; each takes some 30 MB."""
+        return tuple(sorted({*buckets_up_to(self.max_batch_size, 4), *self.frequent}))

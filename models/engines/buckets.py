@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_FULL_ENOUGH = 0.75
+
 
 def buckets_up_to(limit: int, factor: int = 2) -> tuple[int, ...]:
     """1, factor, factor² …, and `limit` itself, in rising order.
@@ -26,3 +28,22 @@ def bucket_of(size: int, buckets: tuple[int, ...]) -> int:
 def pieces_of(size: int, largest: int) -> list[slice]:
     """Cuts a batch of `size` pictures into pieces of `largest`, in order; the last may be smaller."""
     return [slice(start, min(start + largest, size)) for start in range(0, size, largest)]
+
+
+def fitted(size: int, buckets: tuple[int, ...]) -> list[tuple[int, int]]:
+    """How a batch is made up of graphs that run one after the other: for each its pictures, and its bucket.
+
+    A graph that would be filled to three quarters or less is not worth its time; smaller ones do it.
+
+    Args:
+        size: pictures, at least 1.
+        buckets: rising, from 1.
+    """
+    pieces = []
+    while size:
+        bucket = next((each for each in buckets if each >= size), buckets[-1])
+        if size <= _FULL_ENOUGH * bucket:
+            bucket = max(each for each in buckets if each <= size)
+        pieces.append((min(size, bucket), bucket))
+        size -= pieces[-1][0]
+    return pieces

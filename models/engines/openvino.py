@@ -3,31 +3,51 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any, NamedTuple
 
 import numpy as np
 import openvino
 
 from models.bundle import ModelBundle
 from models.engines.base import Batch, EngineOptions, Probabilities
+from models.engines.buckets import fitted
 from models.errors import EngineError
+from models.machine import usable_cores
 from models.spec import EngineSpec
 
 # Without it OpenVINO takes bf16 for fp32 graphs wherever the processor has it.
 _ARITHMETIC = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
 
 
+class _Piece(NamedTuple):
+    """What one run of a graph does: `pictures` of a batch, the first at `start`, with a graph for `bucket`."""
+
+    start: int
+    pictures: int
+    bucket: int
+
+
 class OpenVinoEngine:
     """Runs an OpenVINO graph: uint8 [N, H, W, 3] -> float32 [N, num_classes].
 
     A batch is cut into as many parts as there are streams; each stream has its share of the threads.
+
+    Args:
+        streams: of each, the graphs by the number of pictures that they take.
     """
 
-    def __init__(self, model: Any, spec: EngineSpec, crop_size: int, num_classes: int) -> None:
+    def __init__(
+        self, streams: Sequence[Mapping[int, Any]], spec: EngineSpec, crop_size: int, num_classes: int
+    ) -> None:
         self.spec = spec
         self.num_classes = num_classes
-        self._requests = [model.create_infer_request() for _ in range(spec.streams)]
-        self._staging = np.zeros((spec.max_batch_size, crop_size, crop_size, 3), np.uint8)
+        self._requests = [_requests(graphs) for graphs in streams]
+        self._buckets = tuple(sorted(streams[0]))
+        # The last graph may be larger than what is left for it.
+        shape = (spec.max_batch_size + self._buckets[-1], crop_size, crop_size, 3)
+        self._staging = np.zeros(shape, np.uint8)
 
     def infer(self, batch: Batch) -> Probabilities:
         size = len(batch)
@@ -35,14 +55,28 @@ class OpenVinoEngine:
             raise ValueError(f"batch of {size}, expected 1 to {self.spec.max_batch_size}")
         for row, image in enumerate(batch):
             self._staging[row] = image
-        parts = np.array_split(self._staging[:size], min(size, len(self._requests)))
-        running = list(zip(self._requests, parts, strict=False))
-        for request, part in running:
-            request.set_input_tensor(openvino.Tensor(part, shared_memory=True))
-            request.start_async()
-        for request, _ in running:
-            request.wait()
-        return np.concatenate([request.get_output_tensor().data for request, _ in running])
+        answers: dict[int, Probabilities] = {}
+        for turn in zip_longest(*self._plan(size)):
+            running = [(self._requests[stream][piece.bucket], piece) for stream, piece in enumerate(turn) if piece]
+            for request, piece in running:
+                pixels = self._staging[piece.start : piece.start + piece.bucket]
+                request.set_input_tensor(openvino.Tensor(pixels, shared_memory=True))
+                request.start_async()
+            for request, piece in running:
+                request.wait()
+                answers[piece.start] = request.get_output_tensor().data[: piece.pictures].copy()
+        return np.concatenate([answers[start] for start in sorted(answers)])
+
+    def _plan(self, size: int) -> list[list[_Piece]]:
+        """Of each stream what it runs, one after the other."""
+        plan = []
+        for part in np.array_split(np.arange(size), min(size, len(self._requests))):
+            pieces, start = [], int(part[0])
+            for pictures, bucket in fitted(len(part), self._buckets):
+                pieces.append(_Piece(start, pictures, bucket))
+                start += pictures
+            plan.append(pieces)
+        return plan
 
     def warm_up(self) -> None:
         for size in {1, self.spec.max_batch_size}:
@@ -63,11 +97,11 @@ def load(bundle: ModelBundle, options: EngineOptions) -> OpenVinoEngine:
         raise EngineError(f"{bundle.file}: built for device 'cpu', not for {options.device!r}")
     threads = options.intra_op_threads or spec.threads
     streams = options.streams or spec.streams
-    streams = min(streams, threads) if threads else streams
+    streams = min(streams, threads or usable_cores())
     spec = dataclasses.replace(spec, threads=threads, streams=streams, max_batch_size=options.max_batch_size)
     try:
-        model = openvino.Core().compile_model(bundle.file, "CPU", _settings(spec))
-        engine = OpenVinoEngine(model, spec, bundle.spec.preprocess.crop_size, bundle.spec.num_classes)
+        graphs = [_compile(bundle, spec, options.prepared_sizes) for _ in range(streams)]
+        engine = OpenVinoEngine(graphs, spec, bundle.spec.preprocess.crop_size, bundle.spec.num_classes)
         shape = engine.infer(np.zeros((1, *engine._staging.shape[1:]), np.uint8)).shape
     except RuntimeError:
         raise EngineError(f"{bundle.file}: OpenVINO cannot load or run it") from None
@@ -78,10 +112,34 @@ def load(bundle: ModelBundle, options: EngineOptions) -> OpenVinoEngine:
     return engine
 
 
+def _requests(graphs: Mapping[int, Any]) -> dict[int, Any]:
+    shared = {id(graph): graph.create_infer_request() for graph in graphs.values()}
+    return {size: shared[id(graph)] for size, graph in graphs.items()}
+
+
+def _compile(bundle: ModelBundle, spec: EngineSpec, sizes: Iterable[int]) -> dict[int, Any]:
+    """The graphs of one stream: one for all sizes, in int8 one for each of some.
+
+    In int8 OpenVINO is not to be trusted with a size that it learns at run time: on processors with AMX it
+    crashes (https://github.com/openvinotoolkit/openvino/issues/37577). It is also 3 % slower. Nor with several
+    streams in one graph: they gave answers that differed from one start to the next (docs/engines.md).
+    """
+    core, side = openvino.Core(), bundle.spec.preprocess.crop_size
+    model, settings = core.read_model(bundle.file), _settings(spec)
+    if spec.precision != "int8":
+        return dict.fromkeys(range(1, spec.max_batch_size + 1), core.compile_model(model, "CPU", settings))
+    graphs = {}
+    for size in {-(-size // spec.streams) for size in sizes}:
+        model.reshape([size, side, side, 3])
+        graphs[size] = core.compile_model(model, "CPU", settings)
+    return graphs
+
+
 def _settings(spec: EngineSpec) -> dict[str, Any]:
+    threads = spec.threads if spec.streams == 1 else (spec.threads or usable_cores()) // spec.streams
     return {
-        "INFERENCE_NUM_THREADS": spec.threads,
-        "NUM_STREAMS": spec.streams,
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
         "INFERENCE_PRECISION_HINT": _ARITHMETIC[spec.precision],
         # Threads that are pinned to a core wait there for the decode threads which share it.
         "ENABLE_CPU_PINNING": False,

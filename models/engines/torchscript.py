@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import nn
 from models.architectures import build_network, load_weights
 from models.bundle import ModelBundle
 from models.engines.base import EngineOptions
-from models.engines.torch_engine import TorchEngine
+from models.engines.torch_engine import Graph, TorchEngine
 from models.errors import EngineError, ModelError
 from models.graph import build_graph, compile_graph, jit_warnings_ignored
 from models.spec import EngineSpec
@@ -29,10 +30,32 @@ def load(bundle: ModelBundle, options: EngineOptions) -> TorchEngine:
     spec = resolve(bundle, options)
     if spec.quantized_engine:
         choose_quantized_engine(bundle.file, spec.quantized_engine)
-    module = _trace_weights(bundle, spec) if spec.holds_weights else load_module(bundle.file, spec.device)
-    engine = TorchEngine(module, spec, bundle.spec.preprocess.crop_size, bundle.spec.num_classes)
-    _check_output(engine, bundle)
+    sizes = options.prepared_sizes if spec.quantized_engine else (1,)
+    graph: Graph
+    if spec.holds_weights:
+        graph = _trace_weights(bundle, spec)
+    elif len(sizes) == 1:
+        graph = load_module(bundle.file, spec.device)
+    else:
+        graph = SizedGraphs({size: load_module(bundle.file, spec.device) for size in sizes})
+    engine = TorchEngine(graph, spec, bundle.spec.preprocess.crop_size, bundle.spec.num_classes)
+    _check_output(engine, bundle, sizes)
     return engine
+
+
+class SizedGraphs:
+    """Copies of an int8 graph, one per batch size; other sizes go to the one for the largest.
+
+    oneDNN's int8 operators keep what they have prepared for the size of their first batch, and prepare any other
+    size again each time, for 1.5 to 2 ms per batch: each copy is to be run with its own size first.
+    """
+
+    def __init__(self, graphs: Mapping[int, Graph]) -> None:
+        self._graphs = graphs
+        self._for_others = graphs[max(graphs)]
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return self._graphs.get(len(images), self._for_others)(images)
 
 
 def choose_quantized_engine(file: Path, name: str) -> None:
@@ -103,13 +126,18 @@ def _trace_weights(bundle: ModelBundle, spec: EngineSpec) -> torch.jit.ScriptMod
     return compile_graph(graph, torch.zeros(2, side, side, 3, dtype=torch.uint8, device=device))
 
 
-def _check_output(engine: TorchEngine, bundle: ModelBundle) -> None:
+def _check_output(engine: TorchEngine, bundle: ModelBundle, sizes: Iterable[int]) -> None:
+    """Runs a batch of each size: the first that its graph sees."""
     side = bundle.spec.preprocess.crop_size
-    try:
-        shape = engine.infer(np.zeros((1, side, side, 3), np.uint8)).shape
-    except RuntimeError:
-        raise EngineError(f"{bundle.file}: the graph does not run on uint8 [1, {side}, {side}, 3]") from None
-    if shape != (1, bundle.spec.num_classes):
-        raise EngineError(
-            f"{bundle.file}: the graph's output has shape {list(shape)}, expected [1, {bundle.spec.num_classes}]"
-        )
+    for size in sizes:
+        try:
+            shape = engine.infer(np.zeros((size, side, side, 3), np.uint8)).shape
+        except RuntimeError:
+            raise EngineError(
+                f"{bundle.file}: the graph does not run on uint8 [{size}, {side}, {side}, 3]"
+            ) from None
+        if shape != (size, bundle.spec.num_classes):
+            raise EngineError(
+                f"{bundle.file}: the graph's output has shape {list(shape)}, "
+                f"expected [{size}, {bundle.spec.num_classes}]"
+            )

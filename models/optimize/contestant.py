@@ -117,7 +117,11 @@ class Contestant:
         if setting not in self._engines:
             assert self._bundle is not None, "build() comes first"
             options = EngineOptions(
-                self._candidate.device, setting.threads, setting.streams, self._job.max_batch_size
+                self._candidate.device,
+                setting.threads,
+                setting.streams,
+                self._job.max_batch_size,
+                self._job.batch_sizes,
             )
             self._engines[setting] = load_engine(self._bundle, options)
             self._engines[setting].warm_up()

@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from models.bundle import ModelBundle
 from models.engines.base import Probabilities
 from models.errors import ModelError
@@ -32,6 +34,8 @@ from models.spec import WEIGHTS_ENGINE, EngineSpec, ModelSpec
 from models.table import TABLE_FILE
 
 PLOT_FILE = "table.svg"
+_COMPARED = 64  # pictures that all settings of a candidate are asked about
+_SAME = 0.01  # of a score; bf16 adds up differently with other threads
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def optimize(
     with report.progress(1 + 2 * len(candidates) + effort.rounds + 1), workshop(output) as folder:
         report.step(f"asking eager fp32 about {len(pictures.photos) + len(pictures.synthetic)} pictures")
         evidence = gather(weights, pictures.calibration, pictures.photos, pictures.synthetic)
-        job = Job(weights.network(), weights.preprocess, max(sizes), evidence.calibration, weights.published)
+        job = Job(weights.network(), weights.preprocess, sizes, evidence.calibration, weights.published)
         with ExitStack() as stack:
             contestants = {
                 each.name: stack.enter_context(_contestant(each, job, weights, folder, effort))
@@ -126,16 +130,31 @@ def _judge(
         report.step(f"{candidate.name}: building")
         build = contestant.build()
         report.step(f"{candidate.name}: comparing with eager fp32")
-        setting = Setting(effort.cores or usable_cores())
-        fidelity = judge(candidate, contestant.scores(evidence.pixels, setting), evidence)
+        settings = _settings(candidate, effort)
+        judged = max(settings, key=lambda setting: (setting.threads, -setting.streams))
+        scores = contestant.scores(evidence.pixels, judged)
+        fidelity = judge(candidate, scores, evidence)
         fidelity.check(PUBLISHED if candidate.is_published else effort.limits[candidate.precision])
+        # An engine for another setting is another compilation, which may be at fault where the first was not.
+        some = slice(_COMPARED)
+        inconsistent = [
+            setting
+            for setting in settings
+            if setting != judged
+            and not np.allclose(
+                contestant.scores(evidence.pixels[some], setting), scores[some], rtol=0, atol=_SAME
+            )
+        ]
     except ModelError as error:
         return Trial(candidate, build, fidelity, str(error))
     except (EOFError, OSError):
         return Trial(candidate, build, fidelity, str(died()))
-    return Trial(
-        candidate, build, fidelity, reservation=reservation_of(candidate, evidence, effort.accept_weak_gate)
-    )
+    reservation = reservation_of(candidate, evidence, effort.accept_weak_gate)
+    return Trial(candidate, build, fidelity, reservation=reservation, inconsistent=inconsistent)
+
+
+def _settings(candidate: Candidate, effort: Effort) -> tuple[Setting, ...]:
+    return settings_for(candidate.device, effort.cores or usable_cores(), candidate.has_streams)
 
 
 def judge(candidate: Candidate, scores: Probabilities, evidence: Evidence) -> Fidelity:
@@ -163,15 +182,14 @@ def _time(
     def on_round(number: int) -> None:
         report.step(f"timing batches of {sizes[0]} to {sizes[-1]}, round {number} of {effort.rounds}")
 
-    cores = effort.cores or usable_cores()
-    passed = [trial for trial in trials if not trial.refusal]
     speeds: dict[str, list[Speed]] = measure(
         {
             trial.name: (
                 contestants[trial.name],
-                settings_for(trial.candidate.device, cores, trial.candidate.has_streams),
+                [each for each in _settings(trial.candidate, effort) if each not in trial.inconsistent],
             )
-            for trial in passed
+            for trial in trials
+            if not trial.refusal
         },
         sizes,
         effort.rounds,

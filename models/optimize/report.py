@@ -116,8 +116,13 @@ def fate(trial: Trial, winner: Trial) -> str:
 
 
 def reasons(trials: Sequence[Trial]) -> list[str]:
-    """One line for each candidate that is out, or that may not be chosen."""
-    given = ((trial.name, trial.refusal or trial.reservation) for trial in trials)
+    """One line for each candidate that is out, or that may not be chosen, or not in every way."""
+    given = [(trial.name, trial.refusal or trial.reservation) for trial in trials]
+    given += [
+        (trial.name, f"left out with {setting}: other answers than when it was judged")
+        for trial in trials
+        for setting in trial.inconsistent
+    ]
     return [f"{name}: {reason}" for name, reason in given if reason]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.optimize.candidates import Candidate
-from models.optimize.contestant import Build
+from models.optimize.contestant import Build, Setting
 from models.optimize.evidence import Evidence
 from models.optimize.fidelity import ENOUGH_PICTURES, Fidelity
 from models.optimize.timing import Speed, best_speed
@@ -23,6 +23,7 @@ class Trial:
         fidelity: None when it could not be asked.
         refusal: why it is out, in one line, or "".
         reservation: why it is not chosen although it passed, or "".
+        inconsistent: settings that are left out, because they answer differently from the one it was judged by.
         speeds: one per setting; empty for one that is out.
     """
 
@@ -31,6 +32,7 @@ class Trial:
     fidelity: Fidelity | None = None
     refusal: str = ""
     reservation: str = ""
+    inconsistent: Sequence[Setting] = ()
     speeds: Sequence[Speed] = ()
 
     @property
@@ -59,6 +61,7 @@ class Trial:
             "precision": self.candidate.precision,
             "refusal": self.refusal,
             "reservation": self.reservation,
+            "inconsistent": [str(setting) for setting in self.inconsistent],
             "fidelity": self.fidelity.to_json() if self.fidelity else {},
             "build_s": round(self.build.seconds, 1) if self.build else None,
             "megabytes": round(self.build.megabytes, 1) if self.build else None,

@@ -144,22 +144,6 @@ def test_a_label_file_that_is_no_text(tmp_path):
         load_labels(tmp_path / "labels.txt")
 
 
-@pytest.mark.parametrize(
-    ("latency_ms", "size"),
-    [
-        ({}, 32),
-        ({"1": 10.0, "8": 40.0, "16": 79.0, "32": 160.0}, 8),  # 100, 200, 203 and 200 pictures a second
-        ({"1": 10.0, "8": 40.0, "16": 70.0}, 16),
-        ({"many": 1.0, "0": 1.0, "4": 0.0, "2": 5.0}, 2),
-    ],
-)
-def test_the_best_batch_size_is_the_smallest_that_is_nearly_the_fastest(tmp_path, latency_ms, size):
-    spec = ModelSpec(
-        "pets", "resnet18", 3, "labels.json", IMAGENET, EngineSpec("x", "y", ""), latency_ms=latency_ms
-    )
-    assert spec.best_batch_size == size
-
-
 def test_another_engine_of_the_bundle_is_verified_when_it_is_taken(tmp_path):
     for name in ("a.bin", "b.bin", "b.weights"):
         (tmp_path / name).write_bytes(name.encode())

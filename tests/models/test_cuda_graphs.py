@@ -9,7 +9,6 @@ import pickle
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from unittest import mock
 
 import numpy as np
@@ -23,7 +22,6 @@ from models.architectures import build_network, load_weights
 from models.bundle import ModelBundle
 from models.engines import load_engine
 from models.engines.base import EngineOptions
-from models.engines.buckets import bucket_of, buckets_up_to, pieces_of
 from models.engines.cuda_device import CudaDevice
 from models.engines.graph_engine import GraphEngine
 from models.engines.torch_compile import load as load_compiled
@@ -38,34 +36,6 @@ from tests.models.simulation import SimulatedDevice
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device at hand")
 SIDE, CLASSES = 4, 6  # of the tiny module
 HALF = 0.02  # what half precision may change of a probability
-
-
-@given(limit=st.integers(1, 600), factor=st.integers(2, 4))
-def test_buckets_rise_by_the_factor_and_end_with_the_limit(limit, factor):
-    buckets = buckets_up_to(limit, factor)
-    assert buckets[0] == 1 and buckets[-1] == limit
-    assert all(small < large <= small * factor for small, large in pairwise(buckets))
-
-
-def test_buckets_of_the_usual_sizes():
-    assert buckets_up_to(64) == (1, 2, 4, 8, 16, 32, 64)
-    assert buckets_up_to(24) == (1, 2, 4, 8, 16, 24)
-    assert buckets_up_to(64, 4) == (1, 4, 16, 64)
-
-
-@given(limit=st.integers(1, 300), data=st.data())
-def test_every_size_fits_its_bucket_and_no_smaller_one(limit, data):
-    size, buckets = data.draw(st.integers(1, limit)), buckets_up_to(limit)
-    bucket = bucket_of(size, buckets)
-    assert size <= bucket < 2 * size or bucket == size == 1
-    assert all(other < size for other in buckets if other < bucket)
-
-
-@given(size=st.integers(1, 600), largest=st.integers(1, 600))
-def test_pieces_are_the_batch_in_order(size, largest):
-    pieces = pieces_of(size, largest)
-    assert [row for piece in pieces for row in range(size)[piece]] == list(range(size))
-    assert all(1 <= piece.stop - piece.start <= largest for piece in pieces)
 
 
 class Digest(torch.nn.Module):
@@ -301,7 +271,7 @@ def test_the_candidates_of_a_card():
 
 def job():
     trained = load_weights(build_network(demo().spec.architecture, 10), load_file(demo().file))
-    return Job(trained, demo().spec.preprocess, 8)
+    return Job(trained, demo().spec.preprocess, (8,))
 
 
 def test_the_graph_of_the_candidate_runs_and_has_a_name_of_its_own(tmp_path):

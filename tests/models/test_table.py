@@ -8,11 +8,16 @@ import pytest
 
 from models.errors import BundleError
 from models.spec import EngineSpec
-from models.table import TABLE_FILE, Table
+from models.table import TABLE_FILE, Table, best_batch_size
 
 SPEEDS = [
     {"threads": 1, "streams": 1, "latency_ms": {"1": 9.0}},
-    {"threads": 2, "streams": 1, "latency_ms": {"1": 5.0, "8": 30.0, "odd": 1, "16": 0}},
+    {
+        "threads": 2,
+        "streams": 1,
+        "latency_ms": {"1": 5.0, "8": 30.0, "odd": 1, "16": 0, "0": 1},
+        "rounds_ms": {"1": [9.0, 4.0, 5.0], "8": [], "16": ["odd"], "32": 5, "odd": [1.0]},
+    },
 ]
 DOCUMENT = {"winner": "a", "candidates": [{"name": "a"}, {"name": "b", "speeds": SPEEDS}]}
 
@@ -29,6 +34,24 @@ def test_the_latencies_of_an_engine_are_those_of_its_setting(tmp_path):
     assert table.latency_ms("b", EngineSpec("k", "f", "", threads=2)) == {"1": 5.0, "8": 30.0}
     assert table.latency_ms("b", EngineSpec("k", "f", "", threads=4)) == {}
     assert table.latency_ms("a", EngineSpec("k", "f", "", threads=2)) == {}
+
+
+def test_the_fastest_round_counts(tmp_path):
+    assert Table(DOCUMENT).fastest_ms("b", EngineSpec("k", "f", "", threads=2)) == {"1": 4.0}
+    assert Table(DOCUMENT).fastest_ms("b", EngineSpec("k", "f", "", threads=1)) == {}
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "size"),
+    [
+        ({}, 32),
+        ({"1": 10.0, "8": 40.0, "16": 79.0, "32": 160.0}, 8),  # 100, 200, 203 and 200 pictures a second
+        ({"1": 10.0, "8": 40.0, "16": 75.0}, 16),
+        ({"many": 1.0, "0": 1.0, "4": 0.0, "2": 5.0}, 2),
+    ],
+)
+def test_the_best_batch_size_is_the_smallest_that_is_nearly_the_fastest(milliseconds, size):
+    assert best_batch_size(milliseconds) == size
 
 
 @pytest.mark.parametrize(

@@ -26,16 +26,20 @@ class Job:
     Attributes:
         network: fp32, on the CPU, in eval mode: normalised float [N, 3, H, W] -> logits. Not to be changed.
         preprocess: holds the normalisation that goes into the graph.
-        max_batch_size: largest batch that the engine will be asked for.
+        batch_sizes: that the engine will be timed at.
         calibration: uint8 [N, crop_size, crop_size, 3], pictures whose activations show what int8 must span.
         published: int8 weights that were published with an accuracy, or None.
     """
 
     network: nn.Module
     preprocess: PreprocessSpec
-    max_batch_size: int
+    batch_sizes: tuple[int, ...]
     calibration: Pixels = field(default_factory=_no_pixels)
     published: PublishedInt8 | None = None
+
+    @property
+    def max_batch_size(self) -> int:
+        return max(self.batch_sizes)
 
     def example(self, device: str = "cpu") -> torch.Tensor:
         """Black pictures to record a run with: two, so that no size of 1 is recorded as fixed."""

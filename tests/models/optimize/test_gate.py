@@ -40,7 +40,7 @@ class Course:
         _, photos = deal(labelled(validation, self.weights.labels), 0, 1000)
         calibrating, _ = deal(unlabelled(calibration), 128, 0, share=1)
         self.evidence = gather(self.weights, calibrating, photos, ())
-        self.job = Job(self.weights.network(), self.weights.preprocess, 32, self.evidence.calibration)
+        self.job = Job(self.weights.network(), self.weights.preprocess, (32,), self.evidence.calibration)
         self.folder = pictures / "engines"
         self._scores = {}
 

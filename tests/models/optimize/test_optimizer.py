@@ -21,10 +21,12 @@ from models.machine import processor_kind
 from models.optimize import optimizer
 from models.optimize.candidates import CANDIDATES, Candidate, candidates_for, eager, fx, torchscript
 from models.optimize.command import main
+from models.optimize.contestant import Contestant
 from models.optimize.destination import check_replaceable, move_into_place, workshop
 from models.optimize.errors import FidelityError, OptimizeError, UsageError
 from models.optimize.options import OptimizeOptions, parse
 from models.optimize.report import RANDOM_WARNING, Report
+from models.table import Table
 from tests.models.optimize.runs import EFFORT, FP32, ROOT, optimize, table_of
 from tests.models.small import ARCHITECTURE, CLASSES, SPEC, random_weights, write_labels, write_preprocess
 
@@ -99,7 +101,7 @@ def test_the_bundle_is_whole_and_tells_how_it_came_about(finished):
     assert (spec.name, spec.num_classes, spec.preprocess) == (ARCHITECTURE, CLASSES, SPEC)
     assert (spec.engine.kind, spec.engine.precision, spec.engine.device) == ("torchscript", "fp32", "cpu")
     assert list(spec.latency_ms) == ["1", "4", "16"]
-    assert spec.best_batch_size in (1, 4, 16)
+    assert Table.read(finished[0]).fastest_ms("torchscript-fp32", spec.engine).keys() == spec.latency_ms.keys()
     assert (spec.engine.threads, spec.engine.streams) == (1, 1)
     assert spec.fidelity["reference"] == "eager fp32"
     assert spec.fidelity["top1_agreement"] == 1
@@ -353,3 +355,20 @@ def test_if_missing_does_not_import_torch(finished):
         "sys.exit(9 if 'torch' in sys.modules else code)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_a_setting_that_answers_differently_is_left_out(tmp_path, monkeypatch):
+    honest = Contestant.scores
+
+    def scores(self, pixels, setting):
+        return honest(self, pixels, setting) + (0.05 if setting.threads == 1 else 0.0)
+
+    monkeypatch.setattr(Contestant, "scores", scores)
+    printed = io.StringIO()
+    report = Report(Console(file=printed, width=200))
+    effort = dataclasses.replace(EFFORT, cores=2)
+    optimize(random_weights(tmp_path), tmp_path / "bundle", report=report, effort=effort)
+    row = table_of(tmp_path / "bundle")["torchscript-fp32"]
+    assert [speed["threads"] for speed in row["speeds"]] == [2]
+    assert row["inconsistent"] == ["1 thread"]
+    assert "torchscript-fp32: left out with 1 thread: other answers than when it was judged" in printed.getvalue()
