@@ -123,9 +123,10 @@ def _within(seconds: float) -> Iterator[None]:
     def give_up(*_: Any) -> None:
         raise TimeoutError(f"took longer than {seconds:g} s")
 
+    old_timer = signal.getitimer(signal.ITIMER_REAL)
     old_handler = signal.signal(signal.SIGALRM, give_up)
-    old_timer = signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, *old_timer)

@@ -44,6 +44,14 @@ def test_an_engine_that_takes_too_long_to_prepare_is_given_up():
     assert signal.getsignal(signal.SIGALRM) is before
 
 
+def test_an_engine_that_takes_too_long_before_it_has_begun_is_given_up_too():
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(TimeoutError), entrants._within(1e-6):
+        while True:
+            sum(range(1000))
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
 def test_an_engine_that_fails_is_out_and_the_others_go_on():
     class Failing:
         def infer(self, batch):
