@@ -3,13 +3,13 @@
 #   TORCH_INDEX=URL  take torch and torchvision from another index first (the CPU-only one, say; see README)
 #   MODEL=PATH       serve this bundle or TorchScript file
 #   OPTIONS="…"      further options of the server
-#   WORKERS=N        processes that run the tests
+#   WORKERS=N        processes that run the tests; as some tests wait, one more than there are cores
 
 VENV := .venv
 BIN := $(VENV)/bin
 STORE := models/store
 MODEL :=
-WORKERS := 2
+WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 5 ? cores + 1 : 6)))
 OPTIONS :=
 
 # The first of these that runs and is of a supported version; a shim that only prints an error is passed over.
