@@ -103,7 +103,7 @@ def optimize(
             }
             trials = [_judge(each, contestants[each.name], evidence, report, effort) for each in candidates]
             trials = _time(trials, contestants, sizes, report, effort)
-        winner = max(trials, key=lambda trial: trial.images_per_second if trial.is_eligible else 0.0)
+        winner = max(trials, key=lambda trial: trial.peak if trial.is_eligible else 0.0)
         if not winner.is_eligible:
             raise _verdict(trials)
         move_into_place(_assemble(folder, weights, trials, winner, sizes).file.parent, output)

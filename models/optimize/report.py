@@ -148,12 +148,12 @@ def _short(ms: float) -> str:
 def left_on_the_table(trials: Sequence[Trial], winner: Trial) -> str:
     """How much faster a candidate is that was not chosen for want of pictures, and how to get it; or ""."""
     weak = [trial for trial in trials if trial.reservation.startswith("weak gate")]
-    best = max(weak, key=lambda trial: trial.images_per_second, default=None)
-    if best is None or best.images_per_second <= winner.images_per_second:
+    best = max(weak, key=lambda trial: trial.peak, default=None)
+    if best is None or best.peak <= winner.peak:
         return ""
-    speed, ratio = best.images_per_second, best.images_per_second / winner.images_per_second
+    ratio = best.peak / winner.peak
     return (
-        f"Left on the table: {best.name} does {speed:.0f} images/s, {ratio:.1f} times as many. It "
+        f"Left on the table: {best.name} does {best.peak:.0f} images/s, {ratio:.1f} times as many. It "
         f"needs {ENOUGH_PICTURES} pictures to be proved: --pictures FOLDER, better --validation FOLDER with a "
         "sub-folder per label; or --accept-weak-gate."
     )

@@ -46,8 +46,13 @@ class Trial:
 
     @property
     def images_per_second(self) -> float:
-        """At its best setting and batch size; 0 for one that is out."""
+        """At its best setting and batch size, by the medians; 0 for one that is out."""
         return self.speed.best[0] if self.speed else 0.0
+
+    @property
+    def peak(self) -> float:
+        """`Speed.peak` of its best setting; 0 for one that is out."""
+        return self.speed.peak if self.speed else 0.0
 
     @property
     def is_eligible(self) -> bool:

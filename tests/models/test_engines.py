@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import subprocess
 import sys
 import warnings
 from contextlib import nullcontext
@@ -29,6 +30,7 @@ from tests.models.small import ARCHITECTURE, SPEC, random_weights
 
 BUILDERS = {each.name: each for each in (eager.FP32, torchscript.FP32, openvino.FP32, openvino.INT8, fx.ONEDNN)}
 SIDE = SPEC.crop_size
+ROOT = Path(__file__).parents[2]
 
 
 def pictures(count, seed=0):
@@ -207,6 +209,17 @@ def test_an_int8_graph_asks_for_the_backend_that_it_was_made_for(built):
     )
     with pytest.raises(EngineError, match="int8 backend 'abacus'"):
         load_engine(dataclasses.replace(bundle, spec=spec), EngineOptions())
+
+
+def test_an_int8_graph_says_nothing_on_the_terminal(built):
+    folder = built.bundle(fx.ONEDNN).file.parent
+    code = (
+        "from pathlib import Path; from models.bundle import ModelBundle; from models.engines import load_engine;"
+        "from models.engines.base import EngineOptions;"
+        f"load_engine(ModelBundle.load(Path({str(folder)!r})), EngineOptions()).warm_up()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_missing_package_is_named(built, monkeypatch):

@@ -39,6 +39,13 @@ def test_throughput_is_that_of_the_best_batch_size():
     assert speed.lone_ms == 10.0
 
 
+def test_engines_are_chosen_by_their_fastest_round():
+    disturbed = Speed(ONE, {1: [10.0, 15.0, 15.0], 8: [60.0, 70.0, 40.0]})
+    lucky = Speed(TWO, {1: [11.0, 11.0, 11.0], 8: [50.0, 50.0, 50.0]})
+    assert disturbed.best[0] < lucky.best[0] and disturbed.peak == 200.0 > lucky.peak
+    assert best_speed([lucky, disturbed]) is disturbed
+
+
 def test_among_settings_that_are_nearly_as_fast_the_lone_request_decides():
     quick = Speed(TWO, {1: [5.0], 8: [41.0]})
     wide = Speed(STREAMS, {1: [10.0], 8: [40.0]})
