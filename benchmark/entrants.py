@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -108,7 +108,7 @@ def prepare(
         place.mkdir()
         began = time.perf_counter()
         try:
-            with _within(limit_s):
+            with TimeLimit(limit_s):
                 Contestant(each.candidate, job, weights.architecture, weights.labels, place).build()
                 each.engine = each.load(ModelBundle.load(place), choice)
         except (ModelError, RuntimeError, TimeoutError) as error:
@@ -116,21 +116,34 @@ def prepare(
         each.prepared_s = time.perf_counter() - began
 
 
-@contextmanager
-def _within(seconds: float) -> Iterator[None]:
-    """Raises TimeoutError in what takes longer, such as a compiler's search, as soon as it is back in Python."""
+class TimeLimit(AbstractContextManager[None]):
+    """Raises TimeoutError in what takes longer, such as a compiler's search, as soon as it is back in Python.
 
-    def give_up(*_: Any) -> None:
-        raise TimeoutError(f"took longer than {seconds:g} s")
+    No generator: in `contextlib.contextmanager` the signal may come when the generator has yielded and the block
+    has not begun, and then nothing would restore the handler.
+    """
 
-    old_timer = signal.getitimer(signal.ITIMER_REAL)
-    old_handler = signal.signal(signal.SIGALRM, give_up)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, *old_timer)
-        signal.signal(signal.SIGALRM, old_handler)
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._old_timer = signal.getitimer(signal.ITIMER_REAL)
+        self._old_handler = signal.signal(signal.SIGALRM, self._give_up)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, self._seconds)
+        except TimeoutError:
+            self._restore()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def _give_up(self, *_: object) -> None:
+        raise TimeoutError(f"took longer than {self._seconds:g} s")
+
+    def _restore(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, *self._old_timer)
+        signal.signal(signal.SIGALRM, self._old_handler)
 
 
 def compare(running: Sequence[Entrant], largest: int) -> dict[str, float]:

@@ -6,7 +6,7 @@ import argparse
 import json
 import subprocess
 import sys
-import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,9 +64,15 @@ def test_a_part_that_fails_is_said_and_the_others_are_kept(parts, tmp_path, caps
 
 
 def test_what_does_not_fit_into_the_time_is_left_out(parts, monkeypatch, capsys):
-    monkeypatch.setattr(gpu, "_service", lambda *_: time.sleep(0.05) or {"rows": []})
-    options = argparse.Namespace(**{**vars(OPTIONS), "limit_s": 0.05})
-    assert gpu.run(options) == 0
+    now = [0.0]
+
+    def service(*_):
+        now[0] += OPTIONS.limit_s
+        return {"rows": []}
+
+    monkeypatch.setattr(gpu, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(gpu, "_service", service)
+    assert gpu.run(OPTIONS) == 0
     assert json.loads(capsys.readouterr().out)["engines"] == {"failed": "no time was left"}
 
 
