@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from server.balance import LoadMeter
 from server.catalog import Bundles, Catalog
 from server.config import Config
 from server.context import CONTEXT, Context
@@ -30,7 +32,8 @@ def make_app(config: Config, bundles: Bundles, shared: SharedMetrics | None = No
     app = web.Application(middlewares=[answer], client_max_size=0)
     metrics = Metrics(shared)
     catalog = Catalog(config, bundles, metrics)
-    app[CONTEXT] = Context(config, catalog, metrics, UploadReader(config.limits, catalog.decode_pool))
+    reader = UploadReader(config.limits, catalog.decode_pool)
+    app[CONTEXT] = Context(config, catalog, metrics, reader, LoadMeter(time.monotonic))
     add_routes(app)
     return app
 

@@ -6,15 +6,28 @@ import contextlib
 import errno
 import json
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 # An order is two bytes, so that a stream of them can be read without looking for borders.
 CONNECTION = b"c"  # with a client's connection attached
 READY_WORKERS = b"r"  # the second byte says how many are ready
+SHED = b"s"  # the second byte says how many connections had better be another worker's
 DRAIN = b""  # the end of the stream: answer what is there, and end
 
+MOST = 255  # that the second byte can say
+
 BEAT_S = 1.0  # how often a worker that is ready reports at least
+
+
+def until_beat(after: float = 0.0) -> float:
+    """Seconds to the next beat, or to the moment `after` it, in beats; to none that is less than half a beat away.
+
+    The machine's clock sets the beat, so what all processes report is of the same second.
+    """
+    return ((after - 0.5 - time.monotonic() / BEAT_S) % 1 + 0.5) * BEAT_S
+
 
 _FULL = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ETOOMANYREFS)
 _ORDER_BYTES = 2

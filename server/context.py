@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from batching import BatcherClosed
+from server.balance import LoadMeter
 from server.catalog import Catalog
 from server.config import Config
 from server.cors import add_cors_headers
@@ -27,6 +28,7 @@ class Context:
     """The application's state.
 
     Attributes:
+        load: what was classified of late.
         draining: set when the server stops; every answer then ends its connection.
         in_flight: requests that are being answered.
         answered: requests answered since the start.
@@ -37,6 +39,7 @@ class Context:
     catalog: Catalog
     metrics: Metrics
     reader: UploadReader
+    load: LoadMeter
     draining: bool = False
     in_flight: int = 0
     answered: int = 0

@@ -160,3 +160,8 @@ class SupervisorMetrics:
         self.ended = Counter(
             "snapserve_workers_ended", "Workers that ended without being told to.", registry=registry
         )
+        self.moved = Counter(
+            "snapserve_connections_moved",
+            "Connections that a worker was told to give up because another answers sooner.",
+            registry=registry,
+        )

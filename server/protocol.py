@@ -24,7 +24,11 @@ _SLOW_HEADERS = Problem(408, "slow-headers", "The headers came too slowly", "The
 
 
 class Connections:
-    """The connections that are open."""
+    """The connections that are open.
+
+    Attributes:
+        to_shed: how many of those that are answered next are to end, so that another worker gets them.
+    """
 
     def __init__(self, on_closed: Callable[[], None] | None = None) -> None:
         """Creates an empty set.
@@ -32,6 +36,7 @@ class Connections:
         Args:
             on_closed: called after a connection was closed.
         """
+        self.to_shed = 0
         self._on_closed = on_closed
         self._open: set[Connection] = set()
         self._empty = asyncio.Event()
@@ -141,6 +146,9 @@ class Connection(web.RequestHandler):
         """Sends an answer; what aiohttp raised before any middleware ran becomes a problem first."""
         if isinstance(resp, web.HTTPException):
             resp = _plain_response(problem_of(resp), os.urandom(8).hex())
+        if self._connections.to_shed and request.keep_alive and not self._messages:
+            self._connections.to_shed -= 1
+            resp.force_close()
         return await super().finish_response(request, resp, start_time)
 
     def _awaits_request(self) -> bool:

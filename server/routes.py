@@ -52,6 +52,7 @@ async def classify(request: web.Request) -> web.Response:
         response = await (_one(job, upload.pictures[0]) if len(upload.pictures) == 1 else _several(job, upload))
     finally:
         context.reader.release(upload)
+    context.load.add(clock.last - clock.started - clock.seconds["read"])
     response.headers["Server-Timing"] = clock.server_timing()
     return response
 

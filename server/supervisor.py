@@ -15,9 +15,10 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+from server.balance import move
 from server.banner import banner
 from server.catalog import Bundles
-from server.channel import BEAT_S, READY_WORKERS
+from server.channel import MOST, READY_WORKERS, SHED, until_beat
 from server.config import Config
 from server.dispatcher import Dispatcher
 from server.metrics import SharedMetrics, SupervisorMetrics
@@ -34,6 +35,7 @@ WRONG_USE = 2
 MOST_SILENT_BEATS = (
     20  # of an event loop that stands still; beats, not seconds, so that a pause of all counts once
 )
+_BEATS_TO_SETTLE = 2  # until the loads are wholly those after a move
 _GRACE_S = 5.0  # beyond the time to drain, before a worker is killed
 
 
@@ -111,14 +113,33 @@ class Supervisor:
             self._end(CANNOT_START, f"worker {number} cannot start: it ended with {_how(code)} again and again")
 
     async def _watch(self) -> NoReturn:
-        """Ends workers that are ready and say nothing any more; another takes their place."""
+        """Looks at the workers once per beat."""
         while True:
-            await asyncio.sleep(BEAT_S)
-            for worker in self._ready:
-                worker.silent_beats += 1
-                if worker.silent_beats > MOST_SILENT_BEATS:
-                    log.error("worker %d stands still and is killed", worker.number)
-                    worker.kill()
+            for _ in range(_BEATS_TO_SETTLE):
+                await asyncio.sleep(until_beat(0.5))  # all have reported
+                self._kill_silent()
+            self._balance()
+
+    def _kill_silent(self) -> None:
+        """Ends workers that are ready and say nothing any more; another takes their place."""
+        for worker in self._ready:
+            worker.silent_beats += 1
+            if worker.silent_beats > MOST_SILENT_BEATS:
+                log.error("worker %d stands still and is killed", worker.number)
+                worker.kill()
+
+    def _balance(self) -> None:
+        """Moves connections from a worker whose clients wait long to one whose clients do not."""
+        workers = {worker.number: worker for worker in self._ready}
+        for worker in workers.values():
+            worker.expected = 0
+        loads = {number: worker.load for number, worker in workers.items() if worker.load}
+        if len(loads) > 1 and (moved := move(loads)):
+            connections = min(moved.connections, MOST)
+            log.debug("%d connections move from worker %d to worker %d", connections, *moved[:2])
+            workers[moved.source].channel.order(SHED, connections)
+            workers[moved.target].expected = connections
+            self._metrics.moved.inc(connections)
 
     def _heard(self, worker: WorkerProcess, report: dict[str, Any]) -> None:
         if "failed" in report and not self._was_ready:
@@ -129,7 +150,7 @@ class Supervisor:
             worker.leave()
         elif "draining" in report:
             self._show_stopping()
-        if not {"closed", "alive"} & report.keys():
+        if not {"closed", "load"} & report.keys():
             self._tell_ready()
         if "ready" in report:
             self._show_ready(worker, report["ready"])

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from models.errors import ModelError
 from server.catalog import find_bundles
-from server.channel import BEAT_S, CONNECTION, DRAIN, READY_WORKERS, Order, WorkerEnd
+from server.channel import CONNECTION, DRAIN, READY_WORKERS, SHED, Order, WorkerEnd, until_beat
 from server.logs import set_up_logs
 from server.loops import loop_factory
 from server.metrics import SharedMetrics
@@ -107,6 +107,8 @@ class Worker:
             self._connection_closed()
         elif order.kind == READY_WORKERS:
             self._service.context.ready_workers = order.number
+        elif order.kind == SHED:
+            self._service.shed(order.number)
         elif order.kind == DRAIN:
             asyncio.get_running_loop().remove_reader(self._channel.socket)
             self._drain.set()
@@ -119,8 +121,8 @@ class Worker:
             self._connection_closed()
 
     def _show_life(self) -> None:
-        self._channel.report(alive=True)
-        asyncio.get_running_loop().call_later(BEAT_S, self._show_life)
+        self._channel.report(load=self._service.context.load.read())
+        asyncio.get_running_loop().call_later(until_beat(), self._show_life)
 
     def _connection_closed(self) -> None:
         """Reports closed connections, those of one turn of the loop together."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from server.balance import Load
 from server.channel import CONNECTION, SupervisorEnd
 from server.config import Config
 from server.metrics import SharedMetrics
@@ -28,6 +29,8 @@ class WorkerProcess:
         number: its place, from 0.
         started_at: monotonic time of its start.
         connections: that it was given and that are not closed.
+        expected: connections that another gives up for it, and that have not come yet.
+        load: of its last beat; None before it is ready.
         ready_at: monotonic time at which it became ready; None before.
         leaving: it is to get no further connections.
         in_flight: requests that it had when its drain began; None before.
@@ -45,6 +48,8 @@ class WorkerProcess:
         self.number = number
         self.started_at = time.monotonic()
         self.connections = 0
+        self.expected = 0
+        self.load: Load | None = None
         self.ready_at: float | None = None
         self.leaving = False
         self.in_flight: int | None = None
@@ -81,6 +86,7 @@ class WorkerProcess:
         """Hands a client's connection over; False when the worker does not take it."""
         taken = self.channel.order(CONNECTION, connection=connection)
         self.connections += taken
+        self.expected -= taken and self.expected > 0
         return taken
 
     def leave(self) -> None:
@@ -114,7 +120,9 @@ class WorkerProcess:
     def _note(self, report: dict[str, Any]) -> None:
         self.connections -= report.get("closed", 0)
         self.silent_beats = 0
-        if "ready" in report:
+        if "load" in report:
+            self.load = Load(*report["load"])
+        elif "ready" in report:
             self.ready_at = time.monotonic()
         elif "draining" in report:
             self.in_flight = report["draining"]

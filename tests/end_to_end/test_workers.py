@@ -145,6 +145,34 @@ def test_a_worker_that_is_killed_takes_only_its_own_connections_along_and_comes_
     assert float(counted.rpartition(" ")[2]) >= 8 + answered, "the dead one's figures stay"
 
 
+def test_a_worker_that_comes_back_gets_clients_of_the_others_and_none_of_them_notices(server):
+    """They keep their connections, so without being told they would stay where they are for ever."""
+    victim, survivor = workers_of(server)
+
+    async def scenario():
+        victim.kill()
+        stop, outcomes = asyncio.Event(), [[] for _ in range(CLIENTS)]
+        async with aiohttp.ClientSession(server.url, connector=aiohttp.TCPConnector(force_close=True)) as session:
+            await until(lambda: _equals(ready_workers(session), 1))
+            clients = [asyncio.ensure_future(keep_asking(server.url, each, stop)) for each in outcomes]
+            await until(lambda: _true(all(outcomes)))
+            assert len(survivor.net_connections("tcp")) >= CLIENTS, "all are the survivor's"
+            await until(lambda: _equals(ready_workers(session), 2))
+            (back,) = set(workers_of(server)) - {survivor}
+            await until(lambda: _true(back.net_connections("tcp")))
+        stop.set()
+        await asyncio.gather(*clients)
+        return outcomes
+
+    outcomes = asyncio.run(scenario())
+    assert {label for each in outcomes for label in each} == {"7"}
+    connection = connect(server)
+    text = ask(connection, "/metrics")[1]
+    connection.close()
+    moved = next(line for line in text.splitlines() if line.startswith("snapserve_connections_moved_total "))
+    assert float(moved.rpartition(" ")[2]) >= 1
+
+
 async def _true(value):
     return value
 

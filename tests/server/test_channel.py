@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from server.channel import CONNECTION, DRAIN, READY_WORKERS, SupervisorEnd, WorkerEnd
+import server.channel
+from server.channel import CONNECTION, DRAIN, READY_WORKERS, SupervisorEnd, WorkerEnd, until_beat
 
 
 @pytest.fixture
@@ -68,3 +69,22 @@ def test_the_end_of_a_worker_is_seen(ends):
     assert above.reports() is None
     assert not above.order(READY_WORKERS, 1)
     above.drain()
+
+
+@pytest.mark.parametrize(
+    ("now", "after", "seconds"),
+    [
+        (100.0, 0.0, 2.0),
+        (100.5, 0.0, 1.5),
+        (101.2, 0.0, 2.8),
+        (101.999, 0.0, 2.001),
+        (100.0, 0.5, 1.0),
+        (101.2, 0.5, 1.8),
+    ],
+)
+def test_a_beat_is_at_the_same_time_everywhere_and_one_that_came_early_is_not_followed_by_another(
+    monkeypatch, now, after, seconds
+):
+    monkeypatch.setattr(server.channel, "BEAT_S", 2.0)
+    monkeypatch.setattr(server.channel.time, "monotonic", lambda: now)
+    assert until_beat(after) == pytest.approx(seconds)

@@ -16,12 +16,13 @@ class FakeWorker:
     def __init__(self, name, ready=True, room=1000):
         self.name, self.room = name, room
         self.ready_at = 1.0 if ready else None
-        self.leaving, self.connections = False, 0
+        self.leaving, self.connections, self.expected = False, 0, 0
 
     def give(self, connection):
         if self.connections >= self.room:
             return False
         self.connections += 1
+        self.expected -= self.expected > 0
         connection.setblocking(True)
         connection.sendall(self.name.encode())
         return True
@@ -62,6 +63,13 @@ async def test_every_connection_goes_to_who_has_the_fewest(dispatch):
     b.connections = 3
     _, address = dispatch(a, b)
     assert await connect(address, 7) == ["a"] * 3 + ["a", "b", "a", "b"]
+
+
+async def test_who_expects_connections_from_another_gets_them_first(dispatch):
+    a, b = FakeWorker("a"), FakeWorker("b")
+    b.connections, b.expected = 5, 2
+    _, address = dispatch(a, b)
+    assert await connect(address, 4) == ["b", "b", "a", "a"]
 
 
 async def test_who_is_ready_goes_before_who_loads_and_nobody_gets_one_while_it_leaves(dispatch):

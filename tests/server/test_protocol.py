@@ -136,6 +136,41 @@ async def test_pipelined_requests_are_answered_in_order(start, noise):
         assert (status, headers["x-request-id"]) == (200, f"r{seed}")
 
 
+async def test_a_connection_that_is_shed_ends_with_its_answer_and_the_others_go_on(start, noise):
+    server, png = await start(), noise(1)
+    clients = [await server.connect() for _ in range(3)]
+    server.service.shed(1)
+    server.service.shed(2)
+    for reader, writer in clients:
+        writer.write(REQUEST % len(png) + png)
+        status, headers, _ = await answer(reader)
+        assert status == 200
+        assert headers.get("connection") == (None if reader is clients[2][0] else "close")
+    for reader, _ in clients[:2]:
+        assert await reader.read() == b""
+    reader, writer = clients[2]
+    writer.write(REQUEST % len(png) + png)
+    assert (await answer(reader))[0] == 200
+
+
+async def test_no_connection_is_shed_before_its_pipelined_requests_are_answered(start, noise):
+    server, png = await start(), noise(1)
+    server.service.shed(1)
+    reader, writer = await server.connect()
+    writer.write((REQUEST % len(png) + png) * 3)
+    headers = [(await answer(reader))[1] for _ in range(3)]
+    assert ["connection" in each for each in headers] == [False, False, True]
+
+
+async def test_who_ends_his_connection_himself_is_not_shed(start, noise):
+    server, png = await start(), noise(1)
+    server.service.shed(1)
+    reader, writer = await server.connect()
+    writer.write(REQUEST.replace(b"Host: x", b"Host: x\r\nConnection: close") % len(png) + png)
+    assert (await answer(reader))[0] == 200
+    assert server.service._connections.to_shed == 1
+
+
 async def test_an_idle_connection_is_closed(start):
     server = await start(keepalive_timeout_s=1.0)
     reader, _ = await server.connect()

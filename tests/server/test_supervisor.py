@@ -7,15 +7,21 @@ import shutil
 import socket
 
 import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 import server.supervisor
+from server.channel import MOST, SHED
 from server.config import Config, ServerConfig
 from server.supervisor import MOST_SILENT_BEATS, Supervisor
 from server.worker_process import WorkerProcess
 
 
 class FakeChannel:
+    def __init__(self):
+        self.orders = []
+
     def order(self, kind, number):
+        self.orders.append((kind, number))
         return True
 
 
@@ -23,7 +29,10 @@ class FakeWorker(WorkerProcess):
     """A worker without a process; `_note` is what a report does to it."""
 
     killed = False
-    channel = FakeChannel()
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.channel = FakeChannel()
 
     def kill(self):
         self.killed = True
@@ -32,7 +41,7 @@ class FakeWorker(WorkerProcess):
 @pytest.fixture
 async def supervisor(monkeypatch):
     """A supervisor of two, whose workers beat as fast as the loop turns."""
-    monkeypatch.setattr(server.supervisor, "BEAT_S", 0)
+    monkeypatch.setattr(server.supervisor, "until_beat", lambda after: 0)
     monkeypatch.setattr(server.supervisor, "SupervisorMetrics", lambda shared: FakeMetrics())
     with socket.create_server(("127.0.0.1", 0)) as listening:
         made = Supervisor(Config(server=ServerConfig(workers=2)), {}, listening)
@@ -43,10 +52,9 @@ async def supervisor(monkeypatch):
 class FakeMetrics:
     """Those of a process cannot be shared and then be its own again."""
 
-    class ready:
-        @staticmethod
-        def set(value):
-            pass
+    def __init__(self):
+        registry = CollectorRegistry()
+        self.ready, self.moved = Gauge("ready", "", registry=registry), Counter("moved", "", registry=registry)
 
 
 async def test_a_worker_that_stands_still_is_killed_and_no_other(supervisor):
@@ -57,13 +65,39 @@ async def test_a_worker_that_stands_still_is_killed_and_no_other(supervisor):
     watching = asyncio.ensure_future(supervisor._watch())
     for _ in range(3 * MOST_SILENT_BEATS):
         await asyncio.sleep(0)
-        alive._note({"alive": True})
+        alive._note({"load": [0.0, 0.0]})
     watching.cancel()
     assert (silent.killed, alive.killed, loading.killed) == (True, False, False)
 
 
+@pytest.mark.parametrize(("in_flight", "ordered"), [(12.0, 6), (1000.0, MOST)])
+async def test_a_worker_that_came_back_gets_connections_of_the_one_that_has_all(supervisor, in_flight, ordered):
+    busy, back, loading = workers = [FakeWorker(number, supervisor._heard) for number in range(3)]
+    supervisor._workers.update(enumerate(workers))
+    for worker, load in ((busy, [in_flight, 0.4]), (back, [0.0, 0.0])):
+        worker._note({"ready": []})
+        worker._note({"load": load})
+    supervisor._balance()
+    assert (busy.channel.orders, back.channel.orders, loading.channel.orders) == ([(SHED, ordered)], [], [])
+    assert (busy.expected, back.expected) == (0, ordered)
+    assert supervisor._metrics.moved._value.get() == ordered
+    back._note({"load": [in_flight, 0.4]})
+    supervisor._balance()
+    assert len(busy.channel.orders) == 1
+    assert back.expected == 0, "who has not come by now will not"
+
+
+async def test_a_worker_that_is_ready_alone_keeps_its_connections(supervisor):
+    worker = FakeWorker(0, supervisor._heard)
+    supervisor._workers[0] = worker
+    worker._note({"ready": []})
+    worker._note({"load": [40.0, 0.4]})
+    supervisor._balance()
+    assert not worker.channel.orders
+
+
 @pytest.mark.parametrize(
-    ("report", "code"), [({"failed": "x: damaged"}, server.supervisor.WRONG_USE), ({"alive": True}, None)]
+    ("report", "code"), [({"failed": "x: damaged"}, server.supervisor.WRONG_USE), ({"load": [0.0, 0.0]}, None)]
 )
 async def test_a_model_that_cannot_be_served_ends_the_start(supervisor, monkeypatch, capsys, report, code):
     codes = []
