@@ -38,7 +38,8 @@ def add_command(commands: Any) -> None:
         action="append",
         default=[],
         metavar="'NAME=BASE OPTIONS'",
-        help="a further contestant: another one with options added, or variables like OMP_NUM_THREADS=2",
+        help="a further contestant: another one with options added, variables like OMP_NUM_THREADS=2, "
+        "or CHECKOUT=FOLDER, another version of the project",
     )
     parser.add_argument("--int8", metavar="ENGINE", help="of the bundle, shared by SnapServe and the peers")
     parser.add_argument("--picture", type=Path, action="append", help="may be repeated; default: four photos")

@@ -28,17 +28,22 @@ class Contestant:
         module: words after the interpreter, with `PORT` in the port's place.
         variables: further environment variables.
         environment: name of the peer's virtual environment; None for the project's own.
+        checkout: folder of the project, or of another version of it, that the server is started in.
     """
 
     name: str
     module: tuple[str, ...]
     variables: Mapping[str, str] = field(default_factory=dict)
     environment: str | None = None
+    checkout: Path = ROOT
 
     @property
     def python(self) -> Path:
         """The interpreter that runs it."""
-        return Environment(self.environment).python if self.environment else Path(sys.executable)
+        if self.environment:
+            return Environment(self.environment).python
+        own = self.checkout / ".venv" / "bin" / "python"
+        return own if self.checkout != ROOT and own.exists() else Path(sys.executable)
 
     def words(self, port: int) -> list[str]:
         """The command line."""
@@ -53,15 +58,29 @@ class Contestant:
         """The command as it may be typed in the project's folder."""
         variables = [f"{name}={shlex.quote(relative(value))}" for name, value in self.variables.items()]
         python = relative(str(self.python)) if self.python.is_relative_to(ROOT) else "python"
-        return " ".join([*variables, python, *(_quoted(relative(word)) for word in self.module)])
+        there = [] if self.checkout == ROOT else ["cd", shlex.quote(os.path.relpath(self.checkout, ROOT)), "&&"]
+        return " ".join([*there, *variables, python, *(_quoted(relative(word)) for word in self.module)])
 
     def variant(self, name: str, change: str) -> Contestant:
-        """The same with further words: `NAME=VALUE` in capitals is a variable, all others are options."""
+        """The same with further words: `NAME=VALUE` in capitals is a variable, all others are options.
+
+        `CHECKOUT=FOLDER` starts it in another checkout of the project, with the environment that is there, if any.
+
+        Raises:
+            ValueError: there is no such checkout.
+        """
         words = shlex.split(change)
         variables = dict(word.split("=", 1) for word in words if _VARIABLE.match(word))
         options = [word for word in words if not _VARIABLE.match(word)]
+        checkout = Path(variables.pop("CHECKOUT", self.checkout)).resolve()
+        if not (checkout / "server").is_dir():
+            raise ValueError(f"CHECKOUT={checkout}: holds no checkout of the project")
         return dataclasses.replace(
-            self, name=name, module=(*self.module, *options), variables={**self.variables, **variables}
+            self,
+            name=name,
+            module=(*self.module, *options),
+            variables={**self.variables, **variables},
+            checkout=checkout,
         )
 
 

@@ -18,7 +18,6 @@ import psutil
 from benchmark.compare.answer import ask
 from benchmark.compare.contestant import Contestant
 from benchmark.compare.process_tree import ProcessTree
-from benchmark.server_process import ROOT
 
 _START_S = 180.0
 _STOP_S = 10.0
@@ -47,7 +46,7 @@ class Server:
         began = time.monotonic()
         self._process = subprocess.Popen(
             contestant.words(port),
-            cwd=ROOT,
+            cwd=contestant.checkout,
             env=contestant.surroundings(),
             stdout=self._output,
             stderr=subprocess.STDOUT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from itertools import pairwise
 
@@ -92,6 +93,20 @@ def test_a_variant_adds_options_and_variables(monkeypatch):
     assert "OMP_WAIT_POLICY=PASSIVE" in variant.shown()
     with pytest.raises(ValueError, match="'c'"):
         chosen([base], ["c"], [])
+
+
+def test_a_variant_may_be_another_version_of_the_project(tmp_path):
+    base, before = Contestant("a", ("-m", "server", "--port", PORT)), tmp_path / "before"
+    with pytest.raises(ValueError, match="holds no checkout"):
+        chosen([base], [], [f"b=a CHECKOUT={before}"])
+    (before / "server").mkdir(parents=True)
+    (variant,) = chosen([base], ["b"], [f"b=a CHECKOUT={before}"])
+    assert variant.shown().startswith(f"cd {os.path.relpath(before, ROOT)} && ")
+    assert "CHECKOUT" not in variant.surroundings()
+    assert variant.words(80) == base.words(80)
+    (before / ".venv" / "bin").mkdir(parents=True)
+    (before / ".venv" / "bin" / "python").touch()
+    assert variant.words(80)[0] == str(before / ".venv" / "bin" / "python")
 
 
 def test_commands_are_shown_without_the_projects_folder():

@@ -15,6 +15,7 @@ from benchmark.compare import command, match, rounds
 from benchmark.compare.contestant import PORT, Contestant
 from benchmark.compare.match import Match
 from benchmark.compare.rounds import Load
+from benchmark.compare.server import Server
 from benchmark.peers.environment import Environment
 
 STAND_IN = str(Path(__file__).with_name("stand_in.py"))
@@ -51,6 +52,12 @@ def test_each_contestant_has_its_turn_in_each_round(pictures):
     assert one["wrong"] == 0 < two["wrong"]
     assert one["cpu_ms_per_request"] > 0
     assert 1 < one["pss_mb"] <= one["peak_rss_mb"] + 1
+
+
+def test_another_version_of_the_project_runs_in_its_own_folder(pictures, tmp_path):
+    (tmp_path / "server").mkdir()
+    with Server(contestant("before").variant("before", f"CHECKOUT={tmp_path}"), pictures[0]) as server:
+        assert server.tree.processes()[0].cwd() == str(tmp_path)
 
 
 def test_who_cannot_start_is_missing_with_the_reason(pictures, monkeypatch):
