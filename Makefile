@@ -27,8 +27,9 @@ ifeq ($(MODEL),)
 endif
 	@exec $(BIN)/python -m server $(if $(MODEL),--model $(MODEL)) $(OPTIONS)
 
+# Idle threads of one test process would spin on the cores of the others.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term --cov-report=json:.cache/coverage.json $(PYTEST)
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term --cov-report=json:.cache/coverage.json $(PYTEST)
 	$(BIN)/python scripts/check_coverage.py .cache/coverage.json
 
 lint: $(VENV)/.installed-dev
