@@ -50,7 +50,7 @@ def checked_wrk(
 
     Args:
         url: of the server.
-        known: pictures and their answers.
+        known: pictures and their answers; those beyond the number of connections are left out.
         connections: of all threads together.
         seconds: whole ones.
         tolerance: by which a score may differ.
@@ -58,6 +58,7 @@ def checked_wrk(
     Returns:
         As of `wrk`, and `checked`, `wrong`, `wrong_example` (the first wrong body). Errors are only counted.
     """
+    known = known[:connections]
     arguments = [str(each) for one in known for each in (*one, tolerance)]
     return _run([*_words(url, connections, seconds, threads=len(known)), *arguments])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import pickle
 import socket
 import sys
@@ -17,9 +16,6 @@ from server.channel import CONNECTION, SupervisorEnd
 from server.config import Config
 from server.metrics import SharedMetrics
 from server.worker_settings import WorkerSettings
-
-# Idle OpenMP threads that spin would spin on the core of another worker.
-_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 class WorkerProcess:
@@ -74,7 +70,6 @@ class WorkerProcess:
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=(theirs.fileno(), lifeline),
                 start_new_session=True,
-                env={**_ENVIRONMENT, **os.environ},
             )
             settings = WorkerSettings(self.number, config, theirs.fileno(), lifeline, shared.folder)
         assert self.process.stdin is not None

@@ -48,6 +48,13 @@ def test_right_answers_are_counted_and_none_is_wrong(pictures):
     assert 0 < report["p50"] <= report["p99"] <= report["p999"]
 
 
+def test_a_lone_connection_uploads_the_first_picture(pictures):
+    with stand_in(pictures[0]) as url:
+        report = checked_wrk(url, known(pictures), 1, 1, tolerance=0.01)
+    assert report["checked"] > 5
+    assert report["wrong"] == 0
+
+
 def test_a_wrong_class_is_seen(pictures):
     with stand_in(pictures[0], "--lie-every", "5") as url:
         report = checked_wrk(url, known(pictures), 4, 1, tolerance=0.01)
