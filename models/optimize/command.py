@@ -122,7 +122,12 @@ def _effort(options: OptimizeOptions) -> Effort:
     drop = options.max_accuracy_drop / 100
     limits = {name: dataclasses.replace(limits, accuracy_drop=drop) for name, limits in LIMITS.items()}
     limits["int8"] = dataclasses.replace(limits["int8"], top1_agreement=options.min_agreement / 100)
-    effort = Effort(cores=options.threads, accept_weak_gate=options.accept_weak_gate, limits=limits)
+    effort = Effort(
+        cores=options.threads,
+        accept_weak_gate=options.accept_weak_gate,
+        limits=limits,
+        at_once=options.at_once,
+    )
     return dataclasses.replace(effort, rounds=3, batch_sizes=(1, 4, 16)) if options.quick else effort
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from models.bundle import ModelBundle
 from models.engines.base import Probabilities
 from models.errors import ModelError
-from models.machine import built_with, usable_cores
+from models.machine import built_with, usable_cores, usable_memory
 from models.optimize.candidates import Candidate, Job
 from models.optimize.candidates.eager import write_weights
 from models.optimize.contestant import LABELS_FILE, Contestant, Setting
@@ -23,6 +23,7 @@ from models.optimize.destination import move_into_place, workshop
 from models.optimize.errors import FidelityError, OptimizeError
 from models.optimize.evidence import Evidence, accuracy, gather
 from models.optimize.fidelity import LIMITS, PUBLISHED, Fidelity, Limits, compare
+from models.optimize.groups import at_once, groups
 from models.optimize.isolation import died, isolated
 from models.optimize.pictures import Picture
 from models.optimize.plot import draw
@@ -49,6 +50,7 @@ class Effort:
         accept_weak_gate: choose int8 on the word of few pictures.
         limits: by precision, instead of the defaults.
         is_isolated: give each candidate a process of its own.
+        at_once: most candidates that are in memory at the same time; 0: as many as fit.
     """
 
     rounds: int = 7
@@ -57,6 +59,7 @@ class Effort:
     accept_weak_gate: bool = False
     limits: Mapping[str, Limits] = dataclasses.field(default_factory=lambda: LIMITS)
     is_isolated: bool = True
+    at_once: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,17 +95,23 @@ def optimize(
     """
     candidates = [each for each in candidates if weights.published or not each.is_published]
     sizes = effort.batch_sizes or (CUDA_BATCH_SIZES if candidates[0].device == "cuda" else CPU_BATCH_SIZES)
-    with report.progress(1 + 2 * len(candidates) + effort.rounds + 1), workshop(output) as folder:
+    parts = groups(candidates, effort.at_once or at_once(weights.nbytes, usable_memory()))
+    if len(parts) > 1:
+        report.note(f"in groups of at most {max(map(len, parts))} candidates, because of the memory")
+    steps = 1 + 2 * len(candidates) + len(parts) * (effort.rounds + 1)
+    with report.progress(steps), workshop(output) as folder:
         report.step(f"asking eager fp32 about {len(pictures.photos) + len(pictures.synthetic)} pictures")
         evidence = gather(weights, pictures.calibration, pictures.photos, pictures.synthetic)
         job = Job(weights.network(), weights.preprocess, sizes, evidence.calibration, weights.published)
-        with ExitStack() as stack:
-            contestants = {
-                each.name: stack.enter_context(_contestant(each, job, weights, folder, effort))
-                for each in candidates
-            }
-            trials = [_judge(each, contestants[each.name], evidence, report, effort) for each in candidates]
-            trials = _time(trials, contestants, sizes, report, effort)
+        trials: list[Trial] = []
+        for part in parts:
+            with ExitStack() as stack:
+                contestants = {
+                    each.name: stack.enter_context(_contestant(each, job, weights, folder, effort))
+                    for each in part
+                }
+                judged = [_judge(each, contestants[each.name], evidence, report, effort) for each in part]
+                trials += _time(judged, contestants, sizes, report, effort)
         winner = max(trials, key=lambda trial: trial.peak if trial.is_eligible else 0.0)
         if not winner.is_eligible:
             raise _verdict(trials)

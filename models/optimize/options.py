@@ -20,6 +20,7 @@ _MIRROR_HELP = f"address of a mirror of torchvision's weight files (also {WEIGHT
 
 _HIGHEST = {
     "threads": 1024,
+    "at_once": 1024,
     "num_classes": 1_000_000,
     "seed": 2**63 - 1,
     "max_pictures": 1_000_000,
@@ -48,6 +49,7 @@ class OptimizeOptions:
         "auto"
     )
     threads: Annotated[int, "most threads on a CPU; 0: one per core"] = 0
+    at_once: Annotated[int, "most candidates in memory at the same time; 0: as many as fit"] = 0
     pictures: Annotated[Path | None, "folder of photos to calibrate on and compare; default images/"] = None
     validation: Annotated[Path | None, "folder of photos with a sub-folder per label: also compares accuracy"] = (
         None

@@ -48,10 +48,14 @@ class Report:
     def step(self, text: str) -> None:
         """Names what is being done now."""
         if self._bar is None:
-            self.console.print(escape(text), highlight=False, soft_wrap=True)
+            self.note(text)
         else:
             self._bar.update(self._task, description=escape(text))
             self._bar.advance(self._task)
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(escape(text), highlight=False, soft_wrap=True)
 
     def advance(self) -> None:
         """Moves the bar by one without a new text."""
@@ -66,14 +70,13 @@ class Report:
         """The tables at the end, and what to do with the bundle; the last line names speed that is left unused."""
         self.console.print(candidates_table(trials, winner))
         for reason in reasons(trials):
-            self.console.print(escape(f"  {reason}"), highlight=False, soft_wrap=True)
+            self.note(f"  {reason}")
         self.console.print(speed_table(spec, trials))
         if spec.is_random:
             self.warn_random()
-        text = f"Wrote {output}; to serve it: python -m server --model {output}"
-        self.console.print(escape(text), highlight=False, soft_wrap=True)
+        self.note(f"Wrote {output}; to serve it: python -m server --model {output}")
         if unused := left_on_the_table(trials, winner):
-            self.console.print(escape(unused), highlight=False, soft_wrap=True)
+            self.note(unused)
 
 
 def candidates_table(trials: Sequence[Trial], winner: Trial) -> Table:

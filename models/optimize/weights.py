@@ -66,6 +66,11 @@ class Weights:
     example: str = ""
     published: PublishedInt8 | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Of all tensors."""
+        return sum(tensor.nbytes for tensor in self.state.values())
+
     def network(self) -> nn.Module:
         """In eval mode, for pixels normalised as `preprocess` says."""
         return load_weights(build_network(self.architecture, len(self.labels)), self.state)
