@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from benchmark.server_process import ROOT
@@ -23,14 +24,15 @@ def describe_machine() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: package_version(name) for name in _PACKAGES},
-        "commit": _commit(),
+        "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def _commit() -> str:
+def commit(checkout: Path = ROOT) -> str:
+    """Of a checkout of the project, as git describes it."""
     if shutil.which("git") is None:
         return "unknown"
     words = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, cwd=checkout, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"

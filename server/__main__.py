@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from models.errors import ModelError
+from models.openmp import sleep_when_idle
 from server.config import Config, ConfigError
 from server.options import config_text, parse_config
-from server.priority import rest_when_idle
 
 WRONG_USE = 2
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(config: Config) -> NoReturn:
-    rest_when_idle()
+    sleep_when_idle()
     from server.catalog import find_bundles
     from server.logs import set_up_logs
     from server.loops import loop_factory

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+# Two clients have not quite two requests in flight; one of them is to move to an idle worker. A lone one stays.
+_ROUND_UP = 0.25
+
 
 class Load(NamedTuple):
     """What a worker had to do of late.
@@ -24,24 +27,49 @@ class LoadMeter:
     def __init__(self, now: Callable[[], float]) -> None:
         """Begins; `now` tells the time in seconds (`time.monotonic`)."""
         self._now = now
-        self._began = now()
-        self._answered, self._seconds = 0, 0.0
+        self._in_flight = 0
+        self._last = now()
+        self._restart()
 
-    def add(self, seconds: float) -> None:
-        """Counts a request that was answered, and how long that took."""
-        self._answered += 1
-        self._seconds += seconds
+    def begin(self) -> float:
+        """A request has been read. Returns the time, for `end`."""
+        self._change(1)
+        return self._last
 
-    def read(self) -> Load:
-        """The load since the last reading, and begins anew.
+    def end(self, began: float, answered: bool) -> None:
+        """It was answered, or came to nothing."""
+        self._change(-1)
+        if answered:
+            self._answered += 1
+            self._seconds += self._last - began
 
-        The number in flight follows from Little's law: arrivals per second times the time that each stays.
+    def read(self) -> Load | None:
+        """The load since the last reading that gave one, and begins anew.
+
+        Returns:
+            None when nobody can say how long an answer takes: none came, or those that are being answered have not
+            had one each, on average, and are waited for.
         """
-        began, self._began = self._began, self._now()
+        self._change(0)
+        elapsed = self._last - self._began
+        in_flight = self._waited / elapsed if elapsed > 0 else 0.0
+        if self._in_flight and self._answered < in_flight:
+            return None
         answered, seconds = self._answered, self._seconds
+        self._restart()
+        if not answered:
+            return None if in_flight else Load()
+        return Load(in_flight, seconds / answered)
+
+    def _restart(self) -> None:
+        self._began, self._waited = self._last, 0.0
         self._answered, self._seconds = 0, 0.0
-        elapsed = self._began - began
-        return Load(seconds / elapsed, seconds / answered) if answered and elapsed > 0 else Load()
+
+    def _change(self, requests: int) -> None:
+        now = self._now()
+        self._waited += self._in_flight * (now - self._last)
+        self._last = now
+        self._in_flight += requests
 
 
 class Move(NamedTuple):
@@ -52,11 +80,11 @@ class Move(NamedTuple):
     connections: int
 
 
-def move(loads: Mapping[int, Load]) -> Move | None:
-    """Half of what would make the slowest worker's clients wait as long as the quickest worker's.
+def move(loads: Mapping[int, Load]) -> Move:
+    """What the slowest worker is to give to the quickest; 0 connections where that would mend nothing.
 
-    A busy worker's latency is what it has in flight over its speed. So connections leave it for one that has less
-    to do, or whose core is faster at present; none does for a difference that it could not even out.
+    A busy worker's latency is what it has in flight over its speed. If both have as many in flight, half of what
+    would make them alike moves; if the quick one is idle, all of it.
 
     Args:
         loads: of at least one worker, by its number.
@@ -64,8 +92,6 @@ def move(loads: Mapping[int, Load]) -> Move | None:
     source = max(loads, key=lambda number: loads[number].latency_s)
     target = min(loads, key=lambda number: loads[number].latency_s)
     slow, quick = loads[source], loads[target]
-    if not slow.latency_s:
-        return None
-    excess = (slow.latency_s - quick.latency_s) / (slow.latency_s + quick.latency_s)
-    connections = int(slow.in_flight / 2 * excess)
-    return Move(source, target, connections) if connections else None
+    both = slow.latency_s + quick.latency_s
+    excess = (slow.latency_s - quick.latency_s) / both if both else 0.0
+    return Move(source, target, int(slow.in_flight / 2 * excess + _ROUND_UP))

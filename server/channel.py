@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 # An order is two bytes, so that a stream of them can be read without looking for borders.
 CONNECTION = b"c"  # with a client's connection attached
 READY_WORKERS = b"r"  # the second byte says how many are ready
-SHED = b"s"  # the second byte says how many connections had better be another worker's
+SHED = b"s"  # the second byte says how many connections are to end with their next answers
 DRAIN = b""  # the end of the stream: answer what is there, and end
 
 MOST = 255  # that the second byte can say
 
-BEAT_S = 1.0  # how often a worker that is ready reports at least
+BEAT_S = 1.0  # how often a worker that is ready reports its load
 
 
 def until_beat(after: float = 0.0) -> float:

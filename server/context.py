@@ -16,7 +16,7 @@ from server.config import Config
 from server.cors import add_cors_headers
 from server.errors import BadRequest, NotReady, log_if_ours, problem_of, problem_response
 from server.metrics import Metrics
-from server.protocol import SERVER
+from server.protocol import SERVER, Connection
 from server.upload import UploadReader
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -28,11 +28,12 @@ class Context:
     """The application's state.
 
     Attributes:
-        load: what was classified of late.
+        load: what there was to classify of late.
         draining: set when the server stops; every answer then ends its connection.
         in_flight: requests that are being answered.
         answered: requests answered since the start.
         ready_workers: how many are ready, this one included, where there are several; else None.
+        to_shed: connections that are to end with their next answers, so that another worker gets them.
     """
 
     config: Config
@@ -44,6 +45,7 @@ class Context:
     in_flight: int = 0
     answered: int = 0
     ready_workers: int | None = None
+    to_shed: int = 0
 
     def check_ready(self) -> None:
         """Raises NotReady or BatcherClosed unless a picture would be classified now, here or by another worker."""
@@ -69,6 +71,15 @@ class Context:
         if self.draining or not request.content.at_eof():
             response.force_close()
         return response
+
+    def sheds(self, request: web.Request) -> bool:
+        """Whether the connection of an answered request is one of those that are to end; it counts as one then."""
+        connection = request.protocol
+        goes_on = request.keep_alive and not (isinstance(connection, Connection) and connection.has_more)
+        if not (self.to_shed and goes_on):
+            return False
+        self.to_shed -= 1
+        return True
 
     def count(self, request: web.Request, outcome: str) -> None:
         """Counts a request to /classify."""

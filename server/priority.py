@@ -1,4 +1,4 @@
-"""Threads that compute give way to others."""
+"""Threads that compute give way to the event loop."""
 
 from __future__ import annotations
 
@@ -8,15 +8,6 @@ import sys
 import threading
 
 NICENESS = 5  # above the event loop's, which then has three times the weight; measured in docs/architecture.md
-
-
-def rest_when_idle() -> None:
-    """Lets idle OpenMP threads sleep instead of spin, here and in child processes; before torch is imported.
-
-    They would spin on the cores that decode, or on those of another worker: docs/performance.md. A policy that the
-    user has set stays.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def give_way() -> None:

@@ -24,11 +24,7 @@ _SLOW_HEADERS = Problem(408, "slow-headers", "The headers came too slowly", "The
 
 
 class Connections:
-    """The connections that are open.
-
-    Attributes:
-        to_shed: how many of those that are answered next are to end, so that another worker gets them.
-    """
+    """The connections that are open."""
 
     def __init__(self, on_closed: Callable[[], None] | None = None) -> None:
         """Creates an empty set.
@@ -36,7 +32,6 @@ class Connections:
         Args:
             on_closed: called after a connection was closed.
         """
-        self.to_shed = 0
         self._on_closed = on_closed
         self._open: set[Connection] = set()
         self._empty = asyncio.Event()
@@ -110,6 +105,11 @@ class Connection(web.RequestHandler):
         self._stop_write_timer()
         super().resume_writing()
 
+    @property
+    def has_more(self) -> bool:
+        """Whether further requests have arrived, whole, behind the one that is being answered."""
+        return bool(self._messages)
+
     def abort(self) -> None:
         """Drops the connection and what was still to be sent."""
         if self.transport is not None:
@@ -146,9 +146,6 @@ class Connection(web.RequestHandler):
         """Sends an answer; what aiohttp raised before any middleware ran becomes a problem first."""
         if isinstance(resp, web.HTTPException):
             resp = _plain_response(problem_of(resp), os.urandom(8).hex())
-        if self._connections.to_shed and request.keep_alive and not self._messages:
-            self._connections.to_shed -= 1
-            resp.force_close()
         return await super().finish_response(request, resp, start_time)
 
     def _awaits_request(self) -> bool:

@@ -45,15 +45,19 @@ async def classify(request: web.Request) -> web.Response:
     _, default = context.catalog.find(request.query.get("model"))
     default.check_room()  # a full server says so before it reads the upload
     upload = await context.reader.read_images(request, deadline)
+    began, answered = context.load.begin(), False
     try:
         clock.mark("read")
         parameters = read_parameters(request.query, upload.fields, request.headers.get("Accept", ""))
         job = Job(request, clock, deadline, parameters, *context.catalog.find(parameters.model))
         response = await (_one(job, upload.pictures[0]) if len(upload.pictures) == 1 else _several(job, upload))
+        answered = True
     finally:
+        context.load.end(began, answered)
         context.reader.release(upload)
-    context.load.add(clock.last - clock.started - clock.seconds["read"])
     response.headers["Server-Timing"] = clock.server_timing()
+    if context.sheds(request):
+        response.force_close()
     return response
 
 

@@ -102,10 +102,6 @@ class Service:
         """Serves a connection that somebody else has accepted."""
         await asyncio.get_running_loop().connect_accepted_socket(self._connect, connection)
 
-    def shed(self, connections: int) -> None:
-        """Closes so many connections with their next answers, instead of what was asked before."""
-        self._connections.to_shed = connections
-
     async def load(self) -> None:
         """Loads and warms up the models. Raises ModelError where one cannot be loaded."""
         await self.context.catalog.load()

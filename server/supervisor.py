@@ -129,16 +129,19 @@ class Supervisor:
                 worker.kill()
 
     def _balance(self) -> None:
-        """Moves connections from a worker whose clients wait long to one whose clients do not."""
+        """Moves connections from the worker whose clients wait longest to the one whose clients wait least."""
         workers = {worker.number: worker for worker in self._ready}
+        loads = {number: worker.load for number, worker in workers.items() if worker.load is not None}
         for worker in workers.values():
-            worker.expected = 0
-        loads = {number: worker.load for number, worker in workers.items() if worker.load}
-        if len(loads) > 1 and (moved := move(loads)):
-            connections = min(moved.connections, MOST)
-            log.debug("%d connections move from worker %d to worker %d", connections, *moved[:2])
-            workers[moved.source].channel.order(SHED, connections)
-            workers[moved.target].expected = connections
+            worker.load, worker.expected = None, 0
+            worker.channel.order(SHED, 0)  # what is left of an earlier order
+        if not loads:
+            return
+        source, target, connections = move(loads)
+        connections = min(connections, MOST)
+        if connections and workers[source].channel.order(SHED, connections):
+            log.debug("%d connections move from worker %d to worker %d", connections, source, target)
+            workers[target].expected = connections
             self._metrics.moved.inc(connections)
 
     def _heard(self, worker: WorkerProcess, report: dict[str, Any]) -> None:

@@ -108,7 +108,7 @@ class Worker:
         elif order.kind == READY_WORKERS:
             self._service.context.ready_workers = order.number
         elif order.kind == SHED:
-            self._service.shed(order.number)
+            self._service.context.to_shed = order.number
         elif order.kind == DRAIN:
             asyncio.get_running_loop().remove_reader(self._channel.socket)
             self._drain.set()

@@ -26,7 +26,7 @@ class WorkerProcess:
         started_at: monotonic time of its start.
         connections: that it was given and that are not closed.
         expected: connections that another gives up for it, and that have not come yet.
-        load: of its last beat; None before it is ready.
+        load: that it has reported since the supervisor looked at it; None where nothing is known.
         ready_at: monotonic time at which it became ready; None before.
         leaving: it is to get no further connections.
         in_flight: requests that it had when its drain began; None before.
@@ -115,7 +115,7 @@ class WorkerProcess:
     def _note(self, report: dict[str, Any]) -> None:
         self.connections -= report.get("closed", 0)
         self.silent_beats = 0
-        if "load" in report:
+        if report.get("load"):
             self.load = Load(*report["load"])
         elif "ready" in report:
             self.ready_at = time.monotonic()

@@ -21,8 +21,9 @@ from benchmark.compare.match import Match
 from benchmark.compare.pictures import photos
 from benchmark.compare.report import percent_of_limit, print_report, ratios, summary
 from benchmark.compare.rounds import Load
-from benchmark.machine import describe_machine
+from benchmark.machine import commit, describe_machine
 from benchmark.peers.environment import Environment
+from benchmark.server_process import ROOT
 from models.errors import BundleError
 
 Row = dict[str, Any]
@@ -107,6 +108,7 @@ def _row(match: Match, name: str, reference: list[list[float]], limit: Row | Non
     row: Row = {
         "name": name,
         "command": contestant.shown(),
+        **({} if contestant.checkout == ROOT else {"commit": commit(contestant.checkout)}),
         "packages": Environment(contestant.environment).versions() if contestant.environment else {},
         "reference": difference(match.answers[name], reference),
         "idle_cpu_percent": match.idle_percent[name],

@@ -56,10 +56,16 @@ class Contestant:
 
     def shown(self) -> str:
         """The command as it may be typed in the project's folder."""
-        variables = [f"{name}={shlex.quote(relative(value))}" for name, value in self.variables.items()]
-        python = relative(str(self.python)) if self.python.is_relative_to(ROOT) else "python"
+        variables = [f"{name}={shlex.quote(self._seen(value))}" for name, value in self.variables.items()]
+        python = self._seen(str(self.python))
+        python = "python" if Path(python).is_absolute() else python
         there = [] if self.checkout == ROOT else ["cd", shlex.quote(os.path.relpath(self.checkout, ROOT)), "&&"]
-        return " ".join([*there, *variables, python, *(_quoted(relative(word)) for word in self.module)])
+        return " ".join([*there, *variables, python, *(_quoted(self._seen(word)) for word in self.module)])
+
+    def _seen(self, word: str) -> str:
+        """A file of the project as it is seen from the folder in which the server is started."""
+        ours = word.startswith((f"{ROOT}{os.sep}", f"{self.checkout}{os.sep}"))
+        return os.path.relpath(word, self.checkout) if ours else word
 
     def variant(self, name: str, change: str) -> Contestant:
         """The same with further words: `NAME=VALUE` in capitals is a variable, all others are options.

@@ -13,6 +13,7 @@ from rich.console import Console
 from models.bundle import ModelBundle
 from models.compatibility import misfit
 from models.errors import BundleError, ModelError
+from models.openmp import sleep_when_idle
 from models.optimize.destination import check_replaceable
 from models.optimize.errors import UsageError
 from models.optimize.options import OptimizeOptions, parse
@@ -35,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         0 a bundle is there, 1 the model cannot be optimised, 2 wrong use, 3 no weights could be downloaded.
     """
+    sleep_when_idle()
     try:
         return run(parse(arguments, os.environ))
     except ModelError as error:

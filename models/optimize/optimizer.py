@@ -97,7 +97,8 @@ def optimize(
     sizes = effort.batch_sizes or (CUDA_BATCH_SIZES if candidates[0].device == "cuda" else CPU_BATCH_SIZES)
     parts = groups(candidates, effort.at_once or at_once(weights.nbytes, usable_memory()))
     if len(parts) > 1:
-        report.note(f"in groups of at most {max(map(len, parts))} candidates, because of the memory")
+        most = max(map(len, parts))
+        report.note(f"in groups, to save memory: at most {most} of {len(candidates)} candidates at a time")
     steps = 1 + 2 * len(candidates) + len(parts) * (effort.rounds + 1)
     with report.progress(steps), workshop(output) as folder:
         report.step(f"asking eager fp32 about {len(pictures.photos) + len(pictures.synthetic)} pictures")

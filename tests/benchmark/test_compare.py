@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -101,12 +102,16 @@ def test_a_variant_may_be_another_version_of_the_project(tmp_path):
         chosen([base], [], [f"b=a CHECKOUT={before}"])
     (before / "server").mkdir(parents=True)
     (variant,) = chosen([base], ["b"], [f"b=a CHECKOUT={before}"])
-    assert variant.shown().startswith(f"cd {os.path.relpath(before, ROOT)} && ")
+    there = os.path.relpath(before, ROOT)
+    assert variant.shown().startswith(f"cd {there} && ")
+    served = dataclasses.replace(variant, module=("--model", str(ROOT / "models" / "demo")))
+    assert served.shown().endswith(f" --model {os.path.relpath(ROOT / 'models' / 'demo', before)}")
     assert "CHECKOUT" not in variant.surroundings()
     assert variant.words(80) == base.words(80)
     (before / ".venv" / "bin").mkdir(parents=True)
     (before / ".venv" / "bin" / "python").touch()
     assert variant.words(80)[0] == str(before / ".venv" / "bin" / "python")
+    assert variant.shown().startswith(f"cd {there} && .venv/bin/python ")
 
 
 def test_commands_are_shown_without_the_projects_folder():

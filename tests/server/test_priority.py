@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sys
 import threading
 
 import pytest
 
-from benchmark.server_process import ROOT, ServerProcess
 from server import priority
-from server.priority import NICENESS, give_way, rest_when_idle
+from server.priority import NICENESS, give_way
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="niceness of a thread is Linux'")
 
@@ -40,23 +38,6 @@ async def test_decode_and_engine_threads_give_way_and_so_do_the_threads_they_sta
         for thread in catalog._engine_threads:
             assert await loop.run_in_executor(thread, work) == lowered
     assert niceness() == before, "the event loop's own"
-
-
-@linux
-@pytest.mark.parametrize("workers", [1, 2])
-def test_idle_openmp_threads_sleep(monkeypatch, workers):
-    """GNU's OpenMP, which torch brings, tells its settings as it is loaded; by default it spins 300,000 times."""
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    monkeypatch.setenv("OMP_DISPLAY_ENV", "verbose")
-    with ServerProcess("--model", str(ROOT / "models" / "demo"), "--workers", str(workers)) as server:
-        said = server.stderr()
-    assert re.findall(r"GOMP_SPINCOUNT = '(\d+)'", said) == ["0"] * workers
-
-
-def test_who_wants_them_to_spin_is_obeyed(monkeypatch):
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    rest_when_idle()
-    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 def test_where_it_is_forbidden_the_thread_works_all_the_same(monkeypatch):

@@ -139,8 +139,8 @@ async def test_pipelined_requests_are_answered_in_order(start, noise):
 async def test_a_connection_that_is_shed_ends_with_its_answer_and_the_others_go_on(start, noise):
     server, png = await start(), noise(1)
     clients = [await server.connect() for _ in range(3)]
-    server.service.shed(1)
-    server.service.shed(2)
+    server.service.context.to_shed = 2
+    assert (await server.session.get(server.url + "/healthz")).headers.get("Connection") is None
     for reader, writer in clients:
         writer.write(REQUEST % len(png) + png)
         status, headers, _ = await answer(reader)
@@ -153,9 +153,9 @@ async def test_a_connection_that_is_shed_ends_with_its_answer_and_the_others_go_
     assert (await answer(reader))[0] == 200
 
 
-async def test_no_connection_is_shed_before_its_pipelined_requests_are_answered(start, noise):
+async def test_no_connection_is_shed_before_the_requests_that_have_arrived_are_answered(start, noise):
     server, png = await start(), noise(1)
-    server.service.shed(1)
+    server.service.context.to_shed = 1
     reader, writer = await server.connect()
     writer.write((REQUEST % len(png) + png) * 3)
     headers = [(await answer(reader))[1] for _ in range(3)]
@@ -164,11 +164,11 @@ async def test_no_connection_is_shed_before_its_pipelined_requests_are_answered(
 
 async def test_who_ends_his_connection_himself_is_not_shed(start, noise):
     server, png = await start(), noise(1)
-    server.service.shed(1)
+    server.service.context.to_shed = 1
     reader, writer = await server.connect()
     writer.write(REQUEST.replace(b"Host: x", b"Host: x\r\nConnection: close") % len(png) + png)
     assert (await answer(reader))[0] == 200
-    assert server.service._connections.to_shed == 1
+    assert server.service.context.to_shed == 1
 
 
 async def test_an_idle_connection_is_closed(start):

@@ -70,30 +70,60 @@ async def test_a_worker_that_stands_still_is_killed_and_no_other(supervisor):
     assert (silent.killed, alive.killed, loading.killed) == (True, False, False)
 
 
-@pytest.mark.parametrize(("in_flight", "ordered"), [(12.0, 6), (1000.0, MOST)])
-async def test_a_worker_that_came_back_gets_connections_of_the_one_that_has_all(supervisor, in_flight, ordered):
-    busy, back, loading = workers = [FakeWorker(number, supervisor._heard) for number in range(3)]
-    supervisor._workers.update(enumerate(workers))
-    for worker, load in ((busy, [in_flight, 0.4]), (back, [0.0, 0.0])):
+def shed(worker):
+    """What the worker was last told to shed."""
+    return [number for kind, number in worker.channel.orders if kind == SHED][-1]
+
+
+@pytest.fixture
+def workers(supervisor):
+    """Three, of which two are ready."""
+    made = [FakeWorker(number, supervisor._heard) for number in range(3)]
+    supervisor._workers.update(enumerate(made))
+    for worker in made[:2]:
         worker._note({"ready": []})
-        worker._note({"load": load})
+    return made
+
+
+@pytest.mark.parametrize(("in_flight", "ordered"), [(12.0, 6), (1000.0, MOST)])
+async def test_a_worker_that_came_back_gets_connections_of_the_one_that_has_all(
+    supervisor, workers, in_flight, ordered
+):
+    busy, back, loading = workers
+    busy._note({"load": [in_flight, 0.4]})
+    back._note({"load": [0.0, 0.0]})
     supervisor._balance()
-    assert (busy.channel.orders, back.channel.orders, loading.channel.orders) == ([(SHED, ordered)], [], [])
+    assert (shed(busy), shed(back), loading.channel.orders) == (ordered, 0, [])
     assert (busy.expected, back.expected) == (0, ordered)
     assert supervisor._metrics.moved._value.get() == ordered
+    busy._note({"load": [in_flight, 0.4]})
     back._note({"load": [in_flight, 0.4]})
     supervisor._balance()
-    assert len(busy.channel.orders) == 1
+    assert shed(busy) == 0, "who has not left by now need not"
     assert back.expected == 0, "who has not come by now will not"
 
 
-async def test_a_worker_that_is_ready_alone_keeps_its_connections(supervisor):
-    worker = FakeWorker(0, supervisor._heard)
-    supervisor._workers[0] = worker
-    worker._note({"ready": []})
-    worker._note({"load": [40.0, 0.4]})
+@pytest.mark.parametrize("report", [None, {"load": None}, {"closed": 1}])
+async def test_nobody_is_sent_to_a_worker_that_has_not_told_its_load_of_late(supervisor, workers, report):
+    busy, still, _ = workers
+    for worker in (busy, still):
+        worker._note({"load": [0.0, 0.0]})
     supervisor._balance()
-    assert not worker.channel.orders
+    busy._note({"load": [16.0, 0.4]})
+    if report:
+        still._note(report)
+    supervisor._balance()
+    assert (shed(busy), still.expected) == (0, 0)
+
+
+async def test_nobody_is_expected_from_a_worker_that_cannot_be_told(supervisor, workers, monkeypatch):
+    busy, back, _ = workers
+    busy._note({"load": [16.0, 0.4]})
+    back._note({"load": [0.0, 0.0]})
+    monkeypatch.setattr(busy.channel, "order", lambda kind, number: False)
+    supervisor._balance()
+    assert back.expected == 0
+    assert supervisor._metrics.moved._value.get() == 0
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,6 @@ def test_candidates_that_do_not_fit_together_take_turns(tmp_path, monkeypatch, m
         random_weights(tmp_path), tmp_path / "bundle", eager.FP32, FP32, report=Report(console), effort=effort
     )
     assert counts == [1, 1]
-    assert "in groups of at most 1 candidates" in console.file.getvalue()
+    assert "at most 1 of 2 candidates at a time" in console.file.getvalue()
     assert [bool(row["speeds"]) for row in table_of(tmp_path / "bundle").values()] == [True, True]
     assert set(bundle.spec.engines) >= {"eager-fp32", "torchscript-fp32"}
