@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 # Two clients have not quite two requests in flight; one of them is to move to an idle worker. A lone one stays.
 _ROUND_UP = 0.25
+# Times the quick worker's latency. Cores of virtual machines differ by less for seconds: moves would come too late.
+_SLOW = 1.5
 
 
 class Load(NamedTuple):
@@ -92,6 +94,7 @@ def move(loads: Mapping[int, Load]) -> Move:
     source = max(loads, key=lambda number: loads[number].latency_s)
     target = min(loads, key=lambda number: loads[number].latency_s)
     slow, quick = loads[source], loads[target]
-    both = slow.latency_s + quick.latency_s
-    excess = (slow.latency_s - quick.latency_s) / both if both else 0.0
+    if slow.latency_s <= _SLOW * quick.latency_s:
+        return Move(source, target, 0)
+    excess = (slow.latency_s - quick.latency_s) / (slow.latency_s + quick.latency_s)
     return Move(source, target, int(slow.in_flight / 2 * excess + _ROUND_UP))

@@ -65,7 +65,7 @@ def test_a_worker_that_answers_nothing_is_not_taken_for_an_idle_one(meter, clock
     [
         ({0: Load(12.0, 0.2), 1: Load()}, Move(0, 1, 6)),
         ({0: Load(12.0, 0.2), 1: Load(), 2: Load(30.0, 0.5)}, Move(2, 1, 15)),
-        ({0: Load(16.0, 0.2), 1: Load(16.0, 0.3)}, Move(1, 0, 1)),
+        ({0: Load(16.0, 0.2), 1: Load(16.0, 0.31)}, Move(1, 0, 1)),
         ({0: Load(1.8, 0.2), 1: Load()}, Move(0, 1, 1)),
     ],
     ids=["one idle", "slowest to quickest", "a slow core", "two clients"],
@@ -77,7 +77,7 @@ def test_who_moves(loads, expected):
 @pytest.mark.parametrize(
     "loads",
     [
-        {0: Load(16.0, 0.22), 1: Load(16.0, 0.25)},
+        {0: Load(100.0, 0.2), 1: Load(100.0, 0.29)},
         {0: Load(1.0, 0.9), 1: Load()},
         {0: Load(), 1: Load()},
         {0: Load(50.0, 1.0)},
