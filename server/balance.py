@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 # Two clients have not quite two requests in flight; one of them is to move to an idle worker. A lone one stays.
 _ROUND_UP = 0.25
-# Times the quick worker's latency. Cores of virtual machines differ by less for seconds: moves would come too late.
+# Times the quick worker's latency. Cores of virtual machines differ by less for seconds; moves would be too late.
 _SLOW = 1.5
 
 
