@@ -46,17 +46,14 @@ class LoadMeter:
             self._seconds += self._last - began
 
     def read(self) -> Load | None:
-        """The load since the last reading that gave one, and begins anew.
+        """The load since the last reading, and begins anew.
 
         Returns:
-            None when nobody can say how long an answer takes: none came, or those that are being answered have not
-            had one each, on average, and are waited for.
+            None when there were requests and no answer, so that nobody can say how long one takes.
         """
         self._change(0)
         elapsed = self._last - self._began
         in_flight = self._waited / elapsed if elapsed > 0 else 0.0
-        if self._in_flight and self._answered < in_flight:
-            return None
         answered, seconds = self._answered, self._seconds
         self._restart()
         if not answered:

@@ -39,7 +39,7 @@ def test_the_meter_counts_who_is_being_answered_and_how_long_that_takes(meter, c
     assert meter.read() == Load(0.0, 0.0)
 
 
-def test_who_waits_for_a_long_batch_is_waited_for(meter, clock):
+def test_of_a_batch_that_takes_longer_than_a_beat_nothing_is_said_before_it_ends(meter, clock):
     begun = [meter.begin() for _ in range(4)]
     clock.now += 1.0
     assert meter.read() is None
