@@ -20,6 +20,10 @@ MOST = 255  # that the second byte can say
 
 BEAT_S = 1.0  # how often a worker that is ready reports its load
 
+_FULL = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ETOOMANYREFS)
+_ORDER_BYTES = 2
+_MOST_AT_ONCE = 64
+
 
 def until_beat(after: float = 0.0) -> float:
     """Seconds to the next beat, or to the moment `after` it, in beats; to none that is less than half a beat away.
@@ -27,11 +31,6 @@ def until_beat(after: float = 0.0) -> float:
     The machine's clock sets the beat, so what all processes report is of the same second.
     """
     return ((after - 0.5 - time.monotonic() / BEAT_S) % 1 + 0.5) * BEAT_S
-
-
-_FULL = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ETOOMANYREFS)
-_ORDER_BYTES = 2
-_MOST_AT_ONCE = 64
 
 
 class Order(NamedTuple):

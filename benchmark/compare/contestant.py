@@ -56,16 +56,12 @@ class Contestant:
 
     def shown(self) -> str:
         """The command as it may be typed in the project's folder."""
-        variables = [f"{name}={shlex.quote(self._seen(value))}" for name, value in self.variables.items()]
-        python = self._seen(str(self.python))
+        here = self.checkout
+        variables = [f"{name}={shlex.quote(relative(value, here))}" for name, value in self.variables.items()]
+        python = relative(str(self.python), here)
         python = "python" if Path(python).is_absolute() else python
-        there = [] if self.checkout == ROOT else ["cd", shlex.quote(os.path.relpath(self.checkout, ROOT)), "&&"]
-        return " ".join([*there, *variables, python, *(_quoted(self._seen(word)) for word in self.module)])
-
-    def _seen(self, word: str) -> str:
-        """A file of the project as it is seen from the folder in which the server is started."""
-        ours = word.startswith((f"{ROOT}{os.sep}", f"{self.checkout}{os.sep}"))
-        return os.path.relpath(word, self.checkout) if ours else word
+        there = [] if here == ROOT else ["cd", shlex.quote(os.path.relpath(here, ROOT)), "&&"]
+        return " ".join([*there, *variables, python, *(_quoted(relative(word, here)) for word in self.module)])
 
     def variant(self, name: str, change: str) -> Contestant:
         """The same with further words: `NAME=VALUE` in capitals is a variable, all others are options.
@@ -97,6 +93,7 @@ def _quoted(word: str) -> str:
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*=")
 
 
-def relative(text: str) -> str:
-    """`text` without the project's folder at its beginning."""
-    return text.removeprefix(f"{ROOT}{os.sep}")
+def relative(text: str, folder: Path = ROOT) -> str:
+    """A file of the project, or of `folder`, as it is seen from `folder`; any other text as it is."""
+    ours = text.startswith((f"{ROOT}{os.sep}", f"{folder}{os.sep}"))
+    return os.path.relpath(text, folder) if ours else text

@@ -95,10 +95,7 @@ def optimize(
     """
     candidates = [each for each in candidates if weights.published or not each.is_published]
     sizes = effort.batch_sizes or (CUDA_BATCH_SIZES if candidates[0].device == "cuda" else CPU_BATCH_SIZES)
-    parts = groups(candidates, effort.at_once or at_once(weights.nbytes, usable_memory()))
-    if len(parts) > 1:
-        most = max(map(len, parts))
-        report.note(f"in groups, to save memory: at most {most} of {len(candidates)} candidates at a time")
+    parts = _groups(candidates, weights, report, effort)
     steps = 1 + 2 * len(candidates) + len(parts) * (effort.rounds + 1)
     with report.progress(steps), workshop(output) as folder:
         report.step(f"asking eager fp32 about {len(pictures.photos) + len(pictures.synthetic)} pictures")
@@ -120,6 +117,17 @@ def optimize(
     bundle = ModelBundle.load(output)
     report.outcome(output, bundle.spec, trials, winner)
     return bundle
+
+
+def _groups(
+    candidates: Sequence[Candidate], weights: Weights, report: Report, effort: Effort
+) -> list[Sequence[Candidate]]:
+    """Those that are in memory at the same time; says so where that is not all of them."""
+    parts = groups(candidates, effort.at_once or at_once(weights.nbytes, usable_memory()))
+    if len(parts) > 1:
+        most = max(map(len, parts))
+        report.note(f"in groups, to save memory: at most {most} of {len(candidates)} candidates at a time")
+    return parts
 
 
 def _contestant(
