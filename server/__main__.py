@@ -37,10 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(config: Config) -> NoReturn:
     sleep_when_idle()
     from server.catalog import find_bundles
+    from server.listener import listen
     from server.logs import set_up_logs
     from server.loops import loop_factory
     from server.plan import plan
-    from server.service import listen, serve
+    from server.service import serve
     from server.supervisor import supervise
 
     set_up_logs(config.server.log_level)

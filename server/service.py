@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import gc
 import logging
 import os
@@ -21,43 +20,17 @@ from server.allocator import keep_freed_memory
 from server.app import make_app
 from server.banner import banner, describe
 from server.catalog import Bundles
-from server.config import Config, ConfigError, ServerConfig
+from server.config import Config
 from server.context import CONTEXT
 from server.lag import LoopLag
+from server.listener import BACKLOG, LAST_CALL_S, ignore_newcomers
 from server.metrics import SharedMetrics
 from server.protocol import Connection, Connections
 
 log = logging.getLogger("snapserve")
 
-_BACKLOG = 2048
 _READ_BUFFER = 1 << 18  # bytes of a body that are read ahead of the handler
 _LINGERING_S = 5.0  # how long the rest of a refused upload is read, so that the client sees the answer
-LAST_CALL_S = 0.1  # time for requests that were on the wire when the drain began
-
-
-def listen(config: ServerConfig) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        ConfigError: the address is not ours or the port is taken.
-    """
-    try:
-        family, *_, address = socket.getaddrinfo(
-            config.host or None, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        both = config.host == "::" and socket.has_dualstack_ipv6()
-        return socket.create_server(address[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=both)
-    except socket.gaierror:
-        raise ConfigError(f"--host {config.host}: must be a name or address of this machine") from None
-    except OSError as error:
-        if error.errno == errno.EADDRNOTAVAIL:
-            raise ConfigError(f"--host {config.host}: must be a name or address of this machine") from None
-        reason = {errno.EADDRINUSE: "is in use", errno.EACCES: "needs privileges"}.get(
-            error.errno or 0, "cannot be used"
-        )
-        raise ConfigError(
-            f"--port {config.port}: {reason} on {config.host}; must be a free one between 0 and 65535, 0 takes any"
-        ) from None
 
 
 class Service:
@@ -85,6 +58,7 @@ class Service:
         self._connections = Connections(on_closed)
         self._runner = web.AppRunner(self._app, handler_cancellation=True)
         self._loop_lag = LoopLag(self.context.metrics.observe_loop_lag)
+        self._listening: socket.socket | None = None
         self._listener: asyncio.Server | None = None
 
     async def start(self, listening: socket.socket | None = None) -> None:
@@ -94,9 +68,10 @@ class Service:
         """
         self._loop_lag.start()
         await self._runner.setup()
+        self._listening = listening
         if listening is not None:
             loop = asyncio.get_running_loop()
-            self._listener = await loop.create_server(self._connect, sock=listening, backlog=_BACKLOG)
+            self._listener = await loop.create_server(self._connect, sock=listening, backlog=BACKLOG)
 
     async def adopt(self, connection: socket.socket) -> None:
         """Serves a connection that somebody else has accepted."""
@@ -118,7 +93,8 @@ class Service:
         """
         context = self.context
         context.draining = True
-        # What the kernel has accepted for us is ours too: one turn of the loop takes it in.
+        if self._listening is not None:
+            ignore_newcomers(self._listening)
         await asyncio.sleep(LAST_CALL_S)
         if self._listener is not None:
             self._listener.close()

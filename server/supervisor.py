@@ -21,10 +21,11 @@ from server.catalog import Bundles
 from server.channel import MOST, READY_WORKERS, SHED, until_beat
 from server.config import Config
 from server.dispatcher import Dispatcher
+from server.listener import LAST_CALL_S, ignore_newcomers
 from server.metrics import SharedMetrics, SupervisorMetrics
 from server.plan import share_of
 from server.restart import Restarts
-from server.service import LAST_CALL_S, drained_line, leave, stop_on_signals, stopping_line
+from server.service import drained_line, leave, stop_on_signals, stopping_line
 from server.worker_process import WorkerProcess
 
 log = logging.getLogger("snapserve")
@@ -187,6 +188,7 @@ class Supervisor:
     async def _drain(self) -> NoReturn:
         """Gives out what the kernel has accepted, then lets every worker answer what it has."""
         self._stopping, began = True, time.monotonic()
+        ignore_newcomers(self._listening)
         await asyncio.sleep(LAST_CALL_S)
         running = [worker for worker in self._workers.values() if worker.process.returncode is None]
         with contextlib.suppress(TimeoutError):

@@ -14,7 +14,8 @@ from models.bundle import ModelBundle
 from models.engines import ENGINES
 from models.spec import EngineSpec, ModelSpec, PreprocessSpec
 from server.config import BatchConfig, Config, LimitConfig, ModelConfig, ServerConfig
-from server.service import Service, listen
+from server.listener import listen
+from server.service import Service
 
 GEOMETRY = PreprocessSpec(8, 8, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
