@@ -18,7 +18,7 @@ find_python = for python in python3 python3.13 python3.12 python3.11; do \
 		&& { echo $$python; break; }; done
 PYTHON ?= $(shell $(find_python))
 
-.PHONY: serve test lint peers bench simd clean
+.PHONY: serve test test-avx2 lint peers bench simd clean
 
 serve: $(VENV)/.installed
 ifeq ($(MODEL),)
@@ -31,6 +31,10 @@ endif
 test: $(VENV)/.installed-dev
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term --cov-report=json:.cache/coverage.json $(PYTEST)
 	$(BIN)/python scripts/check_coverage.py .cache/coverage.json
+
+# The same with the instructions of a processor that has AVX2 and neither AVX-512 nor VNNI: int8 differs there.
+test-avx2:
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(MAKE) test
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from models.machine import package_version, processor_kind
+from models.machine import package_version
+from models.processor import processor_kind
 from models.spec import ModelSpec
 
 

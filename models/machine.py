@@ -7,24 +7,10 @@ import os
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from models.cgroup import cpu_limit, memory_limit
-
-# What the compiled graphs and the int8 kernels depend on; the words are those of Linux.
-_ISA = (
-    "avx2",
-    "avx512f",
-    "avx512_vnni",
-    "avx_vnni",
-    "avx512_bf16",
-    "amx_int8",
-    "amx_bf16",
-    "asimd",
-    "asimddp",
-    "i8mm",
-)
+from models.processor import cpu_name, processor_kind
 
 
 def built_with() -> dict[str, Any]:
@@ -42,20 +28,6 @@ def built_with() -> dict[str, Any]:
         "cores": usable_cores(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def cpu_name() -> str:
-    """The processor's marketing name where Linux tells it, else what Python knows."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
-def processor_kind() -> str:
-    """Architecture and vector instructions, e.g. "x86_64 avx2 avx512f avx512_vnni".
-
-    The same on processors on which a compiled graph runs in the same way, whatever their names.
-    """
-    flags = set((_cpuinfo("flags") or _cpuinfo("Features")).split())
-    return " ".join([platform.machine(), *(name for name in _ISA if name in flags)])
 
 
 def usable_cores() -> int:
@@ -81,11 +53,3 @@ def package_version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _cpuinfo(key: str) -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.split(":")[0].strip() == key), "")

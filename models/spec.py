@@ -68,6 +68,7 @@ class EngineSpec:
         threads: intra-op threads on a CPU with which it was fastest; 0 leaves the choice to the backend.
         streams: parts of a batch that run at the same time, where the backend can do that.
         quantized_engine: torch's backend of the int8 operators, which is chosen when the graph is loaded.
+        reduce_range: whether int8 uses 7 bits of one operand, as processors without VNNI need it.
         companions: further files of the engine in the bundle, with their hashes.
     """
 
@@ -81,6 +82,7 @@ class EngineSpec:
     threads: int = 0
     streams: int = 1
     quantized_engine: str = ""
+    reduce_range: bool = False
     companions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -171,6 +173,8 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
         if isinstance(value, list) and len(value) == 3 and all(isinstance(v, int | float) for v in value):
             return tuple(float(v) for v in value)
         raise BundleError(f"{where} must be three numbers")
+    if hint is bool:
+        return _flag(value, where)
     if isinstance(hint, types.UnionType):
         allowed: tuple[type, ...] = typing.get_args(hint)
     else:
@@ -178,3 +182,9 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     if not isinstance(value, allowed) or isinstance(value, bool):
         raise BundleError(f"{where} must be of type {' or '.join(kind.__name__ for kind in allowed)}")
     return value
+
+
+def _flag(value: Any, where: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise BundleError(f"{where} must be true or false")

@@ -56,12 +56,22 @@ class Table:
         pairs = rounds.items() if isinstance(rounds, dict) else ()
         return _milliseconds({size: min(each) for size, each in pairs if _is_timed(each)})
 
+    def refusal(self, name: str) -> str:
+        """Why a candidate is out, in one line; "" where it is not, or was not tried."""
+        found = [each for each in _objects(self.document.get("candidates")) if each.get("name") == name]
+        return str(found[0].get("refusal") or "") if found else ""
+
     def _speed(self, name: str, engine: EngineSpec) -> dict[str, Any]:
         for candidate in _objects(self.document.get("candidates")):
             for speed in _objects(candidate.get("speeds")) if candidate.get("name") == name else ():
                 if (speed.get("threads"), speed.get("streams")) == (engine.threads, engine.streams):
                     return speed
         return {}
+
+
+def images_per_s(milliseconds: Mapping[str, float]) -> float:
+    """At the batch size where they are most; 0 where none was timed. milliseconds: of one batch, by its size."""
+    return max((1000 * int(size) / ms for size, ms in _milliseconds(milliseconds).items()), default=0.0)
 
 
 def best_batch_size(milliseconds: Mapping[str, float]) -> int:

@@ -24,7 +24,7 @@ from models.demo.augment import INK_SHARE, Augmenter
 from models.demo.digits import DATASET, HELD_OUT_EVERY, Ink, enlarge, load_samples
 from models.demo.measure import fidelity
 from models.demo.strokes import draw_many
-from models.machine import cpu_name
+from models.processor import cpu_name
 from models.spec import EngineSpec, ModelSpec, PreprocessSpec
 
 DEMO = "shufflenet_v2_x0_5"

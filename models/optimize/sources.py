@@ -114,7 +114,9 @@ def _published(choice: WeightsChoice, entry: WeightsEnum, console: Console) -> P
         if each.meta["unquantized"] == entry:
             with suppress(DownloadError):
                 file = _fetch(choice, each.url, console)
-                return PublishedInt8(choice.architecture, file, str(each), _accuracy(each), _accuracy(entry))
+                accuracies = _accuracy(each), _accuracy(entry)
+                reduce_range = each.meta["backend"] == "fbgemm"
+                return PublishedInt8(choice.architecture, file, str(each), *accuracies, reduce_range)
     return None
 
 

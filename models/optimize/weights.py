@@ -28,6 +28,7 @@ class PublishedInt8:
         name: of the weights.
         accuracy: top-1 on ImageNet, 0 … 1.
         reference_accuracy: likewise of the fp32 weights that they were made from.
+        reduce_range: whether their activations have 7 bits: those for FBGEMM do, those for QNNPACK do not.
     """
 
     architecture: str
@@ -35,6 +36,7 @@ class PublishedInt8:
     name: str
     accuracy: float
     reference_accuracy: float
+    reduce_range: bool = True
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,11 @@ def test_what_is_written_is_read(folder):
     assert bundle.file == folder / "model.ts"
     assert bundle.spec.engine.sha256 == sha256_of(bundle.file)
     assert bundle.spec.preprocess == IMAGENET
-    assert spec_from_json(ModelSpec, json.loads(json.dumps(bundle.spec.to_json())), "x") == bundle.spec
+    for spec in (
+        bundle.spec,
+        dataclasses.replace(bundle.spec, engine=EngineSpec("k", "f", "", reduce_range=True)),
+    ):
+        assert spec_from_json(ModelSpec, json.loads(json.dumps(spec.to_json())), "x") == spec
 
 
 @pytest.mark.parametrize("file", ["model.ts", "labels.json"])
@@ -87,6 +91,10 @@ def test_a_wrong_class_count_names_the_labels(folder):
             "precision 'fp7' must be one of",
         ),
         ({"engine": {"kind": "x", "file": "f", "sha256": "", "max_batch_size": 0}}, "must be at least 1"),
+        (
+            {"engine": {"kind": "x", "file": "f", "sha256": "", "reduce_range": 1}},
+            "'reduce_range' must be true or false",
+        ),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_refused(folder, changes, said):

@@ -8,7 +8,7 @@ import pytest
 
 from models.errors import BundleError
 from models.spec import EngineSpec
-from models.table import TABLE_FILE, Table, best_batch_size
+from models.table import TABLE_FILE, Table, best_batch_size, images_per_s
 
 SPEEDS = [
     {"threads": 1, "streams": 1, "latency_ms": {"1": 9.0}},
@@ -77,3 +77,15 @@ def test_a_damaged_table_is_refused_by_its_name(tmp_path, content, said):
     with pytest.raises(BundleError) as refusal:
         Table.read(tmp_path)
     assert str(refusal.value) == f"{tmp_path / TABLE_FILE}: {said}"
+
+
+def test_the_throughput_is_that_of_the_best_batch_size():
+    assert images_per_s({"1": 10.0, "8": 40.0, "16": 90.0, "odd": 1.0}) == 200
+    assert images_per_s({}) == 0
+
+
+def test_the_reason_why_a_candidate_is_out():
+    table = Table(
+        {"candidates": [{"name": "a", "refusal": "differs"}, {"name": "b", "refusal": ""}, {"name": "c"}]}
+    )
+    assert [table.refusal(name) for name in "abcd"] == ["differs", "", "", ""]

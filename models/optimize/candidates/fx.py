@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib.util
 import warnings
 from functools import partial
@@ -15,6 +16,7 @@ from models.errors import ModelError
 from models.graph import ServingGraph, trace_or_script
 from models.optimize.candidates.base import Candidate, Job
 from models.optimize.candidates.torchscript import save
+from models.processor import saturates_int8
 from models.spec import EngineSpec
 
 _CALIBRATION_BATCH = 8
@@ -23,17 +25,27 @@ _CALIBRATION_BATCH = 8
 def build(job: Job, folder: Path, engine: str) -> EngineSpec:
     """Quantises weights per channel and activations per tensor, for one of torch's int8 backends.
 
+    Activations have 7 bits where the processor needs them, and always for `x86`: it computes with FBGEMM, without
+    VNNI instructions, wherever oneDNN cannot.
+
     Raises:
         ModelError: there are no pictures to calibrate on.
     """
     torch.backends.quantized.engine = engine
-    graph = ServingGraph(quantize(job, engine), job.preprocess).eval()
+    reduce_range = engine == "x86" or saturates_int8()
+    graph = ServingGraph(quantize(job, reduce_range), job.preprocess).eval()
     compiled, _ = trace_or_script(graph, job.example())
-    return save(compiled, folder / f"fx-int8-{engine}.ts", job, "int8", "cpu", engine)
+    spec = save(compiled, folder / f"fx-int8-{engine}.ts", job, "int8", "cpu", engine)
+    return dataclasses.replace(spec, reduce_range=reduce_range)
 
 
-def quantize(job: Job, engine: str) -> nn.Module:
-    """The network in int8: normalised float [N, 3, H, W] -> logits float [N, num_classes]."""
+def quantize(job: Job, reduce_range: bool) -> nn.Module:
+    """The network in int8: normalised float [N, 3, H, W] -> logits float [N, num_classes].
+
+    Args:
+        job: the network and the pictures to calibrate on.
+        reduce_range: activations 0 ... 127 instead of 0 ... 255.
+    """
     from torch.ao.quantization import get_default_qconfig_mapping
     from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
@@ -43,7 +55,8 @@ def quantize(job: Job, engine: str) -> nn.Module:
     # Deprecated since torch 2.10 in favour of torchao, which was not faster here (docs/engines.md).
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
-        mapping = get_default_qconfig_mapping(engine)
+        # The two mappings differ in nothing else.
+        mapping = get_default_qconfig_mapping("x86" if reduce_range else "onednn")
         observed = prepare_fx(copy.deepcopy(job.network), mapping, (normalise(job.example()),))
         observe(observed, normalise, job)
         quantised: nn.Module = convert_fx(observed)

@@ -12,11 +12,14 @@ from models.errors import ModelError
 from models.graph import ServingGraph
 from models.optimize.candidates.base import Candidate, Job
 from models.optimize.candidates.torchscript import has_bf16
+from models.processor import saturates_int8
 from models.spec import EngineSpec
 
 
 def build(job: Job, folder: Path, precision: str) -> EngineSpec:
     """Converts, quantises where int8 is asked for, and writes a graph and its weights.
+
+    int8 weights have 7 bits where the processor needs them, else those of the first layer only, NNCF's default.
 
     Raises:
         ModelError: there are no pictures to calibrate on.
@@ -29,8 +32,9 @@ def build(job: Job, folder: Path, precision: str) -> EngineSpec:
     model = openvino.convert_model(
         graph, example_input=job.example(), input=[([-1, side, side, 3], openvino.Type.u8)]
     )
+    reduce_range = precision == "int8" and saturates_int8()
     if precision == "int8":
-        model = _quantize(model, job)
+        model = _quantize(model, job, reduce_range)
     file = folder / f"openvino-{precision}.xml"
     openvino.save_model(model, file, compress_to_fp16=False)
     return EngineSpec(
@@ -40,17 +44,21 @@ def build(job: Job, folder: Path, precision: str) -> EngineSpec:
         precision=precision,
         device="cpu",
         max_batch_size=job.max_batch_size,
+        reduce_range=reduce_range,
         companions={file.with_suffix(".bin").name: ""},
     )
 
 
-def _quantize(model: Any, job: Job) -> Any:
+def _quantize(model: Any, job: Job, reduce_range: bool) -> Any:
     import nncf
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 
     if not len(job.calibration):
         raise ModelError("there are no pictures to calibrate on")
     pictures = nncf.Dataset([picture[None] for picture in job.calibration])
-    return nncf.quantize(model, pictures, subset_size=len(job.calibration))
+    fix = OverflowFix.ENABLE if reduce_range else OverflowFix.FIRST_LAYER
+    advanced = AdvancedQuantizationParameters(overflow_fix=fix)
+    return nncf.quantize(model, pictures, subset_size=len(job.calibration), advanced_parameters=advanced)
 
 
 def forbid_telemetry() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from models.errors import ModelError
 from models.graph import ServingGraph, trace_or_script
 from models.optimize.candidates.base import Candidate, Job
 from models.optimize.candidates.torchscript import save
+from models.optimize.weights import PublishedInt8
+from models.processor import saturates_int8
 from models.spec import EngineSpec
 
 
@@ -19,7 +22,7 @@ def build(job: Job, folder: Path) -> EngineSpec:
     """Raises ModelError where torchvision has published none for these weights, or they could not be had."""
     if job.published is None:
         raise ModelError("torchvision has no int8 weights of this model, or they could not be downloaded")
-    engine = "x86" if "x86" in torch.backends.quantized.supported_engines else "onednn"
+    engine = backend(job.published)
     torch.backends.quantized.engine = engine
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # quantised tensors are deprecated and work
@@ -27,7 +30,15 @@ def build(job: Job, folder: Path) -> EngineSpec:
         network.load_state_dict(torch.load(job.published.file, map_location="cpu", weights_only=True))
         graph = ServingGraph(network.eval(), job.preprocess).eval()
         compiled, _ = trace_or_script(graph, job.example())
-    return save(compiled, folder / "published-int8.ts", job, "int8", "cpu", engine)
+    spec = save(compiled, folder / "published-int8.ts", job, "int8", "cpu", engine)
+    return dataclasses.replace(spec, reduce_range=job.published.reduce_range)
+
+
+def backend(published: PublishedInt8) -> str:
+    """torch's int8 backend for the weights: the fastest that does not saturate with them on this processor."""
+    if saturates_int8() and not published.reduce_range:
+        return "qnnpack"  # adds up in 32 bits
+    return "x86" if "x86" in torch.backends.quantized.supported_engines else "onednn"
 
 
 INT8 = Candidate("published-int8", "cpu", "int8", build, is_published=True)

@@ -10,6 +10,7 @@ import torch
 
 from models.graph import build_graph, jit_warnings_ignored, trace_or_script
 from models.optimize.candidates.base import Candidate, Job
+from models.processor import instructions
 from models.spec import EngineSpec
 
 
@@ -46,8 +47,7 @@ def has_cuda() -> bool:
 
 def has_bf16() -> bool:
     """Whether the processor computes in bf16; elsewhere it is emulated and slow."""
-    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(probe() for probe in probes if probe)
+    return bool(instructions() & {"avx512_bf16", "amx_bf16"})
 
 
 FP32 = Candidate("torchscript-fp32", "cpu", "fp32", partial(build, device="cpu", precision="fp32"))
