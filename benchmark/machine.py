@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.server_process import ROOT
-from models.machine import cpu_name, package_version
+from models.machine import package_version
+from models.processor import cpu_name
 
 _PACKAGES = ("torch", "torchvision", "aiohttp", "uvloop", "numpy", "pillow", "prometheus-client", "multipart")
 

@@ -8,15 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmark.compare.pictures import write_crops
 from benchmark.server_process import ROOT
 from models.bundle import MANIFEST, ModelBundle
+from models.compatibility import misfit
 
 BUNDLE = ROOT / "models" / "store" / "benchmark"
 _RESIZE, _CROP = 256, 224  # as torchvision's ResNet18 for ImageNet
+_PICTURES = 384  # a third to calibrate int8 on, 256 to compare it on
 
 
 def benchmark_bundle(folder: Path = BUNDLE) -> Path:
-    """Makes the bundle unless it is there: trains, gives it ImageNet's sizes, optimises for this machine.
+    """Makes the bundle unless one for this machine is there: trains, gives it ImageNet's sizes, optimises.
 
     A trained network, whose answers differ from picture to picture: one with random weights says the same to all,
     so nobody would see an answer that went to the wrong client. It takes a few minutes.
@@ -24,16 +27,19 @@ def benchmark_bundle(folder: Path = BUNDLE) -> Path:
     Raises:
         RuntimeError: a step failed.
     """
-    if (folder / MANIFEST).exists():
+    if (folder / MANIFEST).exists() and not misfit(ModelBundle.load(folder).spec):
         return folder
     weights = folder.with_name(folder.name + ".weights")
     shutil.rmtree(weights, ignore_errors=True)
     _step("training ResNet18 on digits", "-m", "models.demo.train", "--arch", "resnet18", "--output", str(weights))
     enlarge(weights)
-    pictures = ("--pictures", str(ROOT / "images"), "--accept-weak-gate")
-    words = ("optimize_model_for_inference.py", "--bundle", str(weights), "--output", str(folder), *pictures)
-    _step("optimising it for this machine", *words)
+    pictures = folder.with_name(folder.name + ".pictures")
+    shutil.rmtree(pictures, ignore_errors=True)
+    write_crops(pictures, _PICTURES)
+    words = ("optimize_model_for_inference.py", "--bundle", str(weights), "--output", str(folder))
+    _step("optimising it for this machine", *words, "--pictures", str(pictures), "--force")
     shutil.rmtree(weights)
+    shutil.rmtree(pictures)
     return folder
 
 

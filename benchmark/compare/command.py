@@ -12,18 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.compare.answer import difference, reference_answers
-from benchmark.compare.bundle import benchmark_bundle
+from benchmark.compare.bundle import BUNDLE, benchmark_bundle
 from benchmark.compare.contestant import relative
-from benchmark.compare.contestants import all_contestants, chosen
+from benchmark.compare.contestants import all_contestants, chosen, engine_name, shared_engine
 from benchmark.compare.drawings import draw_compare
 from benchmark.compare.limits import LIMIT, best_limit, start_limits
 from benchmark.compare.match import Match
 from benchmark.compare.pictures import photos
 from benchmark.compare.report import percent_of_limit, print_report, ratios, summary
+from benchmark.compare.requirements import tell_missing
 from benchmark.compare.rounds import Load
 from benchmark.machine import commit, describe_machine
 from benchmark.peers.environment import Environment
 from benchmark.server_process import ROOT
+from models.bundle import ModelBundle
 from models.errors import BundleError
 
 Row = dict[str, Any]
@@ -42,7 +44,11 @@ def add_command(commands: Any) -> None:
         help="a further contestant: another one with options added, variables like OMP_NUM_THREADS=2, "
         "or CHECKOUT=FOLDER, another version of the project",
     )
-    parser.add_argument("--int8", metavar="ENGINE", help="of the bundle, shared by SnapServe and the peers")
+    parser.add_argument(
+        "--shared",
+        metavar="ENGINE",
+        help="TorchScript engine of the bundle that SnapServe and the peers share; default: the fastest",
+    )
     parser.add_argument("--picture", type=Path, action="append", help="may be repeated; default: four photos")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--seconds", type=int, default=8, help="of each turn; default: %(default)s")
@@ -76,16 +82,22 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _measure(options: argparse.Namespace) -> Row:
-    bundle = (options.model or benchmark_bundle()).resolve()
-    pictures = [picture.resolve() for picture in options.picture or photos()]
     listed = options.contestants.split(",") if options.contestants else []
+    names = [name for name in listed if name != LIMIT]
+    expected = chosen(all_contestants(options.model or BUNDLE), names, options.variant)  # wrong names end it here
+    tell_missing(expected, print)
+    folder = (options.model or benchmark_bundle()).resolve()
+    bundle = ModelBundle.load(folder)
+    shared = shared_engine(bundle, options.shared)
+    print(f"serve-compare: shared with the peers: {shared}; SnapServe's own choice: {engine_name(bundle)}")
     contestants = chosen(
-        all_contestants(bundle, options.int8), [name for name in listed if name != LIMIT], options.variant
+        all_contestants(folder, shared, bundle.spec.engines[shared].precision), names, options.variant
     )
+    pictures = [picture.resolve() for picture in options.picture or photos()]
     load = Load(options.connections, options.seconds, options.warm_up, options.tolerance)
-    reference = reference_answers(bundle, pictures)
+    reference = reference_answers(folder, pictures)
     with ExitStack() as stack:
-        limits = start_limits(stack, bundle, pictures, listed)
+        limits = start_limits(stack, folder, pictures, listed)
         match = stack.enter_context(Match(contestants, pictures))
         match.play(options.rounds, load, {name: limit.measure for name, limit in limits.items()})
     limit = best_limit(limits, match.limits)
@@ -94,7 +106,8 @@ def _measure(options: argparse.Namespace) -> Row:
         "machine": describe_machine(),
         "options": {name: _shown(value) for name, value in vars(options).items() if name != "run"},
         "pictures": [{"file": relative(str(each)), "bytes": each.stat().st_size} for each in pictures],
-        "model": relative(str(bundle)),
+        "shared": shared,
+        "model": relative(str(folder)),
         "contestants": [_row(match, name, reference, limit) for name in match.servers],
         "ratios": ratios(match.turns),
         "limit": limit,

@@ -2,60 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.compare.contestant import PORT, Contestant
 from models.bundle import ModelBundle
 from models.errors import BundleError
 from models.machine import usable_cores
+from models.table import Table, images_per_s
 
-# The graphs that TorchScript peers load, and the fp32 one, by preference.
-INT8 = ("fx-int8-onednn", "fx-int8-x86")
-FP32 = ("torchscript-fp32",)
+FP32 = "torchscript-fp32"
+EAGER = "eager-fp32"
 
 
-def all_contestants(bundle: Path, int8: str | None = None) -> list[Contestant]:
-    """SnapServe on three engines, and the peers.
+def shared_engine(bundle: ModelBundle, named: str | None = None) -> str:
+    """The engine that SnapServe and the peers share: the fastest TorchScript file, which all of them can load.
+
+    Args:
+        bundle: where the optimiser has written what it timed.
+        named: takes this one instead.
+
+    Raises:
+        BundleError: the bundle lacks an engine that the comparison needs, or the named one is no TorchScript file.
+    """
+    have, table = bundle.spec.engines, Table.read(bundle.file.parent)
+    for name in (EAGER, FP32, *([named] if named else [])):
+        if name not in have:
+            raise BundleError(f"{bundle.file.parent}: has no engine {name}{_why(table, name)}")
+    files = {name: engine for name, engine in have.items() if engine.kind == "torchscript"}
+    files = {name: engine for name, engine in files.items() if not engine.holds_weights}
+    if named and named not in files:
+        raise BundleError(f"--shared {named}: the peers load TorchScript files only: {', '.join(files)}")
+
+    def worth(name: str) -> tuple[float, bool]:
+        return images_per_s(table.fastest_ms(name, files[name])), files[name].precision == "int8"
+
+    return named or max(files, key=worth)
+
+
+def engine_name(bundle: ModelBundle) -> str:
+    """The name in the bundle of the engine that it serves by default."""
+    return next(name for name, engine in bundle.spec.engines.items() if engine == bundle.spec.engine)
+
+
+def _why(table: Table, name: str) -> str:
+    reason = table.refusal(name)
+    return f": {reason}" if reason else "; optimise it anew"
+
+
+def all_contestants(bundle: Path, shared: str = "fx-int8-onednn", precision: str = "int8") -> list[Contestant]:
+    """SnapServe on its own choice and on the peers' engines, and the peers.
 
     Args:
         bundle: folder.
-        int8: engine that SnapServe and the peers share; default: the first of `INT8` that the bundle has.
-
-    Raises:
-        BundleError: the bundle lacks an engine.
+        shared: engine of the bundle that SnapServe and the peers share.
+        precision: of that engine.
     """
-    have = ModelBundle.load(bundle).spec.engines
-    shared = int8 or _first(INT8, have, bundle)
-    fp32 = _first(FP32, have, bundle)
-    return [*_snapserve(bundle, shared, fp32), *_peers(bundle, shared)]
+    return [*_snapserve(bundle, shared, precision), *_peers(bundle, shared)]
 
 
-def _first(names: Sequence[str], have: Container[str], bundle: Path) -> str:
-    for name in names:
-        if name in have:
-            return name
-    raise BundleError(f"{bundle}: has none of the engines {', '.join(names)}; optimise it anew")
-
-
-def _snapserve(bundle: Path, int8: str, fp32: str) -> list[Contestant]:
+def _snapserve(bundle: Path, shared: str, precision: str) -> list[Contestant]:
     words = ("-m", "server", "--port", PORT, "--model", str(bundle))
+    same_file = Contestant(f"snapserve-{precision}-torchscript", (*words, "--engine", shared))
     return [
         Contestant("snapserve", words),
         Contestant("snapserve-one-worker", (*words, "--workers", "1")),
-        Contestant("snapserve-int8-torchscript", (*words, "--engine", int8)),
-        Contestant("snapserve-fp32", (*words, "--engine", fp32)),
+        *([same_file] if shared != FP32 else []),
+        Contestant("snapserve-fp32", (*words, "--engine", FP32)),
     ]
 
 
-def _peers(bundle: Path, int8: str) -> list[Contestant]:
+def _peers(bundle: Path, shared: str) -> list[Contestant]:
     cores = str(usable_cores())
     # OpenMP's threads would spin for 0.2 s after each batch, on the cores that decode the next one.
     threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     # The allocator keeps the memory of one batch for the next, as SnapServe's does: docs/performance.md.
     keep = {"MALLOC_TRIM_THRESHOLD_": str(256 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
-    model = {**threads, **keep, "PEER_BUNDLE": str(bundle), "PEER_ENGINE": int8}
-    eager = {**threads, "PEER_BUNDLE": str(bundle), "PEER_ENGINE": "eager-fp32"}
+    model = {**threads, **keep, "PEER_BUNDLE": str(bundle), "PEER_ENGINE": shared}
+    eager = {**threads, "PEER_BUNDLE": str(bundle), "PEER_ENGINE": EAGER}
     at = ("--port", PORT)
     litserve = ("-m", "benchmark.peers.litserve", *at, "--workers", cores)
     mosec = ("-m", "benchmark.peers.mosec", "--address", "127.0.0.1", "--timeout", "60000", *at)
@@ -64,7 +88,7 @@ def _peers(bundle: Path, int8: str) -> list[Contestant]:
         Contestant(
             "ancestor",
             ("-m", "uvicorn", "benchmark.peers.ancestor:app", "--log-level", "warning", *at),
-            {"PEER_BUNDLE": str(bundle), "PEER_ENGINE": "eager-fp32", "PEER_THREADS": cores},
+            {"PEER_BUNDLE": str(bundle), "PEER_ENGINE": EAGER, "PEER_THREADS": cores},
             "fastapi",
         ),
         Contestant("ancestor-workers", _gunicorn("ancestor", cores), eager, "fastapi"),

@@ -7,22 +7,29 @@ import json
 import os
 import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from benchmark.__main__ import main
+from benchmark.compare import requirements
 from benchmark.compare.answer import Prediction, difference, read_answer
 from benchmark.compare.bundle import benchmark_bundle, enlarge
 from benchmark.compare.contestant import PORT, Contestant
-from benchmark.compare.contestants import all_contestants, chosen
-from benchmark.compare.pictures import photos
+from benchmark.compare.contestants import all_contestants, chosen, engine_name, shared_engine
+from benchmark.compare.pictures import photos, write_crops
 from benchmark.compare.plot import draw_latency, draw_throughput
 from benchmark.compare.process_tree import spent_between
 from benchmark.compare.report import percent_of_limit, ratios, spread, summary
+from benchmark.compare.requirements import tell_missing
 from benchmark.compare.rounds import rotated
+from benchmark.peers.environment import PeerMissing
 from benchmark.server_process import ROOT
+from models.bundle import ModelBundle
 from models.errors import BundleError
+from models.spec import IMAGENET, EngineSpec, ModelSpec
+from models.table import Table
 
 
 def test_every_contestant_begins_once_and_neighbours_change():
@@ -121,9 +128,101 @@ def test_commands_are_shown_without_the_projects_folder():
     assert contestant.shown().endswith(" --model models/demo")
 
 
-def test_a_bundle_without_the_shared_engine_is_refused():
-    with pytest.raises(BundleError, match="fx-int8"):
-        all_contestants(ROOT / "models" / "demo")
+def bundle_of(**engines):
+    """A bundle whose manifest names these engines, each by precision."""
+    kinds = {"openvino-int8": "openvino", "eager-fp32": "eager"}
+    specs = {
+        name.replace("_", "-"): EngineSpec(kinds.get(name.replace("_", "-"), "torchscript"), "f.ts", "", precision)
+        for name, precision in engines.items()
+    }
+    spec = ModelSpec("m", "resnet18", 2, "labels.json", IMAGENET, next(iter(specs.values())), engines=specs)
+    return ModelBundle(spec, ("a", "b"), Path("nowhere/f.ts"))
+
+
+def with_table(monkeypatch, **candidates):
+    """A table in which candidates take so many milliseconds for a batch of one, or are refused for a reason."""
+    rows = [
+        {"name": name.replace("_", "-"), "refusal": what}
+        if isinstance(what, str)
+        else {"name": name.replace("_", "-"), "speeds": [{"threads": 0, "streams": 1, "rounds_ms": {"1": [what]}}]}
+        for name, what in candidates.items()
+    ]
+    monkeypatch.setattr("benchmark.compare.contestants.Table.read", lambda folder: Table({"candidates": rows}))
+
+
+ALL = {
+    "openvino_int8": "int8",
+    "torchscript_fp32": "fp32",
+    "fx_int8_x86": "int8",
+    "fx_int8_onednn": "int8",
+    "eager_fp32": "fp32",
+}
+
+
+def test_the_peers_share_the_fastest_file_that_they_can_load(monkeypatch):
+    with_table(monkeypatch, openvino_int8=1.0, torchscript_fp32=9.0, fx_int8_x86=5.0, fx_int8_onednn=6.0)
+    bundle = bundle_of(**ALL)
+    assert shared_engine(bundle) == "fx-int8-x86"
+    assert shared_engine(bundle, "fx-int8-onednn") == "fx-int8-onednn"
+    assert engine_name(bundle) == "openvino-int8"
+    with pytest.raises(BundleError, match="--shared openvino-int8: the peers load TorchScript files only"):
+        shared_engine(bundle, "openvino-int8")
+
+
+def test_where_fp32_is_the_fastest_that_they_can_load_it_is_shared(monkeypatch):
+    """A processor on which int8 was slower, or refused."""
+    with_table(monkeypatch, torchscript_fp32=4.0, fx_int8_x86=5.0, fx_int8_onednn=6.0)
+    assert shared_engine(bundle_of(**ALL)) == "torchscript-fp32"
+    with_table(monkeypatch, torchscript_fp32=4.0, fx_int8_onednn="agrees on 90 %", fx_int8_x86="agrees on 90 %")
+    assert shared_engine(bundle_of(torchscript_fp32="fp32", eager_fp32="fp32")) == "torchscript-fp32"
+    names = [each.name for each in all_contestants(ROOT, "torchscript-fp32", "fp32")]
+    assert len(names) == len(set(names))
+    assert names[:3] == ["snapserve", "snapserve-one-worker", "snapserve-fp32"]
+
+
+def test_an_engine_that_is_missing_is_named_with_its_reason(monkeypatch):
+    with_table(monkeypatch, torchscript_fp32="differs", fx_int8_onednn="agrees on 90 %")
+    with pytest.raises(BundleError, match=r"has no engine torchscript-fp32: differs"):
+        shared_engine(bundle_of(eager_fp32="fp32"))
+    bundle = bundle_of(torchscript_fp32="fp32", eager_fp32="fp32")
+    with pytest.raises(BundleError, match=r"has no engine fx-int8-onednn: agrees on 90 %"):
+        shared_engine(bundle, "fx-int8-onednn")
+    with pytest.raises(BundleError, match=r"has no engine eager-fp32; optimise it anew"):
+        shared_engine(bundle_of(torchscript_fp32="fp32"))
+
+
+def test_what_is_missing_is_told_before_anything_is_built(monkeypatch):
+    said = []
+    contestants = [Contestant("a", ()), Contestant("b", (), environment="x"), Contestant("c", (), environment="x")]
+
+    def install(self):
+        raise PeerMissing("x cannot be installed")
+
+    monkeypatch.setattr(requirements.Environment, "install", install)
+    monkeypatch.setattr(requirements, "find_spec", lambda name: None if name == "nncf" else object())
+    monkeypatch.setattr(requirements.shutil, "which", lambda name: name)
+    tell_missing(contestants, said.append)
+    assert [line for line in said if "missing" in line] == [
+        "serve-compare: missing: x cannot be installed; so without b, c",
+        "serve-compare: missing: nncf; so SnapServe chooses among torch's engines",
+    ]
+    monkeypatch.setattr(requirements.shutil, "which", lambda name: None)
+    with pytest.raises(RuntimeError, match="wrk"):
+        tell_missing(contestants, said.append)
+
+
+def test_a_wrong_name_ends_the_command_before_anything_is_built(monkeypatch, capsys):
+    monkeypatch.setattr("benchmark.compare.command.benchmark_bundle", lambda: pytest.fail("built"))
+    assert main(["serve-compare", "--contestants", "nobody"]) == 2
+    assert "there is no contestant 'nobody'" in capsys.readouterr().err
+
+
+def test_the_gates_pictures_are_different_crops_and_the_same_every_time(tmp_path):
+    for name in ("a", "b"):
+        write_crops(tmp_path / name, 12)
+    one, two = ([file.read_bytes() for file in sorted((tmp_path / name).iterdir())] for name in ("a", "b"))
+    assert one == two
+    assert len(set(one)) == 12
 
 
 def test_a_bundle_gets_imagenets_sizes(tmp_path):
