@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageOps
 
 from benchmark.server_process import ROOT
@@ -14,7 +13,6 @@ PORTRAIT = ROOT / "images" / "astronaut-portrait.jpg"
 _OTHERS = ("cat.jpg", "coffee.png", "rocket.webp")
 _SIZE = (498, 720)
 _WEIGHT = 64 * 1024
-_CROP = 256
 
 
 def photos(folder: Path | None = None) -> list[Path]:
@@ -34,19 +32,6 @@ def photos(folder: Path | None = None) -> list[Path]:
             draft.replace(target)
         made.append(target)
     return [PORTRAIT, *made]
-
-
-def write_crops(folder: Path, count: int) -> None:
-    """Cuts `count` JPEGs of 256 x 256 pixels out of the project's photos; a seed chooses sizes and places."""
-    folder.mkdir(parents=True)
-    choose = np.random.default_rng(0)
-    sources = [Image.open(ROOT / "images" / name).convert("RGB") for name in (PORTRAIT.name, *_OTHERS)]
-    for number in range(count):
-        source = sources[number % len(sources)]
-        side = int(choose.integers(min(source.size) // 3, min(source.size)))
-        left, top = (int(choose.integers(0, length - side + 1)) for length in source.size)
-        crop = source.crop((left, top, left + side, top + side)).resize((_CROP, _CROP), Image.Resampling.LANCZOS)
-        (folder / f"{number:04}.jpg").write_bytes(_jpeg(crop, 90))
 
 
 def _as_photo(source: Path) -> bytes:

@@ -18,7 +18,7 @@ from benchmark.compare.answer import Prediction, difference, read_answer
 from benchmark.compare.bundle import benchmark_bundle, enlarge
 from benchmark.compare.contestant import PORT, Contestant
 from benchmark.compare.contestants import all_contestants, chosen, engine_name, shared_engine
-from benchmark.compare.pictures import photos, write_crops
+from benchmark.compare.pictures import photos
 from benchmark.compare.plot import draw_latency, draw_throughput
 from benchmark.compare.process_tree import spent_between
 from benchmark.compare.report import percent_of_limit, ratios, spread, summary
@@ -215,14 +215,6 @@ def test_a_wrong_name_ends_the_command_before_anything_is_built(monkeypatch, cap
     monkeypatch.setattr("benchmark.compare.command.benchmark_bundle", lambda: pytest.fail("built"))
     assert main(["serve-compare", "--contestants", "nobody"]) == 2
     assert "there is no contestant 'nobody'" in capsys.readouterr().err
-
-
-def test_the_gates_pictures_are_different_crops_and_the_same_every_time(tmp_path):
-    for name in ("a", "b"):
-        write_crops(tmp_path / name, 12)
-    one, two = ([file.read_bytes() for file in sorted((tmp_path / name).iterdir())] for name in ("a", "b"))
-    assert one == two
-    assert len(set(one)) == 12
 
 
 def test_a_bundle_gets_imagenets_sizes(tmp_path):
