@@ -57,4 +57,5 @@ def describe(name: str, catalog: Catalog) -> str:
         f"({engine.kind}, {threads}batches up to {engine.max_batch_size})"
     )
     random = "random weights, its labels mean nothing" if spec.is_random else ""
-    return "\n  WARNING: ".join(filter(None, (line, notice, random)))
+    notices = getattr(classifier.engine, "notices", ())
+    return "\n  WARNING: ".join(filter(None, (f"{line}\n    {classifier.preparation}", notice, random, *notices)))

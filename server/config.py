@@ -85,8 +85,22 @@ class ModelConfig(_Checked):
     model: tuple[str, ...] = option(
         (), "a bundle folder or a TorchScript file, [NAME=]PATH; may be repeated, the first is the default"
     )
-    labels: str = option("", "label file of a bare TorchScript file: JSON list, or one label a line")
-    preprocess: str = option("imagenet", "preprocessing of a bare TorchScript file: imagenet or a JSON file")
+    labels: tuple[str, ...] = option(
+        (), "label file of a TorchScript file, [NAME=]FILE: JSON, or one label a line; may be repeated"
+    )
+    preprocess: tuple[str, ...] = option(
+        (),
+        "preprocessing of a TorchScript file, [NAME=]VALUE: imagenet (the default), half (values -1 to 1), "
+        "none (0 to 1), raw (0 to 255) or a JSON file; may be repeated",
+    )
+    activation: tuple[str, ...] = option(
+        (),
+        "what makes scores of a TorchScript file's outputs, [NAME=]VALUE: softmax, sigmoid or none; by default "
+        "found out from the outputs; may be repeated",
+    )
+    output: tuple[str, ...] = option(
+        (), "which output of a TorchScript file holds the scores, [NAME=]KEY or position; may be repeated"
+    )
     device: str = option("auto", "where models run", choices=("auto", "cpu", "cuda"))
     engine: str = option("", "engine of the bundle to run, by name; default: the fastest that was proved")
     intra_op_threads: int = option(

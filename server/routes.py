@@ -185,6 +185,10 @@ def _summary(catalog: Catalog, name: str) -> dict[str, Any]:
     spec = choice.bundle.spec.to_json()
     engine = dataclasses.asdict(classifier.engine.spec) if classifier else spec["engine"]
     del spec["engines"]
+    if classifier:
+        spec["activation"] = engine["activation"] or spec["activation"]
+        spec["preparation"] = classifier.preparation
+        spec["notices"] = getattr(classifier.engine, "notices", ())
     return {**spec, "name": name, "ready": classifier is not None, "engine": {"name": choice.engine, **engine}}
 
 
