@@ -49,7 +49,7 @@ def probes(side: int, device: str) -> torch.Tensor:
     images = torch.randint(0, 256, (4, side, side, 3), dtype=torch.uint8, generator=generator)
     images[1] = images[1] // 8 + torch.tensor([120, 0, 0], dtype=torch.uint8)
     images[2] = 255
-    images[3] = torch.linspace(0, 255, side).to(torch.uint8)[:, None, None].expand(side, side, 3)
+    images[3] = torch.linspace(0, 128, side).to(torch.uint8)[:, None, None].expand(side, side, 3)
     return images.to(device)
 
 

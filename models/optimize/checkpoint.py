@@ -83,9 +83,7 @@ def _best(file: Path, found: Sequence[_Match], key: str) -> _Match:
         return named[0]
     first, *others = sorted(found, key=_rank)
     if others and _rank(first) == _rank(others[0]):
-        raise UsageError(
-            f"{file}: holds several sets of weights that fit: {names}; name one with --checkpoint-key"
-        )
+        raise UsageError(f"{file}: several sets of weights in it fit: {names}; name one with --checkpoint-key")
     return first
 
 
@@ -112,9 +110,8 @@ def _refuse_programs(file: Path) -> None:
         return
     with zipfile.ZipFile(file) as archive:
         if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-            raise UsageError(
-                f"{file}: a TorchScript program, not weights; serve it: python -m server --model {file}"
-            )
+            command = f"python -m server --model {file} --labels LABELS"
+            raise UsageError(f"{file}: a TorchScript program, not weights; it is served as it is: {command}")
 
 
 def _refuse_modules(file: Path, document: Any) -> None:
@@ -177,7 +174,7 @@ def _matches(path: str, tensors: Mapping[str, torch.Tensor], expected: StateDict
     prefixes = {prefix for prefix in prefixes if not prefix or prefix.endswith(".")}
     candidates = [
         {name.removeprefix(prefix): names[name] for name in names if name.startswith(prefix)}
-        for prefix in prefixes
+        for prefix in sorted(prefixes)
     ]
     found = [_fitting(path, each, tensors, expected, anchor) for each in candidates]
     matches = [match for match in found if match]

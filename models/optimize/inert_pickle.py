@@ -38,6 +38,10 @@ class Inert(dict[Any, Any]):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__()
 
+    def __call__(self, *arguments: Any, **named: Any) -> Inert:
+        """What a method of the original would have returned."""
+        return Inert()
+
     def __setstate__(self, state: Any) -> None:
         self.state = state
 

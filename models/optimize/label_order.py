@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from models.optimize.errors import UsageError
 
-_FAR_BETTER = 0.2  # of the photos
+_FAR_BETTER = 0.2  # of the photos more are right
+_NO_CHANCE = 10  # photos more, at least
 
 
 def check_label_order(answers: NDArray[np.int64], shown: NDArray[np.int64], labels: Sequence[str]) -> None:
     """Compares the order of the labels with the best other one.
 
-    The other order is learnt on one half of the photos and tried on the other, so that it cannot be the chance of few
+    The other order is learnt on one half of the photos and tried on the other, so that it is not the chance of few
     photos per class.
 
     Args:
@@ -37,11 +38,12 @@ def check_label_order(answers: NDArray[np.int64], shown: NDArray[np.int64], labe
         for order, half in zip(learnt, reversed(halves), strict=True)
         for answer, label in half
     )
-    if otherwise - as_it_is <= _FAR_BETTER * max(1, len(pairs)):
+    if otherwise - as_it_is <= max(_FAR_BETTER * len(pairs), _NO_CHANCE):
         return
+    others = otherwise / len(pairs)
     raise UsageError(
         f"the labels are not in the order of the model's outputs: as they are {as_it_is / len(pairs):.1%} of "
-        f"{len(pairs)} photos are right, in another order {otherwise / len(pairs):.1%}; {_examples(pairs, labels)}. "
+        f"{len(pairs)} photos are right, in another order {others:.1%}; {_examples(pairs, labels)}. "
         "Put --labels into the order of the model's classes"
     )
 
@@ -58,7 +60,7 @@ def _best_order(pairs: Sequence[tuple[int, int]]) -> Mapping[int, int]:
 
 
 def _examples(pairs: Sequence[tuple[int, int]], labels: Sequence[str]) -> str:
-    wrong = Counter((answer, label) for answer, label in pairs if answer != label).most_common(2)
+    wrong = Counter(pair for pair in pairs if pair[0] != pair[1]).most_common(2)
     return ", ".join(
-        f"photos of {labels[label]!r} are answered {labels[answer]!r}" for (answer, label), _ in wrong
+        f"photos of {labels[shown]!r} are answered {labels[answer]!r}" for (answer, shown), _ in wrong
     )
