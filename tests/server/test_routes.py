@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import aiohttp
 import pytest
+from torch import nn
 
 from models.errors import BundleError
 from server.catalog import find_bundles
 from server.config import ModelConfig
 from tests.conftest import flat
+from tests.models.small import save, traced
 from tests.server.conftest import problem_of
 
 
@@ -112,7 +114,6 @@ def test_a_path_may_hold_an_equals_sign(hash_bundle, monkeypatch):
 
 
 def test_a_bare_file_needs_labels(tmp_path):
-    file = tmp_path / "model.pt"
-    file.write_bytes(b"x")
+    file = save(traced(nn.Flatten()), tmp_path / "model.pt")
     with pytest.raises(BundleError, match="--labels"):
         find_bundles(ModelConfig(model=(str(file),)))
