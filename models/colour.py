@@ -13,13 +13,15 @@ STRIP = 256  # rows that are blended at once
 def to_rgb(image: Image.Image) -> Image.Image:
     """Converts to 8 bits per channel: mode L stays L, everything else becomes RGB.
 
-    - 1 bit becomes grey.
+    - 1 bit becomes grey; 16 bits of grey keep their high byte.
     - LA and RGBA are laid on white.
     - CMYK and YCCK go through Pillow's plain conversion, without a colour profile.
     """
     if image.mode in ("L", "RGB"):
         return image
-    if image.mode in ("LA", "RGBA"):
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("LA", "RGBA", "La", "RGBa"):
         return Image.fromarray(on_white(np.asarray(image.convert("RGBA"))))
     return image.convert("L" if image.mode == "1" else "RGB")
 

@@ -26,6 +26,7 @@ from models.errors import (
 from models.exif import Metadata
 from models.formats import SUPPORTED, sniff
 from models.geometry import TURNS, Pixels, Region, Turn
+from models.heif import open_avif, open_heic
 from models.jpeg import decode_jpeg
 from models.jpeg_file import JpegFile, read_jpeg
 from models.jpeg_support import can_decode
@@ -124,10 +125,27 @@ def _decode_webp(data: bytes, max_pixels: int, choose: ChooseRegion) -> Decoded:
     return Decoded(pixels, 1, pixels.shape[1], pixels.shape[0], _turn(file.metadata))
 
 
+def _decode_avif(data: bytes, max_pixels: int, choose: ChooseRegion) -> Decoded:
+    image = open_avif(data)
+    _check_pixels(image.width, image.height, max_pixels)
+    pixels = _pixels(image)
+    turn = _turn(Metadata(image.info.get("exif")))
+    return Decoded(pixels, 1, pixels.shape[1], pixels.shape[0], turn)
+
+
+def _decode_heic(data: bytes, max_pixels: int, choose: ChooseRegion) -> Decoded:
+    image = open_heic(data)
+    _check_pixels(image.width, image.height, max_pixels)
+    pixels = _pixels(image)
+    return Decoded(pixels, 1, pixels.shape[1], pixels.shape[0], Turn())
+
+
 _DECODERS: dict[str, Callable[[bytes, int, ChooseRegion], Decoded]] = {
     "JPEG": _decode_jpeg,
     "PNG": _decode_png,
     "WEBP": _decode_webp,
+    "AVIF": _decode_avif,
+    "HEIC": _decode_heic,
 }
 
 
