@@ -10,7 +10,6 @@ from models.exif import MOST_BYTES, Metadata
 
 _HEADER = 12  # "RIFF", size, "WEBP"
 _NEEDED = (b"VP8X", b"ALPH", b"VP8 ", b"VP8L", b"ANIM", b"ANMF")
-_ALPHA_AND_ANIMATION = 0x12  # flags of VP8X; the others announce ICC, EXIF and XMP
 _SPARE_CHUNKS = 10_000
 
 _Chunk = tuple[bytes, int, int]
@@ -81,10 +80,7 @@ def _size(data: bytes, chunk: _Chunk) -> tuple[int, int]:
 
 def _packed(data: bytes, chunk: _Chunk) -> bytes:
     name, start, stop = chunk
-    content = data[start:stop]
-    if name == b"VP8X":
-        content = bytes((content[0] & _ALPHA_AND_ANIMATION,)) + content[1:]
-    return name + struct.pack("<I", stop - start) + content + b"\0" * ((stop - start) % 2)
+    return name + struct.pack("<I", stop - start) + data[start:stop] + b"\0" * ((stop - start) % 2)
 
 
 def _content(data: bytes, chunk: _Chunk | None) -> bytes | None:

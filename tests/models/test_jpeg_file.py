@@ -22,7 +22,7 @@ from tests.models.picture_files import encoded, photo, segment, with_segments
 
 PREPROCESSOR = Preprocessor(PreprocessSpec(8, 8, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
 SOS = b"\xff\xda"
-SCAN_BYTES = SOS * 5000
+SCAN_BYTES = (SOS + b"\0\x08\1\1\0\0\x3f\0") * 5000
 SEQUENTIAL = photo("JPEG", quality=90)
 PROGRESSIVE = photo("JPEG", quality=90, progressive=True)
 KINDS = {"baseline": SEQUENTIAL, "progressive": PROGRESSIVE}
@@ -45,7 +45,7 @@ def between_scans(data, content):
 
 # Where bytes that look like scans may stand.
 NO_SCANS = {
-    "a film behind the end": lambda data: data + SCAN_BYTES,
+    "a film behind the end": lambda data: data + b"\0\0" + SCAN_BYTES,
     "another picture behind the end": lambda data: data + PROGRESSIVE * 50,
     "Photoshop's block": lambda data: with_segments(data, segment(0xED, b"Photoshop 3.0\0" + SCAN_BYTES)),
     "a comment": lambda data: with_segments(data, segment(0xFE, SCAN_BYTES)),
@@ -82,6 +82,13 @@ def test_zeros_and_restarts_among_the_pixels_end_nothing():
     repeated = data[:last] + data[last:-2] * MAX_SCANS + data[-2:]
     assert jpeg_file._count_scans(data, data.index(SOS)) == data.count(SOS)
     assert jpeg_file._count_scans(repeated, data.index(SOS)) == MAX_SCANS + 1
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 7, 64])
+def test_a_marker_at_a_seam_of_the_search_is_found(piece, monkeypatch):
+    wanted = PROGRESSIVE.count(SOS)
+    monkeypatch.setattr(jpeg_file, "_PIECE", piece)
+    assert jpeg_file._count_scans(PROGRESSIVE, PROGRESSIVE.index(SOS)) == wanted
 
 
 @pytest.fixture
