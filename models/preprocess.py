@@ -59,10 +59,9 @@ class Preprocessor:
             data: a file of one of the formats that are accepted.
 
         Returns:
-            uint8 [crop_size, crop_size, 3], RGB, within one level of torchvision's Resize and CenterCrop
-            (bicubic: two, at a few pixels in a hundred thousand)
-            of the upright 8-bit RGB picture. A JPEG that is decoded at a part of its size comes near to that;
-            docs/pictures.md says how near.
+            uint8 [crop_size, crop_size, 3], RGB. Of a picture that is decoded whole: within one level of
+            torchvision's Resize and CenterCrop of the upright 8-bit RGB picture (bicubic: two, at a few pixels in
+            a hundred thousand). Of a JPEG that is decoded at a part of its size: docs/pictures.md says how near.
 
         Raises:
             UnsupportedFormat: the magic bytes are of no format that is accepted.

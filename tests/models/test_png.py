@@ -155,6 +155,7 @@ ANCILLARY = {
     "profile with no end of its name": chunk(b"iCCP", b"p" * 200),
     "EXIF, a bomb": compressed(b"Raw profile type exif"),
     "EXIF, no hexadecimal digits": chunk(b"tEXt", b"Raw profile type exif\0\nexif\n 2\nxy\n"),
+    "EXIF, not compressed": compressed(b"Raw profile type exif", b"no zlib"),
     "XMP, a bomb": international(b"XML:com.adobe.xmp"),
     "EXIF, long": chunk(b"eXIf", b"II*\0" * 500_000),
     "gamma": chunk(b"gAMA", b""),
@@ -186,6 +187,12 @@ def test_chunks_that_do_not_count_for_the_pixels_neither_decide_nor_cost(chunks,
     tracemalloc.stop()
     assert np.array_equal(got, wanted)
     assert peak < 3_000_000, "nothing was unpacked"
+
+
+def test_pixels_that_follow_something_else_are_none_of_the_picture():
+    plain = photo("PNG")
+    data = with_chunks(plain, after=chunk(b"tEXt", b"") + chunk(b"IDAT", b"no zlib"))
+    assert np.array_equal(pixels_of(data), pixels_of(plain))
 
 
 def test_a_file_that_ends_inside_of_a_text_behind_its_pixels_is_whole():

@@ -509,6 +509,11 @@ DAMAGED = {
 }
 
 
+def test_of_sixteen_bits_of_grey_the_high_byte_is_kept():
+    image = to_rgb(Image.fromarray(np.array([[0x12FF, 0xFF00]], np.uint16)))
+    assert (image.mode, np.asarray(image).tolist()) == ("L", [[0x12, 0xFF]])
+
+
 def test_rgb_and_grey_are_not_copied():
     for mode in ("RGB", "L"):
         image = Image.new(mode, (4, 4))

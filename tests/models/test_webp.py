@@ -116,6 +116,12 @@ def test_what_holds_no_picture_is_damage(data):
         pixels_of(data)
 
 
+def test_millions_of_empty_chunks_are_not_gone_through():
+    name, content = PLAIN["lossy"][12:16], PLAIN["lossy"][20:]
+    with pytest.raises(UndecodablePicture):
+        pixels_of(riff(*[(b"abcd", b"")] * 200_000, (name, content)))
+
+
 def test_metadata_of_any_size_costs_no_memory():
     data = with_riff_chunks(PLAIN["lossy"], SIZE, (b"XMP ", b"<" * 20_000_000))
     tracemalloc.start()
