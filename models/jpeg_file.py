@@ -160,7 +160,19 @@ def _picture(data: bytes, frame: _Segment) -> tuple[int, int, str, int]:
         raise UnsupportedPicture("JPEG that gives its height behind its pixels (DNL)", _CONVERT)
     if components not in _MODES:
         raise UnsupportedPicture(f"JPEG with {components} colour components", "convert it to RGB")
+    if _is_fractional(data[start + 11 : stop : 3]):
+        raise UnsupportedPicture("JPEG with fractional subsampling", _CONVERT)
     return width, height, _MODES[components], process
+
+
+def _is_fractional(samplings: bytes) -> bool:
+    """Whether a component has, say, two samples where another has three; each byte: across and down."""
+    return any(
+        max(values) % value
+        for values in ([each >> 4 for each in samplings], [each & 15 for each in samplings])
+        for value in values
+        if value
+    )
 
 
 def _check_process(marker: int) -> None:

@@ -18,7 +18,7 @@ from models.geometry import Pixels
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE = 0, 2, 3  # colour types
-_TEXTS = {b"Raw profile type exif": "exif", b"XML:com.adobe.xmp": "xmp"}
+_TEXTS = {b"Raw profile type exif": "exif", b"Raw profile type APP1": "exif", b"XML:com.adobe.xmp": "xmp"}
 _MOST_KEYWORD = 80
 # Chunks that a file may have, beyond one for each kilobyte.
 _SPARE_CHUNKS = 10_000

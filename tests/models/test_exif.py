@@ -51,6 +51,12 @@ EXIF_PLACES = {
         PNG,
         lambda content: with_chunks(PNG, after=chunk(b"tEXt", b"Raw profile type exif\0" + as_hex(content))),
     ),
+    "PNG, text of a JPEG's segment": (
+        PNG,
+        lambda content: with_chunks(
+            PNG, after=chunk(b"tEXt", b"Raw profile type APP1\0" + as_hex(b"Exif\0\0" + content))
+        ),
+    ),
     "PNG, compressed text": (
         PNG,
         lambda content: with_chunks(

@@ -227,6 +227,13 @@ def changed(data=SEQUENTIAL, **fields):
     return bytes(file)
 
 
+def subsampled(*samplings):
+    """A JPEG whose components have other samplings: a hexadecimal digit across, one down."""
+    start, file = frame_of(SEQUENTIAL), bytearray(SEQUENTIAL)
+    file[start + 11 : start + 20 : 3] = bytes(samplings)
+    return bytes(file)
+
+
 def of_components(number):
     start = frame_of(SEQUENTIAL)
     stop = start + 2 + int.from_bytes(SEQUENTIAL[start + 2 : start + 4])
@@ -245,6 +252,8 @@ def of_components(number):
         (with_segments(SEQUENTIAL, segment(0xDE, bytes(15))), "hierarchical JPEG"),
         (with_segments(SEQUENTIAL, segment(0xF7, bytes(15))), "JPEG-LS"),
         (changed(height=0), "JPEG that gives its height behind its pixels (DNL)"),
+        (subsampled(0x31, 0x21, 0x11), "JPEG with fractional subsampling"),
+        (subsampled(0x13, 0x11, 0x12), "JPEG with fractional subsampling"),
         (of_components(2), "JPEG with 2 colour components"),
         (of_components(5), "JPEG with 5 colour components"),
     ],
@@ -253,6 +262,12 @@ def test_kinds_that_no_decoder_knows_are_unsupported_and_not_damaged(data, kind)
     with pytest.raises(UnsupportedPicture) as refusal:
         pixels_of(data)
     assert refusal.value.kind == kind
+
+
+@pytest.mark.parametrize("kind", ["4:4:4", "4:2:2", "4:2:0"])
+def test_usual_subsamplings_are_supported(kind):
+    data = photo("JPEG", subsampling=kind)
+    assert np.array_equal(pixels_of(data), np.asarray(Image.open(io.BytesIO(data))))
 
 
 # 16 x 16 pixels of grey, 8 columns of 40 and 8 of 200, as liblj92 writes them.
