@@ -11,20 +11,25 @@ from typing import Any
 
 from PIL import Image
 
-# An entry of the table of items whose type is EXIF or, among others, XMP: size, "infe", version, flags, number,
-# protection, type.
-_METADATA_ITEM = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
+from models.errors import UnsupportedPicture
+
+# An entry of the table of items: size, "infe", version, flags, number, protection, type. XMP is one of type mime.
+_ITEM = rb"(infe(?:\x02.{7}|\x03.{9}))"
+_METADATA_ITEM = re.compile(_ITEM + rb"(?:Exif|mime)", re.DOTALL)
+_ITEM_TYPE = re.compile(_ITEM + rb"(.{4})", re.DOTALL)
 _MOST_BOXES = 1000
 
 
 def open_avif(data: bytes) -> Image.Image:
     """An AVIF file, not decoded yet. Its EXIF holds the orientation that the container tells, and nothing else."""
+    _check_codec(data, b"av01", "AVIF with another codec than AV1")
     image: Image.Image = _avif().AvifImageFile(BytesIO(without_metadata(data)))
     return image
 
 
 def open_heic(data: bytes) -> Image.Image:
     """A HEIC file, not decoded yet; it will be upright."""
+    _check_codec(data, b"hvc1", "HEIC with another codec than HEVC")
     image: Image.Image = _heif().HeifImageFile(BytesIO(without_metadata(data)))
     return image
 
@@ -39,6 +44,14 @@ def without_metadata(data: bytes) -> bytes:
         if name == b"meta":
             return data[:start] + _METADATA_ITEM.sub(rb"\1skip", data[start:stop]) + data[stop:]
     return data
+
+
+def _check_codec(data: bytes, codec: bytes, otherwise: str) -> None:
+    """Raises UnsupportedPicture, which says `otherwise`, for a file of items of which none is of the codec."""
+    for name, start, stop in _boxes(data):
+        types = {found[2] for found in _ITEM_TYPE.finditer(data, start, stop)} if name == b"meta" else set()
+        if types and codec not in types:
+            raise UnsupportedPicture(otherwise, "convert it to JPEG")
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:

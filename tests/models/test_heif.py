@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 import models.formats
-from models.errors import PictureError, TooManyPixels, UndecodablePicture, UnsupportedFormat
+from models.errors import PictureError, TooManyPixels, UndecodablePicture, UnsupportedFormat, UnsupportedPicture
 from models.formats import OPTIONAL, SUPPORTED, check_formats, installation, sniff
 from models.heif import without_metadata
 from models.preprocess import Preprocessor
@@ -132,6 +132,13 @@ def test_exif_that_cannot_be_read_costs_nothing(format):
     data = broken_exif(format)
     assert without_metadata(data) != data
     assert np.array_equal(pixels_of(data), pixels_of(picture(format)))
+
+
+def test_another_codec_is_unsupported_and_not_damaged(format):
+    codec = {"HEIC": b"hvc1", "AVIF": b"av01"}[format]
+    with pytest.raises(UnsupportedPicture) as refusal:
+        pixels_of(picture(format).replace(codec, b"vvc1"))
+    assert refusal.value.kind.startswith(f"{format} with another codec")
 
 
 def test_what_is_cut_short_is_damaged(format):
