@@ -61,7 +61,8 @@ class Preprocessor:
         Returns:
             uint8 [crop_size, crop_size, 3], RGB. Of a picture that is decoded whole: within one level of
             torchvision's Resize and CenterCrop of the upright 8-bit RGB picture (bicubic: two, at a few pixels in
-            a hundred thousand). Of a JPEG that is decoded at a part of its size: docs/pictures.md says how near.
+            a hundred thousand; more in pictures taller than 2 : 1). Of a JPEG that is decoded at a part of its
+            size: docs/pictures.md says how near.
 
         Raises:
             UnsupportedFormat: the magic bytes are of no format that is accepted.
