@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
 from batching import BatcherClosed, DeadlineExceeded, ItemFailed, QueueFull
-from models.errors import TooManyPixels, UndecodablePicture, UnsupportedFormat
+from models.errors import TooManyPixels, UndecodablePicture, UnsupportedFormat, UnsupportedPicture
 
 log = logging.getLogger("snapserve")
 
@@ -121,18 +121,25 @@ def _too_many_pixels(error: TooManyPixels) -> Problem:
 
 
 def _unsupported_format(error: UnsupportedFormat) -> Problem:
+    accepted = _in_words(error.accepted)
     hint = (
-        f"This looks like {error.seen}; convert it to JPEG, PNG or WebP."
+        f"This looks like {error.seen}; convert it to {accepted}."
         if error.seen
-        else "Send the bytes of a JPEG, PNG or WebP file."
+        else f"Send the bytes of a {accepted} file."
     )
-    return Problem(
-        415,
-        "unsupported-format",
-        "Not a JPEG, PNG or WebP",
-        "The file is no supported picture.",
-        {"hint": hint},
-    )
+    title, detail = f"Not a {accepted}", "The file is no supported picture."
+    return Problem(415, "unsupported-format", title, detail, {"hint": hint})
+
+
+def _in_words(formats: Sequence[str]) -> str:
+    *others, last = ("WebP" if name == "WEBP" else name for name in formats)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _unsupported_picture(error: UnsupportedPicture) -> Problem:
+    advice = f"; {error.advice}" if error.advice else ""
+    detail = f"{error.kind[0].upper()}{error.kind[1:]} is not supported{advice}."
+    return Problem(422, "unsupported-picture", "This kind of picture is not supported", detail)
 
 
 def _compressed_body(error: CompressedBody) -> Problem:
@@ -204,6 +211,7 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Problem]] = {
     BodyTooLarge: _too_large,
     TooManyPixels: _too_many_pixels,
     UnsupportedFormat: _unsupported_format,
+    UnsupportedPicture: _unsupported_picture,
     CompressedBody: _compressed_body,
     UndecodablePicture: _undecodable,
     UnknownModel: _unknown_model,

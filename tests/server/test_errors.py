@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from batching import BatcherClosed, DeadlineExceeded, ItemFailed, QueueFull
-from models.errors import TooManyPixels, UndecodablePicture, UnsupportedFormat
+from models.errors import TooManyPixels, UndecodablePicture, UnsupportedFormat, UnsupportedPicture
 from server.errors import (
     TABLE,
     BadRequest,
@@ -88,6 +88,13 @@ def picture(format, **options):
         (422, "undecodable", picture("PNG")[:48], {}, ""),
         (422, "undecodable", picture("WEBP")[:-9], {}, ""),
         (422, "undecodable", b"\xff\xd8\xff" + bytes(50), {}, ""),
+        (
+            422,
+            "unsupported-picture",
+            picture("JPEG").replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"),
+            {},
+            "",
+        ),
     ],
     ids=lambda value: str(value)[:24],
 )
@@ -301,6 +308,7 @@ ROWS = {
     CompressedBody("x"): (415, "compressed-body"),
     aiohttp.web.HTTPExpectationFailed(): (417, "expectation-failed"),
     UndecodablePicture("PNG"): (422, "undecodable"),
+    UnsupportedPicture("lossless JPEG"): (422, "unsupported-picture"),
     ItemFailed("x"): (500, "internal-error"),
     KeyError("x"): (500, "internal-error"),
     QueueFull(1.5): (503, "queue-full"),
@@ -316,6 +324,25 @@ def test_every_exception_has_its_status_and_kind(error):
     problem = problem_of(error)
     assert (problem.status, problem.kind) == ROWS[error]
     assert ("Retry-After" in problem.headers) == (problem.status == 503)
+
+
+def test_an_unsupported_picture_is_not_called_damaged():
+    with_advice, without = UnsupportedPicture("lossless JPEG", "convert it"), UnsupportedPicture("JPEG-LS")
+    assert problem_of(with_advice).detail == "Lossless JPEG is not supported; convert it."
+    assert problem_of(without).detail == "JPEG-LS is not supported."
+
+
+@pytest.mark.parametrize(
+    ("accepted", "title", "hint"),
+    [
+        (("JPEG",), "Not a JPEG", "Send the bytes of a JPEG file."),
+        (("JPEG", "PNG", "WEBP"), "Not a JPEG, PNG or WebP", "Send the bytes of a JPEG, PNG or WebP file."),
+        (("JPEG", "HEIC"), "Not a JPEG or HEIC", "Send the bytes of a JPEG or HEIC file."),
+    ],
+)
+def test_the_formats_that_are_accepted_are_named(accepted, title, hint):
+    problem = problem_of(UnsupportedFormat(None, accepted))
+    assert (problem.title, problem.extras["hint"]) == (title, hint)
 
 
 def test_the_table_holds_nothing_else():
