@@ -27,7 +27,19 @@ class RequestError(Exception):
 
 
 class BadRequest(RequestError):
-    """Not multipart where it says so, no file, broken base64, a parameter out of range."""
+    """Not multipart where it says so, no file, broken base64, a parameter out of range.
+
+    Attributes:
+        hint: what to do about it; "" where the message says it.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class FormWithoutType(RequestError):
+    """The body is a form, and the Content-Type does not say so."""
 
 
 class BodyTooLarge(RequestError):
@@ -96,7 +108,8 @@ class Problem:
 
 
 def _bad_request(error: BadRequest) -> Problem:
-    return Problem(400, "bad-request", "The request is not understood", str(error))
+    extras = {"hint": error.hint} if error.hint else {}
+    return Problem(400, "bad-request", "The request is not understood", str(error), extras)
 
 
 def _slow_body(error: SlowBody) -> Problem:
@@ -133,6 +146,14 @@ def _unsupported_format(error: UnsupportedFormat) -> Problem:
         "The file is no supported picture.",
         {"hint": hint},
     )
+
+
+def _form_without_type(error: FormWithoutType) -> Problem:
+    hint = (
+        "This looks like a form whose Content-Type is missing. Leave that header to the client library: "
+        "it must be multipart/form-data with the boundary that the library writes."
+    )
+    return Problem(415, "unsupported-format", "Not a JPEG, PNG or WebP", "The body is a form.", {"hint": hint})
 
 
 def _compressed_body(error: CompressedBody) -> Problem:
@@ -204,6 +225,7 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Problem]] = {
     BodyTooLarge: _too_large,
     TooManyPixels: _too_many_pixels,
     UnsupportedFormat: _unsupported_format,
+    FormWithoutType: _form_without_type,
     CompressedBody: _compressed_body,
     UndecodablePicture: _undecodable,
     UnknownModel: _unknown_model,

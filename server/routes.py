@@ -16,10 +16,11 @@ from server.catalog import Catalog
 from server.classifier import Classified, Classifier
 from server.context import CONTEXT, Context, deadline_of, request_id_of
 from server.errors import log_if_ours, problem_of
-from server.parameters import Parameters, read_parameters
+from server.parameters import Parameters, chosen, read_parameters
 from server.phases import PhaseClock
+from server.picture import Picture
 from server.responses import Outcome, several_response, single_response
-from server.upload import Picture, Upload
+from server.upload import Upload
 from snapserve import __version__
 
 PAGE = files("server").joinpath("page.html").read_text(encoding="utf-8")
@@ -42,13 +43,14 @@ async def classify(request: web.Request) -> web.Response:
     """POST /classify: pictures in, labels out."""
     context, clock = request.app[CONTEXT], PhaseClock(time.monotonic)
     deadline = deadline_of(request, clock.started)
-    _, default = context.catalog.find(request.query.get("model"))
+    query = chosen(request.query.items(), "the address")
+    _, default = context.catalog.find(query.get("model"))
     default.check_room()  # a full server says so before it reads the upload
     upload = await context.reader.read_images(request, deadline)
     began, answered = context.load.begin(), False
     try:
         clock.mark("read")
-        parameters = read_parameters(request.query, upload.fields, request.headers.get("Accept", ""))
+        parameters = read_parameters(query, upload.fields, request.headers.get("Accept", ""))
         job = Job(request, clock, deadline, parameters, *context.catalog.find(parameters.model))
         response = await (_one(job, upload.pictures[0]) if len(upload.pictures) == 1 else _several(job, upload))
         answered = True
@@ -77,6 +79,7 @@ class Job:
         return self.request.app[CONTEXT]
 
     async def classify(self, picture: Picture, clock: PhaseClock) -> Classified:
+        self.context.reader.check(picture)
         top_k = self.parameters.top_k_of(self.classifier.engine.num_classes)
         classified = await self.classifier.classify(picture.data, top_k, clock, self.deadline)
         self.context.metrics.observe_phases(self.model, clock.seconds)
@@ -105,7 +108,6 @@ async def _several(job: Job, upload: Upload) -> web.Response:
 
 async def _outcome(job: Job, picture: Picture) -> Outcome:
     try:
-        job.context.reader.check_size(picture)
         return Outcome(picture, await job.classify(picture, job.clock.fork()), None)
     except Exception as error:
         return Outcome(picture, None, error)
@@ -120,7 +122,7 @@ async def expect_continue(request: web.Request) -> web.StreamResponse | None:
         if request.headers["Expect"].lower() != "100-continue":
             raise web.HTTPExpectationFailed
         context.reader.check_announced(request)
-        context.catalog.find(request.query.get("model"))[1].check_room()
+        context.catalog.find(chosen(request.query.items(), "the address").get("model"))[1].check_room()
     except Exception as error:
         return context.refuse(request, error)
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
