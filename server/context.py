@@ -123,6 +123,6 @@ def deadline_of(request: web.Request, started: float) -> float:
         except ValueError:
             asked_ms = math.nan
         if not 0 < asked_ms < math.inf:
-            raise BadRequest("X-Request-Timeout-Ms must be a positive number.")
+            raise BadRequest("X-Request-Timeout-Ms must be a positive number of milliseconds.")
         timeout_ms = min(timeout_ms, asked_ms)
     return started + timeout_ms / 1000

@@ -231,7 +231,12 @@ def _malformed(error: Exception) -> Problem:
     )
 
 
-INTERNAL = Problem(500, "internal-error", "Our fault", "Something went wrong here; it has been logged.")
+INTERNAL = Problem(
+    500,
+    "internal-error",
+    "Internal server error",
+    "The server failed on this request; its log names the request_id.",
+)
 
 TABLE: Mapping[type[BaseException], Callable[[Any], Problem]] = {
     BadRequest: _bad_request,

@@ -16,6 +16,7 @@ from server.text_field import picture_of
 
 _PICTURE_FIELDS = ("image", "file")
 _NO_BASE64 = "Send the file itself, curl -F image=@cat.jpg (with the @), or its base64."
+_NO_BYTES = "The client read none: the file may not be written yet, or a stream was read before."
 _NO_FILE = "curl -F image=@cat.jpg sends one; the @ stands before its path."
 
 
@@ -53,7 +54,7 @@ def _is_picture(part: Part) -> bool:
 def _picture(part: Part) -> Picture:
     title = f"The file {part.filename}" if part.filename else f'The field "{part.name}"' if part.name else "A part"
     if not len(part.data):
-        return Picture(part.filename, b"", BadRequest(f"{title} is empty.", "Is it still being written?"))
+        return Picture(part.filename, b"", BadRequest(f"{title} is empty.", _NO_BYTES))
     if part.encoding == "quoted-printable":
         return Picture(part.filename, quopri.decodestring(bytes(part.data)))
     if part.encoding == "base64" or _is_text(part):

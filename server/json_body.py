@@ -36,7 +36,7 @@ def read_json(body: bytes | bytearray, max_inputs: int) -> JsonBody:
     """
     # Base64 has none of these characters; json.loads on millions of them holds up every thread for seconds.
     if sum(map(body.count, (b",", b"[", b"{"))) > 10 * max_inputs + 100:
-        raise BadRequest("The JSON holds more than pictures and parameters.", _EXAMPLE)
+        raise BadRequest(f"The JSON holds far more than {max_inputs} inputs and the parameters.", _EXAMPLE)
     members = _unique(_document(body), "the JSON", (_INPUTS, _PARAMETERS, *NAMES))
     inner = members.get(_PARAMETERS)
     if inner is not None and not isinstance(inner, _Object):
@@ -56,7 +56,7 @@ def _document(body: bytes | bytearray) -> _Object:
     except UnicodeDecodeError:
         raise BadRequest("The JSON is not UTF-8.", _EXAMPLE) from None
     except (ValueError, RecursionError):  # a number of thousands of digits, thousands of nested brackets
-        raise BadRequest("The JSON holds more than pictures and parameters.", _EXAMPLE) from None
+        raise BadRequest("The JSON holds a number or brackets that no parameter has.", _EXAMPLE) from None
     if not isinstance(document, _Object):
         raise BadRequest("The JSON must be an object.", _EXAMPLE)
     return document

@@ -61,7 +61,7 @@ def parse_multipart(body: bytes | bytearray, content_type: str, max_parts: int) 
     kind, options = media_type(content_type)
     boundary = options.get("boundary", "")
     if kind not in _KINDS:
-        raise BadRequest("The Content-Type is multipart, but not multipart/form-data, which is needed.")
+        raise BadRequest(f"The Content-Type is {kind[:80]}; multipart/form-data is needed.")
     if not boundary:
         raise BadRequest(f"The Content-Type {kind} names no boundary.", _LET_THE_CLIENT)
     if len(boundary) > 200 or not boundary.isascii() or not boundary.isprintable():

@@ -41,7 +41,7 @@ class Parameters:
         if self.top_k is None:
             return min(DEFAULT_TOP_K, num_classes)
         if not 1 <= self.top_k <= num_classes:
-            raise BadRequest(f"top_k must be between 1 and {num_classes}.")
+            raise BadRequest(f"top_k must be between 1 and {num_classes}, the number of the model's classes.")
         return self.top_k
 
 

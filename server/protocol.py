@@ -58,7 +58,6 @@ _MANY_HEADERS = Problem(
     f"A request may have {MAX_HEADERS} headers.",
     {"limit": MAX_HEADERS, "hint": "A proxy in front can leave out those that it adds."},
 )
-_SLOW_HEADERS = Problem(408, "slow-headers", "The headers came too slowly", "The headers did not arrive in time.")
 
 
 class Connections:
@@ -212,8 +211,13 @@ class Connection(web.RequestHandler):
     def _headers_too_slow(self) -> None:
         self._header_timer = None
         if self.transport is not None:
-            self.transport.write(_raw_response(_SLOW_HEADERS))
+            self.transport.write(_raw_response(_slow_headers(self._limits.header_timeout_s)))
         self.force_close()
+
+
+def _slow_headers(seconds: float) -> Problem:
+    detail = f"The request's headers did not arrive within {seconds:g} s."
+    return Problem(408, "slow-headers", "The headers came too slowly", detail)
 
 
 def _refusal(error: BaseException | None) -> Problem:

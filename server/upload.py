@@ -165,7 +165,7 @@ class UploadReader:
             content_type: the whole header.
         """
         if not body:
-            raise BadRequest("The body is empty; send a picture.", "curl -F image=@cat.jpg sends one as a form.")
+            raise BadRequest("The body is empty; send a picture.", "curl -F image=@cat.jpg sends one.")
         if sniff(body).supported:
             return self._checked([Picture(None, body)], {})
         if media_type.startswith("multipart/"):

@@ -63,6 +63,18 @@ def test_headers_as_clients_spell_them(head, name, filename):
     assert plain(parse_multipart(form((head, b"data")), HEADER, 9)) == [(name, filename, b"data")]
 
 
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"x", b"x\r", b"\n", b"x\r\n", b"\r\n\r\nx", b"a\n--b\n", b"within a line: --" + BOUNDARY.encode()],
+)
+def test_lines_that_end_with_lf_leave_the_content_as_it_is(data):
+    for line in ("\n", "\r\n"):
+        head, last = f"a preamble{line}--{BOUNDARY}{line}{FILE}{line}{line}", f"{line}--{BOUNDARY}--"
+        body = head.encode() + data + last.encode()
+        for end in (b"", line.encode()):
+            assert plain(parse_multipart(body + end, HEADER, 9)) == [("image", "cat.jpg", data)]
+
+
 def test_several_parts_an_empty_one_and_a_preamble():
     parts = [(FILE, b"one"), ('Content-Disposition: form-data; name="x"', b""), (FILE, b"three")]
     wanted = [("image", "cat.jpg", b"one"), ("x", None, b""), ("image", "cat.jpg", b"three")]
