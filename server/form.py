@@ -36,7 +36,8 @@ def read_form(parts: Iterable[Part]) -> tuple[list[Picture], dict[str, Any]]:
         elif part.filename != "" or len(part.data):
             # Else a browser's file input that was left alone.
             pictures.append(_picture(part))
-    parameters = chosen(((name, _text(part) if name in NAMES else "") for name, part in fields), "the form")
+    named = ((name, _text(part) if name in NAMES else "") for name, part in fields)
+    parameters = chosen(named, "the form") if fields else {}
     if not pictures:
         raise BadRequest("The form holds no file; send one as field 'image'.", _NO_FILE)
     return pictures, parameters
@@ -52,15 +53,21 @@ def _is_picture(part: Part) -> bool:
 
 
 def _picture(part: Part) -> Picture:
-    title = f"The file {part.filename}" if part.filename else f'The field "{part.name}"' if part.name else "A part"
     if not len(part.data):
-        return Picture(part.filename, b"", BadRequest(f"{title} is empty.", _NO_BYTES))
+        return Picture(part.filename, b"", BadRequest(f"{_title(part)} is empty.", _NO_BYTES))
     if part.encoding == "quoted-printable":
         return Picture(part.filename, quopri.decodestring(bytes(part.data)))
     if part.encoding == "base64" or _is_text(part):
         text = bytes(part.data).decode("latin-1")
-        return picture_of(text, title, part.filename, "" if part.encoding else _NO_BASE64)
+        return picture_of(text, _title(part), part.filename, "" if part.encoding else _NO_BASE64)
     return Picture(part.filename, part.data)
+
+
+def _title(part: Part) -> str:
+    """What a part is called, for people."""
+    if part.filename:
+        return f"The file {part.filename}"
+    return f'The field "{part.name}"' if part.name else "A part without a name"
 
 
 def _is_text(part: Part) -> bool:

@@ -48,7 +48,7 @@ async def classify(request: web.Request) -> web.Response:
     """POST /classify: pictures in, labels out."""
     context, clock = request.app[CONTEXT], PhaseClock(time.monotonic)
     deadline = deadline_of(request, clock.started)
-    query = chosen(request.query.items(), "the address")
+    query = chosen(request.query.items(), "the address") if request.query_string else {}
     _, default = context.catalog.find(query.get("model"))
     default.check_room()  # a full server says so before it reads the upload
     upload = await context.reader.read_images(request, deadline)
