@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import binascii
 import re
-from urllib.parse import unquote, unquote_to_bytes
 
 from models.formats import sniff
+from server.percent_encoding import percent_decoded
 
 _SPACE = b" \t\r\n\v\f"
 _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
@@ -38,8 +38,9 @@ def decode_base64(text: str) -> bytes:
     if not comma:
         raise BrokenBase64("is a data URL without a comma; it must look like data:image/jpeg;base64,…")
     if not head.rstrip().lower().endswith(";base64"):
-        return unquote_to_bytes(payload)
-    payload = unquote(payload)
+        return percent_decoded(payload.encode("utf-8", "replace"))
+    if "%" in payload:
+        payload = percent_decoded(payload.encode("utf-8", "replace")).decode("utf-8", "replace")
     return _lenient(payload, f"{head},{payload}")
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote_to_bytes
 
 from server.errors import BodyTooLarge
 from server.multipart_body import Part
 from server.parameters import NAMES
+from server.percent_encoding import percent_decoded
 
 _FIRST_FIELD = re.compile(rb"[\w.%\[\]-]{1,64}=")
 _PAIR = b"&"
@@ -33,6 +33,6 @@ def parse_urlencoded(body: bytes | bytearray, max_fields: int) -> list[Part]:
 
 
 def _field(name: bytes, _: bytes, value: bytes) -> Part:
-    title = unquote_to_bytes(name.replace(b"+", b" ")).decode("utf-8", "replace")
+    title = percent_decoded(name.replace(b"+", b" ")).decode("utf-8", "replace")
     value = value.replace(b"+", b" ") if title in NAMES else value
-    return Part(title, None, memoryview(unquote_to_bytes(value)))
+    return Part(title, None, memoryview(percent_decoded(value)))
