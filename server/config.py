@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Any
+
+_PATH = re.compile(r"(?:/[\w.~%-]+)+", re.ASCII)
+_MAX_PATH = 255
 
 
 class ConfigError(Exception):
@@ -153,11 +158,43 @@ class ServerConfig(_Checked):
         0, "threads of a worker that decode pictures; auto: its share of the cores", 0, 1024, auto=True
     )
     scaled_decode: bool = option(True, "decode big JPEGs at a half, a quarter or an eighth of their size")
+    root_path: str = option("", "path under which a proxy serves it, /vision; X-Forwarded-Prefix wins")
+    trusted_proxy: tuple[str, ...] = option(
+        (), "address or network of a proxy whose X-Forwarded-* headers count; may be repeated"
+    )
+    shutdown_delay_s: float = option(
+        0.0, "time after SIGTERM in which requests are still taken and /readyz says 503", 0, 3600
+    )
     drain_timeout_s: float = option(30.0, "time to answer what was accepted, after SIGTERM", 0, 3600)
     keepalive_timeout_s: float = option(75.0, "how long an idle connection is kept", 1, 86_400)
     loop: str = option("uvloop", "event loop", choices=("uvloop", "asyncio"))
     log_level: str = option("info", "least severe message shown", choices=("debug", "info", "warning", "error"))
     access_log: bool = option(False, "write a line per request")
+    access_log_format: str = option("text", "of those lines", choices=("text", "json"))
+    access_log_probes: bool = option(False, "write lines for /healthz, /readyz and /metrics, too")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not is_root_path(self.root_path):
+            raise ConfigError(
+                f"--root-path {self.root_path}: must be a path like /vision, without a slash at its end"
+            )
+        for proxy in self.trusted_proxy:
+            if not _is_network(proxy):
+                raise ConfigError(f"--trusted-proxy {proxy}: must be an address or a network like 10.0.0.0/8")
+
+
+def is_root_path(text: str) -> bool:
+    """Whether a text is "" or the path of a proxy's location: /vision, /team/vision."""
+    return text == "" or (len(text) <= _MAX_PATH and _PATH.fullmatch(text) is not None)
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

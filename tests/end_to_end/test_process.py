@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import shutil
 import signal
 import socket
@@ -272,6 +273,55 @@ def test_ctrl_c_without_requests_is_code_0():
         assert server.stderr() == ""
     assert code == 0
     assert "drained: 0 requests answered, 0 left" in output
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sighup_drains_like_sigterm(workers):
+    with ServerProcess("--model", str(DEMO), "--workers", workers) as server:
+        server.send(signal.SIGHUP)
+        code, output = server.end()
+    assert code == 0
+    assert "stopping: 0 requests in flight" in output
+    assert "drained: 0 requests answered, 0 left" in output
+
+
+def test_a_terminal_that_is_closed_drains_the_server():
+    """It takes no lines any more, and that must not end the drain."""
+    main, terminal = os.openpty()
+    code = f"import server.__main__ as m; m.main(['--port', '0', '--workers', '1', '--model', {str(DEMO)!r}])"
+    in_front = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); " + code
+    streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
+    with subprocess.Popen(
+        [sys.executable, "-c", in_front], cwd=ROOT, start_new_session=True, **streams
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        while b"Ctrl-C stops" not in shown:
+            shown += os.read(main, 1000)
+        os.close(main)
+        assert process.wait(30) == 0
+
+
+def test_a_server_that_nohup_has_started_outlives_its_terminal():
+    with ServerProcess("--model", str(DEMO), *ALONE, module="tests.end_to_end.nohup") as server:
+        server.send(signal.SIGHUP)
+        assert len(post(server.url, DIGIT)["predictions"]) == 5
+        server.send(signal.SIGTERM)
+        code, _ = server.end()
+    assert code == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_second_signal_ends_the_shutdown_delay_at_once(workers):
+    with ServerProcess("--model", str(DEMO), "--workers", workers, "--shutdown-delay-s", "600") as server:
+        server.send(signal.SIGTERM)
+        assert server.process.stdout is not None
+        while "stopping in 600 s" not in server.process.stdout.readline():
+            pass
+        assert post(server.url, DIGIT)["predictions"][0]["label"] == "7"
+        server.send(signal.SIGHUP)
+        code, _ = server.end(10)
+    assert code == 128 + signal.SIGHUP
 
 
 def test_the_console_script_prints_what_is_in_force():

@@ -20,6 +20,8 @@ from server.errors import (
     BadRequest,
     BodyTooLarge,
     CompressedBody,
+    FormWithoutType,
+    Leaving,
     NotReady,
     OutOfUploadMemory,
     SlowBody,
@@ -131,8 +133,22 @@ async def test_unknown_routes_and_methods(start):
     async with server.session.get(server.url + "/models/missing") as response:
         await read_problem(response, 404)
     async with server.session.get(server.url + "/classify") as response:
-        await read_problem(response, 405)
-        assert response.headers["Allow"] == "POST"
+        problem = await read_problem(response, 405)
+        assert response.headers["Allow"] == "POST,PUT"
+        assert "takes POST, PUT" in problem["detail"]
+        assert "POST /classify" in problem["hint"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/Classify", "//classify", "/classify/cat.jpg", "/predict", "/v1/classify", "/models/a/b"]
+)
+async def test_an_address_near_by_names_the_right_one(start, path):
+    server = await start()
+    reader, writer = await server.connect()
+    writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 404")
+    assert "POST /classify" in json.loads(body)["hint"]
 
 
 async def test_too_many_bytes_announced_sent_or_in_one_file(start):
@@ -305,6 +321,7 @@ ROWS = {
     BodyTooLarge("x", 1, 2): (413, "too-large"),
     TooManyPixels(1, 2): (413, "too-many-pixels"),
     UnsupportedFormat(None): (415, "unsupported-format"),
+    FormWithoutType(): (415, "unsupported-format"),
     CompressedBody("x"): (415, "compressed-body"),
     aiohttp.web.HTTPExpectationFailed(): (417, "expectation-failed"),
     UndecodablePicture("PNG"): (422, "undecodable"),
@@ -314,6 +331,7 @@ ROWS = {
     QueueFull(1.5): (503, "queue-full"),
     OutOfUploadMemory("x"): (503, "queue-full"),
     BatcherClosed("x"): (503, "draining"),
+    Leaving(): (503, "draining"),
     NotReady("x"): (503, "not-ready"),
     DeadlineExceeded("x"): (504, "deadline-exceeded"),
 }
