@@ -10,6 +10,7 @@ from PIL import features
 
 SUPPORTED = ("JPEG", "PNG", "WEBP")
 OPTIONAL = ("HEIC", "AVIF")  # off unless they are asked for
+IMAGES = SUPPORTED + OPTIONAL
 
 _MAGIC = (
     (b"\xff\xd8\xff", "JPEG"),

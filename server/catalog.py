@@ -20,6 +20,7 @@ from models.bundle import MANIFEST, ModelBundle
 from models.engines import load_engine
 from models.engines.base import EngineOptions
 from models.errors import BundleError
+from models.formats import SUPPORTED
 from models.machine import usable_cores
 from models.preprocess import Preprocessor
 from models.settings import Settings, settings_of
@@ -162,7 +163,12 @@ class Catalog:
             observer=self._metrics.observer(name),
         )
         max_pixels = int(self._config.limits.max_image_mpixels * 1_000_000)
-        preprocessor = Preprocessor(bundle.spec.preprocess, max_pixels, self._config.server.scaled_decode)
+        preprocessor = Preprocessor(
+            bundle.spec.preprocess,
+            max_pixels,
+            self._config.server.scaled_decode,
+            SUPPORTED + self._config.limits.accept_format,
+        )
         await self.decode_pool.run(preprocessor.warm_up)
         return Classifier(bundle, engine, preprocessor, batcher, self.decode_pool)
 

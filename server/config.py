@@ -45,12 +45,14 @@ class _Checked:
         for spec in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, spec.name)
             if not _allowed(value, spec.metadata):
-                raise ConfigError(f"{flag(spec.name)} {value}: must be {allowed_text(spec.metadata)}")
+                raise ConfigError(
+                    f"{flag(spec.name)} {value_text(spec, value)}: must be {allowed_text(spec.metadata)}"
+                )
 
 
 def _allowed(value: Any, rule: Any) -> bool:
     if rule["choices"]:
-        return value in rule["choices"]
+        return {*value} <= {*rule["choices"]} if isinstance(value, tuple) else value in rule["choices"]
     at_least = rule["low"] is None or value >= rule["low"]
     return at_least and (rule["high"] is None or value <= rule["high"])
 
@@ -138,6 +140,11 @@ class LimitConfig(_Checked):
     max_body_mb: float = option(64.0, "largest request body, in MB", 0.001, 4000)
     max_upload_memory_mb: float = option(1024.0, "most memory for all bodies being received, in MB", 1, 1e6)
     max_image_mpixels: float = option(50.0, "most megapixels of a picture, checked before decoding", 0.001, 1e4)
+    accept_format: tuple[str, ...] = option(
+        (),
+        "a format that is accepted besides JPEG, PNG and WebP; may be repeated",
+        choices=("HEIC", "AVIF"),
+    )
     max_files: int = option(64, "most pictures in one request", 1, 10_000)
     header_timeout_s: float = option(10.0, "time for a request's headers to arrive", 0.1, 3600)
     body_timeout_s: float = option(30.0, "time for a request's body to arrive, or for a client to read", 0.1, 3600)

@@ -6,7 +6,7 @@ import quopri
 from collections.abc import Iterable
 from typing import Any
 
-from models.formats import sniff
+from models.formats import IMAGES, sniff
 from server.base64_text import holds_file
 from server.errors import BadRequest
 from server.multipart_body import Part
@@ -47,7 +47,7 @@ def _is_picture(part: Part) -> bool:
     """Whether a part without a filename is one."""
     if part.name in NAMES:
         return False
-    if part.name in _PICTURE_FIELDS or sniff(part.data).supported or holds_file(part.data):
+    if part.name in _PICTURE_FIELDS or sniff(part.data, IMAGES).supported or holds_file(part.data):
         return True
     return part.media_type != "" and not part.media_type.startswith(("text/", "application/json"))
 

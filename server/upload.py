@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from batching import DeadlineExceeded
-from models.formats import sniff
+from models.formats import IMAGES, sniff
 from server.base64_text import holds_file
 from server.config import LimitConfig
 from server.decode_pool import DecodePool
@@ -152,7 +152,7 @@ class UploadReader:
 
     async def _parse_where_it_fits(self, body: bytearray, request: web.Request, deadline: float) -> Upload:
         media_type, content_type = request.content_type, request.headers.get("Content-Type", "")
-        if len(body) <= _PARSE_ON_LOOP or sniff(body).supported:
+        if len(body) <= _PARSE_ON_LOOP or sniff(body, IMAGES).supported:
             return self.parse(body, media_type, content_type)
         return await self._decode_pool.run(partial(self.parse, body, media_type, content_type), deadline)
 
@@ -166,7 +166,7 @@ class UploadReader:
         """
         if not body:
             raise BadRequest("The body is empty; send a picture.", "curl -F image=@cat.jpg sends one.")
-        if sniff(body).supported:
+        if sniff(body, IMAGES).supported:
             return self._checked([Picture(None, body)], {})
         if media_type.startswith("multipart/"):
             # One more than allowed is looked at, with room for parameters, to tell how many there are.
