@@ -100,7 +100,7 @@ def test_a_bundle_compiled_by_another_torch_is_served_from_its_weights_and_says_
     compiled_elsewhere(bundle, weights=weights)
     with ServerProcess("--model", str(bundle), *ALONE) as server:
         assert server.process.stdout is not None
-        described, warning = server.process.stdout.readline(), server.process.stdout.readline()
+        described, _, warning = [server.process.stdout.readline() for _ in range(3)]
         assert post(server.url, DIGIT)["predictions"][0]["label"] == "7"
         assert server.stderr() == ""
     assert "fp32 on cpu (torchscript, " in described
@@ -125,7 +125,7 @@ def test_what_the_start_has_made_is_kept_out_of_garbage_collections():
     code = (
         "import gc, server.service, server.__main__\n"
         "others = lambda: sum(len(gc.get_objects(generation)) for generation in range(3))\n"
-        "server.service.banner = lambda *_: f'{gc.get_freeze_count()} {others()}'\n"
+        "server.service.banner = lambda *_, **__: f'{gc.get_freeze_count()} {others()}'\n"
         f"server.__main__.main(['--port', '0', '--workers', '1', '--model', {str(DEMO)!r}])"
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
