@@ -39,6 +39,7 @@ def bare_bundle(file: Path, settings: Settings, name: str | None = None) -> Mode
         num_classes=len(settings.labels),
         labels="its labels",
         preprocess=settings.preprocess or IMAGENET,
+        activation=settings.activation or ("softmax" if len(settings.labels) > 1 else "sigmoid"),
         engine=engine,
         source={"weights": file.name, "preprocess": "named" if settings.preprocess else "default"},
     )

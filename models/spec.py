@@ -156,6 +156,8 @@ class ModelSpec:
             raise BundleError(f"num_classes {self.num_classes} must be at least 1")
         if self.activation not in ACTIVATIONS:
             raise BundleError(f"activation {self.activation!r} must be one of {', '.join(ACTIVATIONS)}")
+        if self.activation == "softmax" and self.num_classes == 1:
+            raise BundleError("activation 'softmax' over one class is always 1; it must be sigmoid or none")
 
     @property
     def is_random(self) -> bool:

@@ -129,7 +129,7 @@ def choose_activation(outputs: torch.Tensor, extreme: torch.Tensor, wanted: str)
         wanted: what was asked for, or "" to find out.
 
     Raises:
-        EngineError: "none" was asked for, and the outputs are no scores.
+        EngineError: "none" was asked for, and the outputs are no scores; or a softmax over a single one.
     """
     are_scores = _within(outputs) and _within(extreme.nan_to_num(0, torch.inf, -torch.inf))
     sum_to_one = bool(((outputs.sum(dim=1) - 1).abs() <= _SUM_TOLERANCE).all())
@@ -138,6 +138,10 @@ def choose_activation(outputs: torch.Tensor, extreme: torch.Tensor, wanted: str)
         raise EngineError(
             f"outputs from {lowest:.3g} to {highest:.3g} are no scores between 0 and 1: --activation must be "
             "softmax or sigmoid, not none"
+        )
+    if wanted == "softmax" and outputs.shape[1] == 1:
+        raise EngineError(
+            "has one output, and a softmax over one is always 1: --activation must be sigmoid or none"
         )
     if wanted:
         doubled = wanted != "none" and are_scores and (sum_to_one or wanted == "sigmoid")

@@ -12,7 +12,7 @@ from torch import nn
 from models.bare import bare_bundle
 from models.engines import load_engine
 from models.engines.base import EngineOptions
-from models.errors import EngineError
+from models.errors import BundleError, EngineError
 from models.graph import jit_warnings_ignored
 from models.presets import PRESETS, preprocess_of
 from models.settings import Settings
@@ -128,6 +128,12 @@ def test_one_output_is_the_score_of_the_only_or_the_second_label(after, labels):
     close(scores, score if len(labels) == 1 else torch.cat([1 - score, score], 1))
     assert np.ptp(scores[:, -1]) > 0.01  # not the same for every image
     assert engine.notices
+
+
+def test_a_softmax_over_one_output_is_refused():
+    for labels in (("yes",), ("no", "yes")):
+        with pytest.raises((EngineError, BundleError), match="softmax"):
+            serve(trace(Net(1)), labels=labels, activation="softmax")
 
 
 class Two(NamedTuple):

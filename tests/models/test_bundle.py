@@ -81,6 +81,8 @@ def test_a_wrong_class_count_names_the_labels(folder):
         ({"num_classes": "3"}, "'num_classes' must be of type int"),
         ({"num_classes": True}, "'num_classes' must be of type int"),
         ({"num_classes": 0}, "must be at least 1"),
+        ({"activation": "relu"}, "activation 'relu' must be one of softmax, sigmoid, none"),
+        ({"num_classes": 1}, "'softmax' over one class is always 1"),
         ({"preprocess": {"resize_size": 256}}, "'crop_size' is missing"),
         ({"preprocess": 5}, "expected an object"),
         ({"labels": "../labels.json"}, "must be a file name inside the bundle"),
