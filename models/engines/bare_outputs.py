@@ -141,7 +141,7 @@ def choose_activation(outputs: torch.Tensor, extreme: torch.Tensor, wanted: str)
         )
     if wanted == "softmax" and outputs.shape[1] == 1:
         raise EngineError(
-            "has one output, and a softmax over one is always 1: --activation must be sigmoid or none"
+            "has one output, over which a softmax is always 1: --activation must be sigmoid or none"
         )
     if wanted:
         doubled = wanted != "none" and are_scores and (sum_to_one or wanted == "sigmoid")
