@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import types
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -23,13 +25,20 @@ class ServerProcess:
         process: the process.
     """
 
-    def __init__(self, *options: str, wait: bool = True, module: str = "server") -> None:
+    def __init__(
+        self,
+        *options: str,
+        wait: bool = True,
+        module: str = "server",
+        variables: Mapping[str, str] = types.MappingProxyType({}),
+    ) -> None:
         """Starts the server.
 
         Args:
             options: of the command line.
             wait: return when it is ready, which its banner tells; otherwise at once.
             module: that is run; one with the server's banner and options.
+            variables: environment variables, besides those that are there.
         """
         self._stderr: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  closed by __exit__
         # Ours, without what somebody has set for a server of his own.
@@ -37,7 +46,7 @@ class ServerProcess:
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, "--port", "0", *options],
             cwd=ROOT,
-            env={**environment, "PYTHONUNBUFFERED": "1"},
+            env={**environment, "PYTHONUNBUFFERED": "1", **variables},
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,

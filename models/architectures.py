@@ -47,17 +47,37 @@ def load_weights(network: nn.Module, weights: StateDict) -> nn.Module:
     Raises:
         ModelError: a tensor is missing, unexpected or has another shape; one line with the first few names.
     """
-    have = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    want = {name: tensor.shape for name, tensor in weights.items() if not name.startswith(_AUXILIARY)}
-    wrong = sorted(name for name in have.keys() | want.keys() if have.get(name) != want.get(name))
-    if wrong:
-        shown = ", ".join(f"{name} {_shape(want.get(name))} for {_shape(have.get(name))}" for name in wrong[:3])
-        raise ModelError(f"{len(wrong)} tensors do not fit the architecture: {shown}")
-    network.load_state_dict({name: weights[name] for name in want})
+    own = network.state_dict()
+    if reason := misfit_of(weights, own):
+        raise ModelError(reason)
+    network.load_state_dict({name: weights.get(name, tensor) for name, tensor in own.items()})
     return network
 
 
+def misfit_of(weights: StateDict, own: StateDict) -> str:
+    """Why weights do not fit a network, "" when they do.
+
+    Auxiliary heads, BatchNorm's counters and single numbers beside the weights matter in training only.
+
+    Args:
+        weights: tensors by name.
+        own: the network's state dict.
+    """
+    have = {name: tensor.shape for name, tensor in own.items() if not name.endswith(COUNTER)}
+    want = {name: tensor.shape for name, tensor in weights.items() if name in have or not _is_beside(name, tensor)}
+    wrong = sorted(name for name in have.keys() | want.keys() if have.get(name) != want.get(name))
+    if not wrong:
+        return ""
+    shown = ", ".join(f"{name} {_shape(want.get(name))} for {_shape(have.get(name))}" for name in wrong[:3])
+    return f"{len(wrong)} tensors do not fit the architecture: {shown}"
+
+
+COUNTER = "num_batches_tracked"  # of BatchNorm
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+
+
+def _is_beside(name: str, tensor: torch.Tensor) -> bool:
+    return name.startswith(_AUXILIARY) or name.endswith(COUNTER) or tensor.numel() == 1
 
 
 def _shape(shape: torch.Size | None) -> str:

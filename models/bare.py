@@ -2,60 +2,119 @@
 
 from __future__ import annotations
 
+import pickletools
 import zipfile
 from pathlib import Path
 
 from models.bundle import ModelBundle, sha256_of
 from models.errors import BundleError, EngineError
-from models.labels import load_labels
-from models.spec import EngineSpec, ModelSpec, PreprocessSpec
+from models.settings import Settings
+from models.spec import IMAGENET, EngineSpec, ModelSpec
 
 KIND = "bare-torchscript"
 
 
-def bare_bundle(file: Path, labels_file: Path, preprocess: PreprocessSpec, name: str | None = None) -> ModelBundle:
+def bare_bundle(file: Path, settings: Settings, name: str | None = None) -> ModelBundle:
     """The bundle of a bare TorchScript file. Nothing is executed; the engine checks the number of classes.
 
     Args:
-        file: traced or scripted: normalised float [N, 3, crop_size, crop_size] -> logits or probabilities.
-        labels_file: one label per class.
-        preprocess: how the model's pictures are prepared (`models.presets.read_preprocess`).
+        file: traced or scripted: normalised float [N, 3 or 1, crop_size, crop_size] -> logits or scores.
+        settings: labels are needed; ImageNet's preprocessing is the default.
         name: of the model; the file's own by default.
 
     Raises:
-        BundleError: a file is missing, or the labels cannot be read; one line that names the file.
+        BundleError: the file is missing, or there are no labels; one line that names the file.
         EngineError: the file is damaged, or no TorchScript.
     """
-    labels = load_labels(labels_file)
     if not file.is_file():
         raise BundleError(f"{file}: no such file")
     check_archive(file)
+    if settings.labels is None:
+        beside = file.with_suffix(".json").name
+        raise BundleError(f'{file}: a TorchScript file needs labels: --labels FILE, or "labels" in {beside}')
+    engine = EngineSpec(KIND, file.name, sha256_of(file), activation=settings.activation, output=settings.output)
     spec = ModelSpec(
         name=name or file.stem,
         architecture="torchscript",
-        num_classes=len(labels),
-        labels=labels_file.name,
-        preprocess=preprocess,
-        engine=EngineSpec(kind=KIND, file=file.name, sha256=sha256_of(file)),
-        source={"weights": file.name},
+        num_classes=len(settings.labels),
+        labels="its labels",
+        preprocess=settings.preprocess or IMAGENET,
+        activation=settings.activation or ("softmax" if len(settings.labels) > 1 else "sigmoid"),
+        engine=engine,
+        source={"weights": file.name, "preprocess": "named" if settings.preprocess else "default"},
     )
-    return ModelBundle(spec, labels, file)
+    return ModelBundle(spec, settings.labels, file)
 
 
 def check_archive(file: Path) -> None:
     """Compares every part of a TorchScript file with its checksum; libtorch itself does not.
 
     Raises:
-        EngineError: not a zip archive of TorchScript's making, cut short, or with a changed byte.
+        EngineError: not a zip archive of TorchScript's making, cut short, or with a changed byte; what it seems to
+            be instead, and what to do with that.
     """
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
             damaged = archive.testzip()
+            pickled = next((archive.read(name) for name in names if name.endswith("/data.pkl")), b"")
     # A damaged directory makes zipfile raise nearly anything: BadZipFile, NotImplementedError, struct.error …
     except Exception:
-        raise EngineError(f"{file}: not a TorchScript file, or damaged") from None
+        raise EngineError(f"{file}: {_what_else(file)}") from None
     if damaged is not None:
         raise EngineError(f"{file}: damaged, the checksum of {damaged!r} does not fit")
     if not any(name.endswith("/constants.pkl") for name in names):
-        raise EngineError(f"{file}: no TorchScript; weights alone go through optimize_model_for_inference.py")
+        raise EngineError(f"{file}: {_no_program(names, pickled)}")
+
+
+def _what_else(file: Path) -> str:
+    with file.open("rb") as stream:
+        head = stream.read(64)
+    if file.suffix == ".safetensors" or head[8:10] == b'{"':
+        return f"weights alone, no TorchScript; {_OPTIMISE}"
+    if file.suffix == ".onnx":
+        return "an ONNX file, which is not served; export the model with torch.jit.trace or torch.jit.script"
+    if head[:2] == b"\x80\x02":
+        return f"written by torch.save in its old format, no TorchScript; if it holds weights, {_OPTIMISE}"
+    return "not a TorchScript file, or damaged"
+
+
+_OPTIMISE = (
+    "make a bundle of them: python optimize_model_for_inference.py --arch NAME --checkpoint FILE --labels LABELS "
+    "--output FOLDER"
+)
+
+
+def _no_program(names: list[str], pickled: bytes) -> str:
+    if any(name.endswith(("archive_format", "models/model.json")) for name in names):
+        return "a program of torch.export, which is not served; export the model with torch.jit.trace"
+    whole = whole_module(pickled)
+    if whole:
+        return (
+            f"a pickled module ({whole}), which only its own code can open; there, write TorchScript: "
+            "torch.jit.trace(model.eval(), torch.rand(2, 3, 224, 224)).save('model.pt')"
+        )
+    return f"weights alone, no TorchScript; {_OPTIMISE}"
+
+
+def whole_module(pickled: bytes) -> str:
+    """The class of a module that torch.save has pickled as a whole, "" where the pickle holds anything else.
+
+    Only the pickle's opcodes are read.
+    """
+    try:
+        strings: list[str] = []
+        for opcode, argument, _ in pickletools.genops(pickled):
+            if opcode.name == "GLOBAL":
+                module, _, name = str(argument).partition(" ")
+            elif opcode.name == "STACK_GLOBAL":
+                module, name = strings[-2:]
+            else:
+                strings += [argument] if isinstance(argument, str) else []
+                if opcode.name in ("EMPTY_DICT", "MARK"):  # the outermost object is a dict
+                    return ""
+                continue
+            return "" if module in ("collections", "torch._utils") else f"{module}.{name}"
+    except Exception:
+        pass
+    return ""

@@ -11,6 +11,7 @@ from pathlib import Path
 from models.errors import BundleError
 from models.labels import Labels, load_labels, write_labels
 from models.spec import EngineSpec, ModelSpec, spec_from_json
+from models.text import read_json
 
 MANIFEST = "model.json"
 
@@ -90,13 +91,9 @@ def sha256_of(file: Path) -> str:
 
 
 def _read_manifest(file: Path) -> ModelSpec:
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except OSError:
-        raise BundleError(f"{file}: cannot be read (is this folder a model bundle?)") from None
-    except ValueError:
-        raise BundleError(f"{file}: not valid JSON") from None
-    return spec_from_json(ModelSpec, document, str(file))
+    if not file.is_file():
+        raise BundleError(f"{file}: cannot be read (is this folder a model bundle?)")
+    return spec_from_json(ModelSpec, read_json(file, "manifest"), str(file))
 
 
 def _hashed(folder: Path, engine: EngineSpec) -> EngineSpec:

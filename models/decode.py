@@ -1,40 +1,47 @@
-"""Encoded picture -> pixels, as they are stored: neither turned upright nor resized."""
+"""Encoded picture -> pixels, as they are stored: neither turned upright nor resized.
+
+What a file holds beside its pixels stays out of Pillow's hands: models/jpeg_file.py, png.py and webp.py read the
+orientation, and pass on what counts for the pixels. So no text, profile, EXIF or second picture decides whether a
+picture is taken, is unpacked, or makes a library print what a client has written.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from PIL.PngImagePlugin import PngStream
 
-from models.errors import TooManyPixels, UndecodablePicture, UnsupportedFormat
-from models.formats import sniff
+from models.colour import to_rgb
+from models.errors import (
+    PictureError,
+    TooManyPixels,
+    UndecodablePicture,
+    UnsupportedFormat,
+    UnsupportedPicture,
+)
+from models.exif import Metadata
+from models.formats import SUPPORTED, sniff
 from models.geometry import TURNS, Pixels, Region, Turn
+from models.heif import open_avif, open_heic
 from models.jpeg import decode_jpeg
+from models.jpeg_file import JpegFile, read_jpeg
+from models.jpeg_support import can_decode
+from models.png import decode_png, read_png
+from models.webp import read_webp
 
 Encoded = bytes | bytearray | memoryview
 # (width, height, turn) -> what is needed of a stored picture.
 ChooseRegion = Callable[[int, int, Turn], Region]
 
-# A progressive JPEG has about ten scans, each of which is a pass over all pixels; a made-up one repeated a scan of
-# 75 bytes 300 times and took 15 s. (In the pixels' own bytes 0xff never stands before 0xda: ITU T.81, B.1.1.5.)
-_START_OF_SCAN = b"\xff\xda"
-_MAX_SCANS = 100
-_STRIP = 256  # rows that are blended at once
-_EXIF_ORIENTATION = 0x0112
-_MAY_HOLD_EXIF = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
-
 # The pixel limit is ours and is checked against the header. Pillow's own would warn first, and raise only
 # at twice its value.
 Image.MAX_IMAGE_PIXELS = None
-# Pillow before 13, and so pillow-simd, fills and crops a whole canvas for an animation while it opens the file,
-# before anybody can look at its size: 127 bytes took 4 GB. The first frame is in IDAT; no other is ever read.
-for _chunk in ("acTL", "fcTL", "fdAT"):
-    if hasattr(PngStream, f"chunk_{_chunk}"):
-        delattr(PngStream, f"chunk_{_chunk}")
+# At level debug it would write down parts of the files.
+logging.getLogger("PIL").setLevel(logging.WARNING)
 
 
 class Decoded(NamedTuple):
@@ -56,103 +63,106 @@ class Decoded(NamedTuple):
     turn: Turn
 
 
-def decode(data: Encoded, max_pixels: int, choose: ChooseRegion) -> Decoded:
-    """Decodes a JPEG, PNG or WebP file; of a JPEG at least the region that `choose` names, at its scale.
+def decode(data: Encoded, max_pixels: int, choose: ChooseRegion, formats: Sequence[str] = SUPPORTED) -> Decoded:
+    """Decodes a picture file; of a JPEG at least the region that `choose` names, at its scale.
 
     Raises:
-        UnsupportedFormat: the magic bytes are of none of the three formats.
+        UnsupportedFormat: the magic bytes are of none of `formats`.
+        UnsupportedPicture: it is of a kind that cannot be decoded.
         TooManyPixels: width times height exceeds `max_pixels`.
         UndecodablePicture: anything that the decoder cannot read to the end.
     """
-    found = sniff(data)
-    if not found.supported:
-        raise UnsupportedFormat(found.name)
-    assert found.name is not None
-    data = bytes(data)  # what is bytes already, and BytesIO of bytes, is not copied
+    name = sniff(data).name
+    if name is None or name not in formats:
+        raise UnsupportedFormat(name, formats)
     try:
-        # Only the plugin that was sniffed is asked, which keeps every other parser out of reach.
-        image = Image.open(BytesIO(data), formats=(found.name,))
-        if image.width * image.height > max_pixels:
-            raise TooManyPixels(max_pixels, image.width * image.height)
-        return _decode(image, data, choose)
-    except (TooManyPixels, UndecodablePicture):
+        return _DECODERS[name](bytes(data), max_pixels, choose)  # what is bytes already is not copied
+    except PictureError:
         raise
     except Exception as error:
         # Pillow raises OSError, SyntaxError, ValueError, struct.error … for damaged input, with texts
         # that hold object addresses. Only the type of the fault leaves.
-        raise UndecodablePicture(found.name) from error
+        raise UndecodablePicture(name) from error
 
 
-def _decode(image: Image.Image, data: bytes, choose: ChooseRegion) -> Decoded:
-    width, height = image.size
-    if image.format not in ("JPEG", "MPO"):
-        # Its EXIF may come behind the pixels.
-        return Decoded(_pixels(image), 1, width, height, _turn(image))
-    if _scans(image, data) > _MAX_SCANS:
+def _decode_jpeg(data: bytes, max_pixels: int, choose: ChooseRegion) -> Decoded:
+    file = read_jpeg(data)
+    _check_pixels(file.width, file.height, max_pixels)
+    if file.has_too_many_scans(data):
         raise UndecodablePicture("JPEG")
-    turn = _turn(image)
-    region = choose(width, height, turn)
-    pixels = decode_jpeg(image, data, region)
+    turn = _turn(file.metadata)
+    region = choose(file.width, file.height, turn)
+    pixels = decode_jpeg(file, data, region)
     if pixels is None:
-        _draft(image, region.scale)
-        pixels = _pixels(image)
-    return Decoded(pixels, region.scale, width, height, turn)
+        pixels = _by_pillow(file, data, region.scale)
+    return Decoded(pixels, region.scale, file.width, file.height, turn)
 
 
-def _scans(image: Any, data: bytes) -> int:
-    """How many scans the decoder may have to go through."""
-    # Where the first scan of a picture that is not progressive holds all components, libjpeg refuses a second one
-    # (jdapimin.c, consume_markers). Counting takes 1 ms for each MB. Pillow has stopped behind the scan's header.
-    length = 6 + 2 * image.layers
-    start = image.fp.tell() - length - 2
-    header = data[start : start + 5]
-    whole = header == _START_OF_SCAN + bytes((0, length, image.layers))
-    return 1 if whole and "progressive" not in image.info else data.count(_START_OF_SCAN)
+def _by_pillow(file: JpegFile, data: bytes, scale: int) -> Pixels:
+    """A whole JPEG at 1/scale of its size."""
+    try:
+        image = _open(file.without_metadata(data), "JPEG")
+        if scale > 1:
+            image.draft(None, (image.width // scale, image.height // scale))
+        return _pixels(image)
+    except Exception:
+        if file.rarity is not None and not can_decode(file.rarity):
+            raise UnsupportedPicture(file.rarity, "convert it to a baseline or progressive JPEG") from None
+        raise
 
 
-def _draft(image: Image.Image, scale: int) -> None:
-    """Makes Pillow decode at 1/scale of the size."""
-    if scale > 1:
-        image.draft(None, (image.width // scale, image.height // scale))
+def _decode_png(data: bytes, max_pixels: int, choose: ChooseRegion) -> Decoded:
+    file = read_png(data)
+    _check_pixels(file.width, file.height, max_pixels)
+    return Decoded(decode_png(file), 1, file.width, file.height, _turn(file.metadata))
+
+
+def _decode_webp(data: bytes, max_pixels: int, choose: ChooseRegion) -> Decoded:
+    file = read_webp(data)
+    _check_pixels(file.width, file.height, max_pixels)
+    # The pixels may contradict the header.
+    pixels = _pixels(_open(file.picture, "WEBP"))
+    return Decoded(pixels, 1, pixels.shape[1], pixels.shape[0], _turn(file.metadata))
+
+
+def _decode_avif(data: bytes, max_pixels: int, choose: ChooseRegion) -> Decoded:
+    image = open_avif(data)
+    _check_pixels(image.width, image.height, max_pixels)
+    pixels = _pixels(image)
+    turn = _turn(Metadata(image.info.get("exif")))
+    return Decoded(pixels, 1, pixels.shape[1], pixels.shape[0], turn)
+
+
+def _decode_heic(data: bytes, max_pixels: int, choose: ChooseRegion) -> Decoded:
+    image = open_heic(data)
+    _check_pixels(image.width, image.height, max_pixels)
+    pixels = _pixels(image)
+    return Decoded(pixels, 1, pixels.shape[1], pixels.shape[0], Turn())
+
+
+_DECODERS: dict[str, Callable[[bytes, int, ChooseRegion], Decoded]] = {
+    "JPEG": _decode_jpeg,
+    "PNG": _decode_png,
+    "WEBP": _decode_webp,
+    "AVIF": _decode_avif,
+    "HEIC": _decode_heic,
+}
+
+
+def _check_pixels(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise TooManyPixels(max_pixels, width * height)
+
+
+def _open(data: bytes, plugin: str) -> Image.Image:
+    # Only the plugin that was sniffed is asked, which keeps every other parser out of reach.
+    return Image.open(BytesIO(data), formats=(plugin,))
 
 
 def _pixels(image: Image.Image) -> Pixels:
     image.load()
-    pixels: Pixels = np.asarray(to_rgb(image))
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+    return np.atleast_3d(np.asarray(to_rgb(image)))
 
 
-def _turn(image: Image.Image) -> Turn:
-    # Pillow takes 0.1 ms to say that there is no EXIF.
-    if not any(key in image.info for key in _MAY_HOLD_EXIF):
-        return Turn()
-    return TURNS.get(image.getexif().get(_EXIF_ORIENTATION, 1), Turn())
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Converts to 8 bits per channel: mode L stays L, everything else becomes RGB.
-
-    - 1 bit and grey become grey; 16-bit grey keeps its high byte, as 16-bit colour does in Pillow.
-    - Palette, LA, RGBA and colour-key transparency are laid on white.
-    - CMYK and YCCK go through Pillow's plain conversion, without a colour profile.
-    """
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        return _on_white(image.convert("RGBA"))
-    if image.mode in ("L", "RGB"):
-        return image
-    return image.convert("L" if image.mode == "1" else "RGB")
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    # numpy rather than Image.paste, for the same reason as in `resize`; in strips, so that 50 megapixels do not
-    # need gigabytes for intermediate results.
-    rgba = np.asarray(image)
-    blended = np.empty((*rgba.shape[:2], 3), np.uint8)
-    for top in range(0, len(rgba), _STRIP):
-        strip = rgba[top : top + _STRIP].astype(np.uint16)
-        alpha = strip[..., 3:]
-        # At most 65,152: it fits.
-        blended[top : top + _STRIP] = (strip[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255
-    return Image.fromarray(blended)
+def _turn(metadata: Metadata) -> Turn:
+    return TURNS.get(metadata.orientation, Turn())

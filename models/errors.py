@@ -1,5 +1,7 @@
 """What can be wrong with a model or a picture. No HTTP here: `server/errors.py` maps these to statuses."""
 
+from collections.abc import Sequence
+
 
 class ModelError(Exception):
     """A model that cannot be served. The message is one line and names the file."""
@@ -18,15 +20,31 @@ class PictureError(Exception):
 
 
 class UnsupportedFormat(PictureError):
-    """The bytes are not JPEG, PNG or WebP.
+    """The bytes are of none of the formats that are accepted.
 
     Attributes:
         seen: what the bytes look like ("GIF", "PDF", ...), or None when they look like nothing known.
+        accepted: the formats.
     """
 
-    def __init__(self, seen: str | None) -> None:
+    def __init__(self, seen: str | None, accepted: Sequence[str] = ("JPEG", "PNG", "WEBP")) -> None:
         super().__init__(f"unsupported picture format: {seen or 'unknown'}")
         self.seen = seen
+        self.accepted = accepted
+
+
+class UnsupportedPicture(PictureError):
+    """The format is accepted, but this kind of it cannot be decoded; nothing says that it is damaged.
+
+    Attributes:
+        kind: what is not supported, as a subject: "JPEG with 12 bits per sample".
+        advice: what to do, as a clause, or None: "convert it to 8 bits".
+    """
+
+    def __init__(self, kind: str, advice: str | None = None) -> None:
+        super().__init__(f"{kind} is not supported")
+        self.kind = kind
+        self.advice = advice
 
 
 class TooManyPixels(PictureError):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import NamedTuple
 
+from PIL import features
+
 SUPPORTED = ("JPEG", "PNG", "WEBP")
+OPTIONAL = ("HEIC", "AVIF")  # off unless they are asked for
+IMAGES = SUPPORTED + OPTIONAL
 
 _MAGIC = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -29,16 +35,14 @@ _MAGIC = (
     (b"PK\x03\x04", "ZIP"),
     (b"\x1f\x8b", "gzip"),
 )
-# Brands of ISO base media files, ISO/IEC 14496-12: 4 bytes size, "ftyp", 4 bytes brand.
+# Brands of ISO base media files, ISO/IEC 14496-12: 4 bytes size, "ftyp", 4 bytes brand, 4 bytes version, further
+# brands.
 _BRANDS = {
-    b"heic": "HEIC",
-    b"heix": "HEIC",
-    b"hevc": "HEIC",
-    b"mif1": "HEIF",
-    b"msf1": "HEIF",
-    b"avif": "AVIF",
-    b"avis": "AVIF",
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), "HEIC"),
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
 }
+_ANY_CODEC = (b"mif1", b"mif2", b"msf1", b"miaf")  # the further brands tell
+_SNIFFED_BYTES = 64
 
 
 class Format(NamedTuple):
@@ -48,15 +52,42 @@ class Format(NamedTuple):
     supported: bool
 
 
-def sniff(data: bytes | bytearray | memoryview) -> Format:
-    """Tells the format from the first 16 bytes."""
-    name = _name(bytes(data[:16]))
-    return Format(name, name in SUPPORTED)
+def sniff(data: bytes | bytearray | memoryview, accepted: Sequence[str] = SUPPORTED) -> Format:
+    """Tells the format from the first 64 bytes; accepted: the formats that count as supported."""
+    name = _name(bytes(data[:_SNIFFED_BYTES]))
+    return Format(name, name in accepted)
+
+
+def installation(name: str) -> str | None:
+    """How to install what decodes a format of `SUPPORTED` or `OPTIONAL`; None: it is there."""
+    if name == "HEIC" and find_spec("pillow_heif") is None:
+        return "pip install 'snapserve[heif]'"
+    if name == "AVIF" and not features.check("avif"):
+        return "pip install --force-reinstall 'pillow>=12.3'"
+    return None
+
+
+def check_formats(names: Sequence[str]) -> None:
+    """Raises ValueError, with one line, for the first that is unknown or that nothing decodes here."""
+    for name in names:
+        if name not in SUPPORTED + OPTIONAL:
+            raise ValueError(f"{name} is not one of {', '.join(SUPPORTED + OPTIONAL)}")
+        if line := installation(name):
+            raise ValueError(f"{name} cannot be decoded by what is installed: {line}")
 
 
 def _name(head: bytes) -> str | None:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
     if head[4:8] == b"ftyp":
-        return _BRANDS.get(head[8:12], "MP4 or HEIF")
+        return _name_of_brands(head)
     return next((name for magic, name in _MAGIC if head.startswith(magic)), None)
+
+
+def _name_of_brands(head: bytes) -> str:
+    major = head[8:12]
+    if major not in _ANY_CODEC:
+        return _BRANDS.get(major, "MP4 or HEIF")
+    length = min(len(head), int.from_bytes(head[:4]))
+    further = (head[start : start + 4] for start in range(16, length, 4))
+    return next((_BRANDS[brand] for brand in further if brand in _BRANDS), "HEIF")

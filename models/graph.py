@@ -1,4 +1,4 @@
-"""From a network to the graph that is served: uint8 pixels in, probabilities out."""
+"""From a network to the graph that is served: uint8 pixels in, scores out."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import nn
 from models.errors import ModelError
 from models.spec import PreprocessSpec
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp64": torch.float64}
 
 
 class ServingGraph(nn.Module):
-    """Normalisation, network and softmax in one module.
+    """Normalisation, network and activation in one module.
 
     Pixels travel to the device as bytes, a quarter of the size of floats, and the host does no float work.
-    Normalisation and softmax are computed in fp32 whatever the network's precision.
+    Normalisation and activation are computed in fp32 whatever the network's precision.
     """
 
     def __init__(
@@ -27,40 +27,75 @@ class ServingGraph(nn.Module):
         network: nn.Module,
         preprocess: PreprocessSpec,
         precision: str = "fp32",
-        softmax: bool = True,
+        activation: str = "softmax",
         channels_last: bool = True,
+        grey: bool = False,
     ) -> None:
-        """`channels_last` is False for networks that cannot take their input in that layout."""
+        """Creates it.
+
+        Args:
+            network: normalised [N, 3, H, W], or [N, 1, H, W] for `grey` -> outputs [N, num_classes].
+            preprocess: mean and std.
+            precision: in which the network computes.
+            activation: one of `models.spec.ACTIVATIONS`.
+            channels_last: False for networks that cannot take their input in that layout.
+            grey: the network takes one channel, which has the mean and std of the first.
+        """
         super().__init__()
         mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
         # Annotated here: torch.jit cannot read annotations of the class as the strings that they are.
         self.scale: torch.Tensor
         self.shift: torch.Tensor
-        self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1))
-        self.register_buffer("shift", (-mean / std).view(1, 3, 1, 1))
+        channels = 1 if grey else 3
+        self.register_buffer("scale", (1 / (255 * std))[:channels].view(1, channels, 1, 1))
+        self.register_buffer("shift", (-mean / std)[:channels].view(1, channels, 1, 1))
         self.network = network
         self.dtype = DTYPES[precision]
-        self.softmax = softmax
+        self.activation = activation
         self.channels_last = channels_last
+        self.grey = grey
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """images: uint8 [N, H, W, 3], RGB. Returns probabilities float32 [N, num_classes]."""
+        """images: uint8 [N, H, W, 3], RGB. Returns scores float32 [N, num_classes]."""
+        outputs = self.network(self.normalise(images)).float()
+        if self.activation == "softmax":
+            return torch.softmax(outputs, dim=1)
+        return torch.sigmoid(outputs) if self.activation == "sigmoid" else outputs
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """images: uint8 [N, H, W, 3], RGB. Returns the network's input, [N, 3, H, W] or, grey, [N, 1, H, W]."""
         # [N, H, W, 3] seen as [N, 3, H, W] is channels-last already: nothing is copied.
-        normalised = images.permute(0, 3, 1, 2).float() * self.scale + self.shift
+        images = images.permute(0, 3, 1, 2)
+        if self.grey:
+            images = _as_grey(images)
+        normalised = images.float() * self.scale + self.shift
         if not self.channels_last:
             normalised = normalised.contiguous()
-        outputs = self.network(normalised.to(self.dtype)).float()
-        return torch.softmax(outputs, dim=1) if self.softmax else outputs
+        return normalised.to(self.dtype)
+
+
+def _as_grey(images: torch.Tensor) -> torch.Tensor:
+    """uint8 [N, 3, H, W], RGB -> int32 [N, 1, H, W], level by level what Pillow's conversion to mode L gives.
+
+    Its weights are those of ITU-R BT.601, in 65,536ths.
+    """
+    red, green, blue = images.int().unbind(1)
+    return ((red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16).unsqueeze(1)
 
 
 def build_graph(
-    network: nn.Module, preprocess: PreprocessSpec, precision: str, device: torch.device, channels_last: bool
+    network: nn.Module,
+    preprocess: PreprocessSpec,
+    precision: str,
+    device: torch.device,
+    channels_last: bool,
+    activation: str = "softmax",
 ) -> ServingGraph:
     """Puts `network`, whose weights are converted in place, into a ServingGraph on `device`."""
     network = network.eval().to(device=device, dtype=DTYPES[precision])
     if channels_last:
         network = network.to(memory_format=torch.channels_last)
-    return ServingGraph(network, preprocess, precision).eval().to(device)
+    return ServingGraph(network, preprocess, precision, activation).eval().to(device)
 
 
 def compile_graph(graph: nn.Module, example: torch.Tensor, script: bool = False) -> torch.jit.ScriptModule:

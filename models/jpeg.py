@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
 
 from models.geometry import Pixels, Region
+from models.jpeg_file import JpegFile
 
 try:
     from models import jpeg_region
@@ -27,12 +27,12 @@ def decoder() -> str:
     return next(name for name in DECODERS if globals().get(name) or name == "Pillow")
 
 
-def decode_jpeg(image: Image.Image, data: bytes, region: Region) -> Pixels | None:
+def decode_jpeg(file: JpegFile, data: bytes, region: Region) -> Pixels | None:
     """Decodes at least a region.
 
     Args:
-        image: the picture, opened by Pillow: size and mode are taken from it.
-        data: its file.
+        file: what its segments say: size and mode are taken from it.
+        data: its bytes.
         region: inside the picture.
 
     Returns:
@@ -40,30 +40,30 @@ def decode_jpeg(image: Image.Image, data: bytes, region: Region) -> Pixels | Non
         the region; outside of it they may be anything. None where no decoder is installed, and where it does not
         like the file or warns of it: Pillow is the judge then.
     """
-    if image.mode not in ("L", "RGB"):
+    if file.mode not in ("L", "RGB"):
         return None
     if jpeg_region is not None:
-        return _by_region(image, data, region)
-    return None if simplejpeg is None else _by_simplejpeg(image, data, region)
+        return _by_region(file, data, region)
+    return None if simplejpeg is None else _by_simplejpeg(file, data, region)
 
 
-def _by_region(image: Image.Image, data: bytes, region: Region) -> Pixels | None:
+def _by_region(file: JpegFile, data: bytes, region: Region) -> Pixels | None:
     scale, across, down = region
     # From where a block begins, and with neighbours, which interpolated colour takes into account.
     first = max(0, across.start - _NEIGHBOURS) // _BLOCK * _BLOCK
-    stop = min(-(-image.width // scale), across.stop + _NEIGHBOURS)
+    stop = min(-(-file.width // scale), across.stop + _NEIGHBOURS)
     # What is not written is not touched either, and costs nothing.
-    pixels = np.empty((down.stop, stop, len(image.mode)), np.uint8)
+    pixels = np.empty((down.stop, stop, len(file.mode)), np.uint8)
     try:
-        jpeg_region.decode(data, image.size, scale, (first, down.start), pixels[down.start :, first:])
+        jpeg_region.decode(data, file.size, scale, (first, down.start), pixels[down.start :, first:])
     except ValueError:
         return None
     return pixels
 
 
-def _by_simplejpeg(image: Image.Image, data: bytes, region: Region) -> Pixels | None:
-    whole = Region.whole(image.width, image.height, region.scale)
-    height, width, bands = whole.down.stop, whole.across.stop, len(image.mode)
+def _by_simplejpeg(file: JpegFile, data: bytes, region: Region) -> Pixels | None:
+    whole = Region.whole(file.width, file.height, region.scale)
+    height, width, bands = whole.down.stop, whole.across.stop, len(file.mode)
     # A buffer of this size: what its own reading of the header makes of the file is not to be trusted.
     buffer = np.empty((height, width, bands), np.uint8)
     colours, scale = "GRAY" if bands == 1 else "RGB", float(region.scale)

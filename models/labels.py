@@ -3,39 +3,83 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from models.errors import BundleError
+from models.text import read_json, read_text
 
 Labels = tuple[str, ...]
 
+_FORMS = (
+    '["cat", "dog"], {"0": "cat", "1": "dog"}, {"cat": 0, "dog": 1}, {"0": ["n02124075", "Egyptian cat"], …} '
+    'or one of these as "id2label", "label2id" or "labels"'
+)
+_LINE_END = re.compile("\r\n|\r|\n")  # not str.splitlines, for which a label may hold line ends
+_WRAPPERS = ("id2label", "label2id", "labels")
+
 
 def load_labels(file: Path) -> Labels:
-    """Reads a JSON list of strings, or a text file with one label per line.
+    """Reads a text file with one label per line, or a JSON file.
+
+    JSON may be a list; an object from class number to label, as `id2label` of Hugging Face's `config.json`, or to
+    [identifier, label], as Keras' ImageNet index; or an object from label to class number.
 
     Raises:
-        BundleError: the file is missing, not text, or holds anything but labels.
+        BundleError: the file is missing, not text, or holds anything but one label per class.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise BundleError(f"{file}: not a readable label file") from None
-    if file.suffix == ".json":
-        return _from_json(file, text)
-    labels = tuple(line.strip() for line in text.splitlines() if line.strip())
-    if not labels:
+    text = read_text(file, "label file")
+    if file.suffix == ".json" or text.lstrip()[:1] in ("{", "["):
+        return labels_of(read_json(file, "label file"), str(file))
+    lines = [line.strip() for line in _LINE_END.split(text.rstrip())]
+    if not any(lines):
         raise BundleError(f"{file}: holds no labels")
-    return labels
+    if not all(lines):
+        number = lines.index("") + 1
+        raise BundleError(f"{file}: line {number} is empty, which would shift the labels behind it by one class")
+    return tuple(lines)
 
 
-def _from_json(file: Path, text: str) -> Labels:
-    try:
-        labels = json.loads(text)
-    except ValueError:
-        raise BundleError(f"{file}: not valid JSON") from None
-    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
-        raise BundleError(f"{file}: expected a list of strings")
-    return tuple(labels)
+def labels_of(document: Any, where: str) -> Labels:
+    """The labels in a parsed JSON document.
+
+    Raises:
+        BundleError: it is in none of the forms, or its class numbers are not 0, 1, 2 …; begins with `where`.
+    """
+    if isinstance(document, dict):
+        wrapper = next((name for name in _WRAPPERS if isinstance(document.get(name), dict | list)), None)
+        if wrapper is not None:
+            return labels_of(document[wrapper], f"{where}: {wrapper}")
+        return _from_object(document, where)
+    if not isinstance(document, list) or not document:
+        raise BundleError(f"{where}: expected labels as {_FORMS}")
+    return tuple(_label(value, where) for value in document)
+
+
+def _from_object(document: Mapping[str, Any], where: str) -> Labels:
+    if document and all(type(value) is int for value in document.values()):
+        pairs = [(number, label) for label, number in document.items()]
+    elif document and all(name.isdecimal() for name in document):
+        pairs = [(int(name), _label(value, where)) for name, value in document.items()]
+    elif document and all(isinstance(value, str) and value.isdecimal() for value in document.values()):
+        pairs = [(int(number), label) for label, number in document.items()]
+    else:
+        raise BundleError(f"{where}: expected labels as {_FORMS}")
+    numbers = sorted(number for number, _ in pairs)
+    if numbers != list(range(len(numbers))):
+        missing = next((n for n in range(len(numbers)) if n not in numbers), len(numbers))
+        raise BundleError(f"{where}: the class numbers must be 0 to {len(numbers) - 1}, {missing} is missing")
+    return tuple(label for _, label in sorted(pairs))
+
+
+def _label(value: Any, where: str) -> str:
+    if isinstance(value, list) and len(value) == 2:
+        value = value[1]  # [WordNet identifier, label]
+    if isinstance(value, str) and value.strip():
+        return value
+    raise BundleError(f"{where}: the label {json.dumps(value, ensure_ascii=False)} is no text")
 
 
 def write_labels(file: Path, labels: Labels) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from models.decode import Decoded, Encoded, decode
+from models.formats import SUPPORTED, check_formats
 from models.geometry import Pixels, Region, Span, Turn, crop_spans
 from models.resize import reads, resize_crop
 from models.spec import PreprocessSpec
@@ -28,37 +29,48 @@ class Preprocessor:
         spec: the model's.
         max_pixels: the most that a file may hold.
         scaled_decode: whether big JPEGs are decoded at a half, a quarter or an eighth of their size.
+        formats: those that are accepted, of `SUPPORTED` and `OPTIONAL` in models/formats.py.
+
+    Raises:
+        ValueError: a format that is not known, or cannot be decoded by what is installed.
 
     Attributes:
         margin: pixels that a scaled JPEG still has for one of the resized picture, along each axis, at least.
     """
 
     def __init__(
-        self, spec: PreprocessSpec, max_pixels: int = DEFAULT_MAX_PIXELS, scaled_decode: bool = True
+        self,
+        spec: PreprocessSpec,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        scaled_decode: bool = True,
+        formats: tuple[str, ...] = SUPPORTED,
     ) -> None:
+        check_formats(formats)
         self.spec = spec
         self.max_pixels = max_pixels
         self.scaled_decode = scaled_decode and spec.interpolation != "nearest"
         self.margin: float = MARGIN
+        self.formats = formats
 
     def __call__(self, data: Encoded) -> Pixels:
         """Prepares one picture.
 
         Args:
-            data: a JPEG, PNG or WebP file.
+            data: a file of one of the formats that are accepted.
 
         Returns:
-            uint8 [crop_size, crop_size, 3], RGB, within one level of torchvision's Resize and CenterCrop
-            (bicubic: two, at a few pixels in a hundred thousand)
-            of the upright 8-bit RGB picture. A JPEG that is decoded at a part of its size comes near to that;
-            docs/pictures.md says how near.
+            uint8 [crop_size, crop_size, 3], RGB. Of a picture that is decoded whole: within one level of
+            torchvision's Resize and CenterCrop of the upright 8-bit RGB picture (bicubic: two, at a few pixels in
+            a hundred thousand; more in pictures taller than 2 : 1). Of a JPEG that is decoded at a part of its
+            size: docs/pictures.md says how near.
 
         Raises:
-            UnsupportedFormat: the magic bytes are of none of the three formats.
+            UnsupportedFormat: the magic bytes are of no format that is accepted.
+            UnsupportedPicture: it is of a kind that cannot be decoded.
             TooManyPixels: width times height exceeds `max_pixels`.
             UndecodablePicture: anything that the decoder cannot read to the end.
         """
-        return self._crop(decode(data, self.max_pixels, self._region))
+        return self._crop(decode(data, self.max_pixels, self._region, self.formats))
 
     def warm_up(self) -> None:
         """Imports what the first picture would wait seconds for."""
@@ -66,7 +78,7 @@ class Preprocessor:
 
     def open(self, data: Encoded) -> Image.Image:
         """Decodes to an upright picture of mode L or RGB, whole and never scaled. Raises as `__call__` does."""
-        decoded = decode(data, self.max_pixels, lambda width, height, turn: Region.whole(width, height))
+        decoded = decode(data, self.max_pixels, _whole, self.formats)
         pixels = np.ascontiguousarray(decoded.turn.upright(decoded.pixels))
         return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
 
@@ -97,3 +109,7 @@ class Preprocessor:
         """At which part of its size a JPEG is decoded."""
         enough = min(width, height) / self.spec.resize_size / self.margin if self.scaled_decode else 1
         return max(scale for scale in (1, 2, 4, 8) if scale <= max(1, enough))
+
+
+def _whole(width: int, height: int, turn: Turn) -> Region:
+    return Region.whole(width, height)

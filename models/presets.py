@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from models.errors import BundleError
 from models.spec import IMAGENET, PreprocessSpec, spec_from_json
+from models.text import read_json
 
-PRESETS = {"imagenet": IMAGENET}
+_ZERO, _HALF, _ONE, _LEVEL = ((value,) * 3 for value in (0.0, 0.5, 1.0, 1 / 255))
+
+# All of ImageNet's usual geometry; what the network gets differs.
+PRESETS = {
+    "imagenet": IMAGENET,
+    "half": dataclasses.replace(IMAGENET, mean=_HALF, std=_HALF),  # -1 to 1
+    "none": dataclasses.replace(IMAGENET, mean=_ZERO, std=_ONE),  # 0 to 1
+    "raw": dataclasses.replace(IMAGENET, mean=_ZERO, std=_LEVEL),  # 0 to 255
+}
+_PRESET = "preset"
 
 
 def read_preprocess(choice: str) -> PreprocessSpec:
@@ -19,10 +31,35 @@ def read_preprocess(choice: str) -> PreprocessSpec:
     """
     if choice in PRESETS:
         return PRESETS[choice]
-    try:
-        document = json.loads(Path(choice).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        raise BundleError(f"{choice}: not a readable preprocess file, nor {' or '.join(PRESETS)}") from None
-    except ValueError:
-        raise BundleError(f"{choice}: not valid JSON") from None
-    return spec_from_json(PreprocessSpec, document, choice)
+    if not Path(choice).is_file():
+        raise BundleError(f"--preprocess {choice}: no such file, nor one of {', '.join(PRESETS)}")
+    return preprocess_of(read_json(Path(choice), "preprocess file"), choice)
+
+
+def preprocess_of(document: Any, where: str) -> PreprocessSpec:
+    """The preprocessing in parsed JSON: a preset's name, or an object.
+
+    An object has the fields of PreprocessSpec; one with "preset" needs only those that differ from the preset.
+
+    Raises:
+        BundleError: a field is missing, unknown or wrong; begins with `where`.
+    """
+    if isinstance(document, str):
+        document = {_PRESET: document}
+    if isinstance(document, dict):
+        fields = [field.name for field in dataclasses.fields(PreprocessSpec)]
+        unknown = sorted(document.keys() - {*fields, _PRESET})
+        if unknown:
+            raise BundleError(f"{where}: unknown field {unknown[0]!r}; there are {', '.join([_PRESET, *fields])}")
+        document = {**_base(document, where), **{name: document[name] for name in fields if name in document}}
+    return spec_from_json(PreprocessSpec, document, where)
+
+
+def _base(document: Mapping[str, Any], where: str) -> dict[str, Any]:
+    if _PRESET not in document:
+        return {}
+    name = document[_PRESET]
+    if name not in PRESETS:
+        raise BundleError(f"{where}: preset {name!r} must be one of {', '.join(PRESETS)}")
+    preset = dataclasses.asdict(PRESETS[name])
+    return {**preset, "mean": list(preset["mean"]), "std": list(preset["std"])}

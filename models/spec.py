@@ -13,9 +13,10 @@ from models.errors import BundleError
 
 FORMAT = 1
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp64")
 WEIGHTS_ENGINE = "weights"  # name in a bundle of the engine that is compiled where it is loaded
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+ACTIVATIONS = ("softmax", "sigmoid", "none")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,25 @@ class PreprocessSpec:
         if not all(self.std):
             raise BundleError("preprocess: std must not be 0")
 
+    def describe(self) -> str:
+        """Size and normalisation in one line, e.g. "resize 256, crop 224, bilinear, mean 0.5, std 0.5"."""
+        mean, std = _shown(self.mean), _shown(self.std)
+        name = f" ({_NORMALISATIONS[mean, std]})" if (mean, std) in _NORMALISATIONS else ""
+        sizes = f"resize {self.resize_size}, crop {self.crop_size}, {self.interpolation}"
+        return f"{sizes}, mean {mean}, std {std}{name}"
+
+
+def _shown(values: tuple[float, float, float]) -> str:
+    return " ".join(f"{value:.4g}" for value in (values if len(set(values)) > 1 else values[:1]))
+
+
+# What the network gets, by mean and std as `describe` shows them.
+_NORMALISATIONS = {
+    ("0.485 0.456 0.406", "0.229 0.224 0.225"): "ImageNet's",
+    ("0.5", "0.5"): "values -1 to 1",
+    ("0", "1"): "values 0 to 1",
+    ("0", "0.003922"): "values 0 to 255",
+}
 
 IMAGENET = PreprocessSpec(256, 224, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -69,6 +89,8 @@ class EngineSpec:
         streams: parts of a batch that run at the same time, where the backend can do that.
         quantized_engine: torch's backend of the int8 operators, which is chosen when the graph is loaded.
         reduce_range: whether int8 uses 7 bits of one operand, as processors without VNNI need it.
+        activation: of a file that is no bundle, one of `ACTIVATIONS`; "" is found out, or the model's own.
+        output: of such a file, which of several outputs holds the scores; "" is found out.
         companions: further files of the engine in the bundle, with their hashes.
     """
 
@@ -83,6 +105,8 @@ class EngineSpec:
     streams: int = 1
     quantized_engine: str = ""
     reduce_range: bool = False
+    activation: str = ""
+    output: str = ""
     companions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -104,6 +128,7 @@ class ModelSpec:
     project that suits the model, for the banner's curl line.
 
     Attributes:
+        activation: what makes scores of the outputs, one of `ACTIVATIONS`; compiled graphs contain it.
         engine: what is served; `engines` holds it and others of the same bundle, by name.
         latency_ms: batch size -> milliseconds of one batch.
     """
@@ -115,6 +140,7 @@ class ModelSpec:
     preprocess: PreprocessSpec
     engine: EngineSpec
     labels_sha256: str | None = None
+    activation: str = "softmax"
     engines: Mapping[str, EngineSpec] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
     fidelity: Mapping[str, Any] = field(default_factory=dict)
@@ -128,6 +154,10 @@ class ModelSpec:
             raise BundleError(f"format {self.format} is not supported, only {FORMAT} is")
         if self.num_classes < 1:
             raise BundleError(f"num_classes {self.num_classes} must be at least 1")
+        if self.activation not in ACTIVATIONS:
+            raise BundleError(f"activation {self.activation!r} must be one of {', '.join(ACTIVATIONS)}")
+        if self.activation == "softmax" and self.num_classes == 1:
+            raise BundleError("activation 'softmax' over one class is always 1; it must be sigmoid or none")
 
     @property
     def is_random(self) -> bool:
@@ -170,9 +200,7 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     if hint == Mapping[str, EngineSpec] and isinstance(value, dict):
         return {name: spec_from_json(EngineSpec, each, f"{where}: {name!r}") for name, each in value.items()}
     if typing.get_origin(hint) is tuple:
-        if isinstance(value, list) and len(value) == 3 and all(isinstance(v, int | float) for v in value):
-            return tuple(float(v) for v in value)
-        raise BundleError(f"{where} must be three numbers")
+        return _three(value, where)
     if hint is bool:
         return _flag(value, where)
     if isinstance(hint, types.UnionType):
@@ -188,3 +216,11 @@ def _flag(value: Any, where: str) -> bool:
     if isinstance(value, bool):
         return value
     raise BundleError(f"{where} must be true or false")
+
+
+def _three(value: Any, where: str) -> tuple[float, ...]:
+    """One number stands for three equal ones: a grey picture has one channel."""
+    values = value if isinstance(value, list) else [value]
+    if len(values) in (1, 3) and all(type(each) in (int, float) for each in values):
+        return tuple(float(each) for each in values) * (3 // len(values))
+    raise BundleError(f"{where} must be one number or three")

@@ -44,6 +44,7 @@ def _serve(config: Config) -> NoReturn:
     from server.service import serve
     from server.supervisor import supervise
 
+    _check_formats(config)
     set_up_logs(config.server.log_level)
     bundles = find_bundles(config.models)
     config = plan(config, bundles)
@@ -52,6 +53,14 @@ def _serve(config: Config) -> NoReturn:
         asyncio.run(supervise(config, bundles, listening))
     with asyncio.Runner(loop_factory=loop_factory(config.server.loop)) as runner:
         runner.run(serve(config, bundles, listening))
+
+
+def _check_formats(config: Config) -> None:
+    from models.formats import installation
+
+    for name in config.limits.accept_format:
+        if line := installation(name):
+            raise ConfigError(f"--accept-format {name}: nothing that is installed decodes it; {line}")
 
 
 if __name__ == "__main__":

@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from server.access_log import STARTED, AccessLog
 from server.balance import LoadMeter
 from server.catalog import Bundles, Catalog
 from server.config import Config
-from server.context import CONTEXT, Context
+from server.context import CONTEXT, Context, request_id_of
 from server.cors import preflight
+from server.forwarded import Proxies
 from server.metrics import Metrics, SharedMetrics
 from server.routes import add_routes
 from server.upload import UploadReader
@@ -33,8 +35,12 @@ def make_app(config: Config, bundles: Bundles, shared: SharedMetrics | None = No
     metrics = Metrics(shared)
     catalog = Catalog(config, bundles, metrics)
     reader = UploadReader(config.limits, catalog.decode_pool)
-    app[CONTEXT] = Context(config, catalog, metrics, reader, LoadMeter(time.monotonic))
-    add_routes(app)
+    proxies = Proxies(config.server.trusted_proxy, config.server.root_path)
+    log = config.server
+    access_log = AccessLog(log.access_log_format, log.access_log_probes, proxies) if log.access_log else None
+    app[CONTEXT] = Context(config, catalog, metrics, reader, LoadMeter(time.monotonic), proxies, access_log)
+    for prefix in {"", config.server.root_path}:
+        add_routes(app, prefix)
     return app
 
 
@@ -43,12 +49,16 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Around every request: counts it, and turns what goes wrong into a problem."""
     context = request.app[CONTEXT]
     context.in_flight += 1
+    if context.access_log:
+        request[STARTED] = time.monotonic()
     try:
         response = preflight(request, context.config.server.cors_origin) or await handler(request)
         context.count(request, "ok" if response.status < 400 else "all-failed")
         return context.finish(request, response)
     except asyncio.CancelledError:
         context.count(request, "client-left")
+        if context.access_log:
+            context.access_log.log_left(request, request_id_of(request))
         raise
     except Exception as error:
         return context.refuse(request, error)

@@ -14,7 +14,12 @@ from snapserve import __version__
 
 
 def banner(
-    models: Sequence[str], bundles: Bundles, address: tuple[Any, ...], seconds: float, workers: int = 1
+    models: Sequence[str],
+    bundles: Bundles,
+    address: tuple[Any, ...],
+    seconds: float,
+    workers: int = 1,
+    root_path: str = "",
 ) -> str:
     """A few lines: where, what, and a command to try.
 
@@ -24,6 +29,7 @@ def banner(
         address: of the listening socket.
         seconds: that the start took.
         workers: processes that serve.
+        root_path: under which a proxy serves it; this server knows it with that path, too.
     """
     host, port = address[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # where it listens everywhere, here is near
@@ -35,8 +41,8 @@ def banner(
         [
             f"SnapServe {__version__} on {url} (ready in {seconds:.1f} s, {', '.join(facts)})",
             *models,
-            f"  try: curl -F image=@{picture} {url}/classify",
-            f"  or open {url}/ in a browser; Ctrl-C stops",
+            f"  try: curl -F image=@{picture} {url}{root_path}/classify",
+            f"  or open {url}{root_path}/ in a browser; Ctrl-C stops",
         ]
     )
 
@@ -57,4 +63,5 @@ def describe(name: str, catalog: Catalog) -> str:
         f"({engine.kind}, {threads}batches up to {engine.max_batch_size})"
     )
     random = "random weights, its labels mean nothing" if spec.is_random else ""
-    return "\n  WARNING: ".join(filter(None, (line, notice, random)))
+    notices = getattr(classifier.engine, "notices", ())
+    return "\n  WARNING: ".join(filter(None, (f"{line}\n    {classifier.preparation}", notice, random, *notices)))

@@ -20,15 +20,17 @@ from models.bundle import MANIFEST, ModelBundle
 from models.engines import load_engine
 from models.engines.base import EngineOptions
 from models.errors import BundleError
+from models.formats import SUPPORTED
 from models.machine import usable_cores
 from models.preprocess import Preprocessor
-from models.presets import read_preprocess
+from models.settings import Settings, settings_of
 from server.choice import Choice, choose
 from server.classifier import Classifier, infer_checked
 from server.config import Config, ModelConfig
 from server.decode_pool import DecodePool
 from server.errors import NotReady, UnknownModel
 from server.metrics import Metrics
+from server.model_options import model_settings
 from server.phases import PhaseClock
 from server.priority import give_way
 
@@ -49,31 +51,36 @@ def find_bundles(config: ModelConfig) -> Bundles:
     Raises:
         BundleError: a bundle or file is damaged, or two models have one name.
     """
+    words = config.model or (str(OPTIMISED if (OPTIMISED / MANIFEST).exists() else DEMO),)
+    found = [_find(*_split(word)) for word in words]
     bundles: Bundles = {}
-    for word in config.model or (str(OPTIMISED if (OPTIMISED / MANIFEST).exists() else DEMO),):
-        name, path = _split(word)
-        bundle = _load(Path(path), config)
-        name = name or bundle.spec.name
+    settings = model_settings(config, {name: isinstance(each, ModelBundle) for name, each in found})
+    for name, each in found:
         if name in bundles:
-            raise BundleError(f"{path}: another model is called {name!r}; name it with --model NAME={path}")
-        bundles[name] = bundle
+            raise BundleError(f"another model is called {name!r}, too; name one with --model NAME=PATH")
+        bundles[name] = each if isinstance(each, ModelBundle) else _bare(name, each, settings[name])
     return bundles
 
 
-def _split(word: str) -> tuple[str, str]:
+def _split(word: str) -> tuple[str, Path]:
     """[NAME=]PATH; a path may hold a = too, a name no /."""
     name, equals, path = word.partition("=")
-    return (name, path) if equals and "/" not in name and not Path(word).exists() else ("", word)
+    named = equals and "/" not in name and not Path(word).exists()
+    return (name, Path(path)) if named else ("", Path(word))
 
 
-def _load(path: Path, config: ModelConfig) -> ModelBundle:
+def _find(name: str, path: Path) -> tuple[str, ModelBundle | Path]:
+    """The name of a model, and its bundle or its file."""
     if not path.exists():
         raise BundleError(f"{path}: there is no such folder or file")
-    if path.is_dir():
-        return ModelBundle.load(path)
-    if not config.labels:
-        raise BundleError(f"{path}: a bare TorchScript file needs --labels FILE")
-    return bare_bundle(path, Path(config.labels), read_preprocess(config.preprocess))
+    if not path.is_dir():
+        return name or path.stem, path
+    bundle = ModelBundle.load(path)
+    return name or bundle.spec.name, bundle
+
+
+def _bare(name: str, file: Path, settings: Settings) -> ModelBundle:
+    return bare_bundle(file, settings.over(settings_of(file)), name)
 
 
 class Catalog:
@@ -156,7 +163,12 @@ class Catalog:
             observer=self._metrics.observer(name),
         )
         max_pixels = int(self._config.limits.max_image_mpixels * 1_000_000)
-        preprocessor = Preprocessor(bundle.spec.preprocess, max_pixels, self._config.server.scaled_decode)
+        preprocessor = Preprocessor(
+            bundle.spec.preprocess,
+            max_pixels,
+            self._config.server.scaled_decode,
+            SUPPORTED + self._config.limits.accept_format,
+        )
         await self.decode_pool.run(preprocessor.warm_up)
         return Classifier(bundle, engine, preprocessor, batcher, self.decode_pool)
 

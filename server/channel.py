@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 CONNECTION = b"c"  # with a client's connection attached
 READY_WORKERS = b"r"  # the second byte says how many are ready
 SHED = b"s"  # the second byte says how many connections are to end with their next answers
+LEAVE = b"l"  # to say that it is not ready, and go on
 DRAIN = b""  # the end of the stream: answer what is there, and end
 
 MOST = 255  # that the second byte can say

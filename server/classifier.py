@@ -80,6 +80,15 @@ class Classifier:
         self._accepted = 0
 
     @property
+    def preparation(self) -> str:
+        """In one line, what an image becomes before the network, and what its outputs become behind it."""
+        spec = self.bundle.spec
+        default = " by default, --preprocess names another" if spec.source.get("preprocess") == "default" else ""
+        activation = self.engine.spec.activation or spec.activation
+        scores = "scores as the network gives them" if activation == "none" else f"scores by {activation}"
+        return f"{spec.preprocess.describe()}{default}; {scores}"
+
+    @property
     def accepted(self) -> int:
         """Pictures that were accepted and not yet answered."""
         return self._accepted

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Any
+
+_PATH = re.compile(r"(?:/[\w.~%-]+)+", re.ASCII)
+_MAX_PATH = 255
 
 
 class ConfigError(Exception):
@@ -40,12 +45,14 @@ class _Checked:
         for spec in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, spec.name)
             if not _allowed(value, spec.metadata):
-                raise ConfigError(f"{flag(spec.name)} {value}: must be {allowed_text(spec.metadata)}")
+                raise ConfigError(
+                    f"{flag(spec.name)} {value_text(spec, value)}: must be {allowed_text(spec.metadata)}"
+                )
 
 
 def _allowed(value: Any, rule: Any) -> bool:
     if rule["choices"]:
-        return value in rule["choices"]
+        return {*value} <= {*rule["choices"]} if isinstance(value, tuple) else value in rule["choices"]
     at_least = rule["low"] is None or value >= rule["low"]
     return at_least and (rule["high"] is None or value <= rule["high"])
 
@@ -85,8 +92,22 @@ class ModelConfig(_Checked):
     model: tuple[str, ...] = option(
         (), "a bundle folder or a TorchScript file, [NAME=]PATH; may be repeated, the first is the default"
     )
-    labels: str = option("", "label file of a bare TorchScript file: JSON list, or one label a line")
-    preprocess: str = option("imagenet", "preprocessing of a bare TorchScript file: imagenet or a JSON file")
+    labels: tuple[str, ...] = option(
+        (), "label file of a TorchScript file, [NAME=]FILE: JSON, or one label a line; may be repeated"
+    )
+    preprocess: tuple[str, ...] = option(
+        (),
+        "preprocessing of a TorchScript file, [NAME=]VALUE: imagenet (the default), half (values -1 to 1), "
+        "none (0 to 1), raw (0 to 255) or a JSON file; may be repeated",
+    )
+    activation: tuple[str, ...] = option(
+        (),
+        "what makes scores of a TorchScript file's outputs, [NAME=]VALUE: softmax, sigmoid or none; by default "
+        "found out from the outputs; may be repeated",
+    )
+    output: tuple[str, ...] = option(
+        (), "which output of a TorchScript file holds the scores, [NAME=]KEY or position; may be repeated"
+    )
     device: str = option("auto", "where models run", choices=("auto", "cpu", "cuda"))
     engine: str = option("", "engine of the bundle to run, by name; default: the fastest that was proved")
     intra_op_threads: int = option(
@@ -119,6 +140,11 @@ class LimitConfig(_Checked):
     max_body_mb: float = option(64.0, "largest request body, in MB", 0.001, 4000)
     max_upload_memory_mb: float = option(1024.0, "most memory for all bodies being received, in MB", 1, 1e6)
     max_image_mpixels: float = option(50.0, "most megapixels of a picture, checked before decoding", 0.001, 1e4)
+    accept_format: tuple[str, ...] = option(
+        (),
+        "a format that is accepted besides JPEG, PNG and WebP; may be repeated",
+        choices=("HEIC", "AVIF"),
+    )
     max_files: int = option(64, "most pictures in one request", 1, 10_000)
     header_timeout_s: float = option(10.0, "time for a request's headers to arrive", 0.1, 3600)
     body_timeout_s: float = option(30.0, "time for a request's body to arrive, or for a client to read", 0.1, 3600)
@@ -139,11 +165,43 @@ class ServerConfig(_Checked):
         0, "threads of a worker that decode pictures; auto: its share of the cores", 0, 1024, auto=True
     )
     scaled_decode: bool = option(True, "decode big JPEGs at a half, a quarter or an eighth of their size")
+    root_path: str = option("", "path under which a proxy serves it, /vision; X-Forwarded-Prefix wins")
+    trusted_proxy: tuple[str, ...] = option(
+        (), "address or network of a proxy whose X-Forwarded-* headers count; may be repeated"
+    )
+    shutdown_delay_s: float = option(
+        0.0, "time after SIGTERM in which requests are still taken and /readyz says 503", 0, 3600
+    )
     drain_timeout_s: float = option(30.0, "time to answer what was accepted, after SIGTERM", 0, 3600)
     keepalive_timeout_s: float = option(75.0, "how long an idle connection is kept", 1, 86_400)
     loop: str = option("uvloop", "event loop", choices=("uvloop", "asyncio"))
     log_level: str = option("info", "least severe message shown", choices=("debug", "info", "warning", "error"))
     access_log: bool = option(False, "write a line per request")
+    access_log_format: str = option("text", "of those lines", choices=("text", "json"))
+    access_log_probes: bool = option(False, "write lines for /healthz, /readyz and /metrics, too")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not is_root_path(self.root_path):
+            raise ConfigError(
+                f"--root-path {self.root_path}: must be a path like /vision, without a slash at its end"
+            )
+        for proxy in self.trusted_proxy:
+            if not _is_network(proxy):
+                raise ConfigError(f"--trusted-proxy {proxy}: must be an address or a network like 10.0.0.0/8")
+
+
+def is_root_path(text: str) -> bool:
+    """Whether a text is "" or the path of a proxy's location: /vision, /team/vision."""
+    return text == "" or (len(text) <= _MAX_PATH and _PATH.fullmatch(text) is not None)
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

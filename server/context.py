@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from batching import BatcherClosed
+from server.access_log import AccessLog
 from server.balance import LoadMeter
 from server.catalog import Catalog
 from server.config import Config
 from server.cors import add_cors_headers
-from server.errors import BadRequest, NotReady, log_if_ours, problem_of, problem_response
+from server.errors import BadRequest, Leaving, NotReady, log_if_ours, problem_of, problem_response
+from server.forwarded import Proxies
 from server.metrics import Metrics
 from server.protocol import SERVER, Connection
 from server.upload import UploadReader
@@ -29,6 +31,9 @@ class Context:
 
     Attributes:
         load: what there was to classify of late.
+        proxies: in front.
+        access_log: where there is one.
+        leaving: set when the server is to stop; it still takes requests, and says that it is not ready.
         draining: set when the server stops; every answer then ends its connection.
         in_flight: requests that are being answered.
         answered: requests answered since the start.
@@ -41,6 +46,9 @@ class Context:
     metrics: Metrics
     reader: UploadReader
     load: LoadMeter
+    proxies: Proxies
+    access_log: AccessLog | None = None
+    leaving: bool = False
     draining: bool = False
     in_flight: int = 0
     answered: int = 0
@@ -48,9 +56,11 @@ class Context:
     to_shed: int = 0
 
     def check_ready(self) -> None:
-        """Raises NotReady or BatcherClosed unless a picture would be classified now, here or by another worker."""
+        """Raises NotReady, Leaving or BatcherClosed unless this worker or another is there for new requests."""
         if self.draining:
             raise BatcherClosed("the server is draining")
+        if self.leaving:
+            raise Leaving
         if not self.catalog.ready and not self.ready_workers:
             raise NotReady("the models are loading")
 
@@ -83,7 +93,7 @@ class Context:
 
     def count(self, request: web.Request, outcome: str) -> None:
         """Counts a request to /classify."""
-        if request.path == "/classify":
+        if request.path.removeprefix(self.config.server.root_path).rstrip("/") == "/classify":
             self.metrics.count_request(outcome)
 
 
@@ -113,6 +123,6 @@ def deadline_of(request: web.Request, started: float) -> float:
         except ValueError:
             asked_ms = math.nan
         if not 0 < asked_ms < math.inf:
-            raise BadRequest("X-Request-Timeout-Ms must be a positive number.")
+            raise BadRequest("X-Request-Timeout-Ms must be a positive number of milliseconds.")
         timeout_ms = min(timeout_ms, asked_ms)
     return started + timeout_ms / 1000

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 _ALLOWED = {
-    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+    "Access-Control-Allow-Methods": "GET, POST, PUT, OPTIONS",
     "Access-Control-Allow-Headers": "Content-Type, X-Request-ID, X-Request-Timeout-Ms",
     "Access-Control-Max-Age": "86400",
 }

@@ -8,18 +8,19 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
 from batching import BatcherClosed, DeadlineExceeded, ItemFailed, QueueFull
-from models.errors import TooManyPixels, UndecodablePicture, UnsupportedFormat
+from models.errors import TooManyPixels, UndecodablePicture, UnsupportedFormat, UnsupportedPicture
 
 log = logging.getLogger("snapserve")
 
 CONTENT_TYPE = "application/problem+json"
+OUTCOME = web.ResponseKey("outcome", str)  # the kind of problem that a response tells of
 
 
 class RequestError(Exception):
@@ -27,7 +28,19 @@ class RequestError(Exception):
 
 
 class BadRequest(RequestError):
-    """Not multipart where it says so, no file, broken base64, a parameter out of range."""
+    """Not multipart where it says so, no file, broken base64, a parameter out of range.
+
+    Attributes:
+        hint: what to do about it; "" where the message says it.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class FormWithoutType(RequestError):
+    """The body is a form, and the Content-Type does not say so."""
 
 
 class BodyTooLarge(RequestError):
@@ -58,6 +71,10 @@ class UnknownModel(RequestError):
 
 class NotReady(RequestError):
     """The models are still loading."""
+
+
+class Leaving(RequestError):
+    """The server is about to stop, and still takes requests."""
 
 
 class OutOfUploadMemory(RequestError):
@@ -96,7 +113,8 @@ class Problem:
 
 
 def _bad_request(error: BadRequest) -> Problem:
-    return Problem(400, "bad-request", "The request is not understood", str(error))
+    extras = {"hint": error.hint} if error.hint else {}
+    return Problem(400, "bad-request", "The request is not understood", str(error), extras)
 
 
 def _slow_body(error: SlowBody) -> Problem:
@@ -121,18 +139,33 @@ def _too_many_pixels(error: TooManyPixels) -> Problem:
 
 
 def _unsupported_format(error: UnsupportedFormat) -> Problem:
+    accepted = _in_words(error.accepted)
     hint = (
-        f"This looks like {error.seen}; convert it to JPEG, PNG or WebP."
+        f"This looks like {error.seen}; convert it to {accepted}."
         if error.seen
-        else "Send the bytes of a JPEG, PNG or WebP file."
+        else f"Send the bytes of a {accepted} file."
     )
-    return Problem(
-        415,
-        "unsupported-format",
-        "Not a JPEG, PNG or WebP",
-        "The file is no supported picture.",
-        {"hint": hint},
+    title, detail = f"Not a {accepted}", "The file is no supported picture."
+    return Problem(415, "unsupported-format", title, detail, {"hint": hint})
+
+
+def _in_words(formats: Sequence[str]) -> str:
+    *others, last = ("WebP" if name == "WEBP" else name for name in formats)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _unsupported_picture(error: UnsupportedPicture) -> Problem:
+    advice = f"; {error.advice}" if error.advice else ""
+    detail = f"{error.kind[0].upper()}{error.kind[1:]} is not supported{advice}."
+    return Problem(422, "unsupported-picture", "This kind of picture is not supported", detail)
+
+
+def _form_without_type(error: FormWithoutType) -> Problem:
+    hint = (
+        "This looks like a form whose Content-Type is missing. Leave that header to the client library: "
+        "it must be multipart/form-data with the boundary that the library writes."
     )
+    return Problem(415, "unsupported-format", "Not a JPEG, PNG or WebP", "The body is a form.", {"hint": hint})
 
 
 def _compressed_body(error: CompressedBody) -> Problem:
@@ -171,6 +204,10 @@ def _closed(error: BatcherClosed) -> Problem:
     return _unavailable("draining", "The server is stopping", "No more requests are taken.")
 
 
+def _leaving(error: Leaving) -> Problem:
+    return _unavailable("draining", "The server is stopping", "Requests are still taken; send new ones elsewhere.")
+
+
 def _not_ready(error: NotReady) -> Problem:
     return _unavailable("not-ready", "The server is starting", "The models are still loading.")
 
@@ -179,24 +216,34 @@ def _deadline(error: DeadlineExceeded) -> Problem:
     return Problem(504, "deadline-exceeded", "The deadline passed", "The answer was not ready in time.")
 
 
+_HTTP = {
+    404: ("There is nothing at this address.", "Pictures go to POST /classify; GET / shows the other addresses."),
+    405: ("", "Pictures go to POST /classify: curl -F image=@cat.jpg sends one there."),
+    417: ("The only expectation that is met is 100-continue.", "Leave the header Expect out."),
+}
+
+
 def _http(error: web.HTTPException) -> Problem:
-    detail = {404: "There is nothing at this address.", 405: "The method is not allowed here."}
+    detail, hint = _HTTP.get(error.status, ("The request cannot be served.", ""))
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+    if headers:
+        detail = f"This address takes {headers['Allow'].replace(',', ', ')}, not the request's method."
     kind = (error.reason or "error").lower().replace(" ", "-")
-    return Problem(
-        error.status,
-        kind,
-        error.reason,
-        detail.get(error.status, "The request cannot be served."),
-        headers=headers,
-    )
+    return Problem(error.status, kind, error.reason, detail, {"hint": hint} if hint else {}, headers)
 
 
 def _malformed(error: Exception) -> Problem:
-    return Problem(400, "malformed-http", "Not valid HTTP", "The request or its body is not valid HTTP.")
+    return Problem(
+        400, "malformed-http", "Not valid HTTP", "The body is not what Transfer-Encoding or Content-Length says."
+    )
 
 
-INTERNAL = Problem(500, "internal-error", "Our fault", "Something went wrong here; it has been logged.")
+INTERNAL = Problem(
+    500,
+    "internal-error",
+    "Internal server error",
+    "The server failed on this request; its log names the request_id.",
+)
 
 TABLE: Mapping[type[BaseException], Callable[[Any], Problem]] = {
     BadRequest: _bad_request,
@@ -204,6 +251,8 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Problem]] = {
     BodyTooLarge: _too_large,
     TooManyPixels: _too_many_pixels,
     UnsupportedFormat: _unsupported_format,
+    UnsupportedPicture: _unsupported_picture,
+    FormWithoutType: _form_without_type,
     CompressedBody: _compressed_body,
     UndecodablePicture: _undecodable,
     UnknownModel: _unknown_model,
@@ -211,6 +260,7 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Problem]] = {
     OutOfUploadMemory: _upload_memory,
     BatcherClosed: _closed,
     NotReady: _not_ready,
+    Leaving: _leaving,
     DeadlineExceeded: _deadline,
     web.HTTPException: _http,
     web.RequestPayloadError: _malformed,
@@ -234,9 +284,11 @@ def log_if_ours(error: BaseException, problem: Problem, request_id: str) -> None
 
 def problem_response(problem: Problem, request_id: str) -> web.Response:
     """The problem as an HTTP response."""
-    return web.Response(
+    response = web.Response(
         status=problem.status,
         body=json.dumps(problem.to_json(request_id)).encode() + b"\n",
         content_type=CONTENT_TYPE,
         headers=problem.headers,
     )
+    response[OUTCOME] = problem.kind
+    return response

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from server.errors import BadRequest
 NAMES = ("top_k", "min_score", "model", "format")
 FORMATS = ("json", "hf", "text")
 DEFAULT_TOP_K = 5
+
+_SPELLINGS = {name.replace("_", ""): name for name in NAMES}
 
 
 @dataclass(frozen=True)
@@ -39,27 +41,60 @@ class Parameters:
         if self.top_k is None:
             return min(DEFAULT_TOP_K, num_classes)
         if not 1 <= self.top_k <= num_classes:
-            raise BadRequest(f"top_k must be between 1 and {num_classes}.")
+            raise BadRequest(f"top_k must be between 1 and {num_classes}, the number of the model's classes.")
         return self.top_k
+
+
+def chosen(pairs: Iterable[tuple[str, Any]], where: str) -> dict[str, Any]:
+    """The parameters among some names and values. An empty value means that nothing was chosen.
+
+    Args:
+        pairs: of the query, a form or JSON; other names than those of parameters are passed over.
+        where: they come from, for people.
+
+    Raises:
+        BadRequest: one has two values, or a name is a parameter's with another spelling.
+    """
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in NAMES:
+            value = value.strip() if isinstance(value, str) else value
+            if value is None or value == "":
+                continue
+            if values.setdefault(name, value) != value:
+                raise BadRequest(f"{name} has two values in {where}; choose one.")
+        elif meant := _meant(name):
+            raise BadRequest(f'The parameter "{name}" in {where} must be spelt {meant}.')
+    return values
+
+
+def _meant(name: str) -> str | None:
+    """The parameter that a name is but for case and punctuation: topK, top-k."""
+    return _SPELLINGS.get("".join(filter(str.isalnum, name)).lower())
 
 
 def read_parameters(query: Mapping[str, Any], fields: Mapping[str, Any], accept: str) -> Parameters:
     """Merges the parameters; the query wins over the body, `format` over the Accept header.
+
+    Args:
+        query: the parameters `chosen` there.
+        fields: those `chosen` in the body.
+        accept: the header.
 
     Raises:
         BadRequest: a value is no number, or not allowed.
     """
     given = {**fields, **query}
     values: dict[str, Any] = {}
-    if given.get("top_k") is not None:
+    if "top_k" in given:
         values["top_k"] = _number(int, "top_k", given["top_k"])
         if values["top_k"] < 1:
             raise BadRequest("top_k must be at least 1.")
-    if given.get("min_score") is not None:
+    if "min_score" in given:
         values["min_score"] = _number(float, "min_score", given["min_score"])
         if not 0 <= values["min_score"] <= 1:
             raise BadRequest("min_score must be between 0 and 1.")
-    if given.get("model") is not None:
+    if "model" in given:
         values["model"] = str(given["model"])
     values["format"] = given.get("format") or ("text" if _prefers_text(accept) else "json")
     if values["format"] not in FORMATS:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 
 from server.config import LimitConfig
 from server.errors import CONTENT_TYPE, INTERNAL, Problem, problem_of, problem_response
@@ -19,8 +20,44 @@ log = logging.getLogger("snapserve")
 
 SERVER = f"snapserve/{__version__}"
 
-_MALFORMED = Problem(400, "malformed-http", "Not valid HTTP", "The request is not valid HTTP/1.1.")
-_SLOW_HEADERS = Problem(408, "slow-headers", "The headers came too slowly", "The headers did not arrive in time.")
+# Two different numbers, as aiohttp's parser tells which of the two was passed by nothing else.
+MAX_ADDRESS = 8192  # bytes of a request's path and query
+MAX_HEADER = 8190  # bytes of a header's name, and of its value
+MAX_HEADERS = 128
+_TOO_MANY_HEADERS = "Too many headers received"  # what aiohttp's parser calls it
+_TLS = "Received HTTPS traffic on an HTTP port"
+
+_MALFORMED = Problem(
+    400, "malformed-http", "Not valid HTTP", "The request line or a header of the request is not valid HTTP/1.1."
+)
+_HTTPS = Problem(
+    400,
+    "malformed-http",
+    "Not valid HTTP",
+    "The request is TLS, and this port speaks plain HTTP.",
+    {"hint": "Write http:// in place of https://, or put a proxy that ends TLS in front."},
+)
+_LONG_ADDRESS = Problem(
+    414,
+    "address-too-long",
+    "The address is too long",
+    f"The path and query of a request may have {MAX_ADDRESS:,} bytes.",
+    {"limit": MAX_ADDRESS, "hint": "A picture goes into the body of a POST, not into the address."},
+)
+_LONG_HEADER = Problem(
+    431,
+    "header-too-long",
+    "A header is too long",
+    f"The name and the value of a header may have {MAX_HEADER:,} bytes each.",
+    {"limit": MAX_HEADER, "hint": "Look for a long cookie or token; a proxy in front can leave it out."},
+)
+_MANY_HEADERS = Problem(
+    431,
+    "too-many-headers",
+    "There are too many headers",
+    f"A request may have {MAX_HEADERS} headers.",
+    {"limit": MAX_HEADERS, "hint": "A proxy in front can leave out those that it adds."},
+)
 
 
 class Connections:
@@ -71,7 +108,13 @@ class Connection(web.RequestHandler):
     __slots__ = ("_connections", "_header_timer", "_limits", "_write_timer")
 
     def __init__(self, manager: web.Server, connections: Connections, limits: LimitConfig, **options: Any) -> None:
-        super().__init__(manager, **options)
+        super().__init__(
+            manager,
+            max_line_size=MAX_ADDRESS,
+            max_field_size=MAX_HEADER,
+            max_headers=MAX_HEADERS,
+            **options,
+        )
         self._connections = connections
         self._limits = limits
         self._header_timer: asyncio.TimerHandle | None = None
@@ -138,7 +181,7 @@ class Connection(web.RequestHandler):
         request_id = os.urandom(8).hex()
         if status >= 500:
             log.error("request %s failed", request_id, exc_info=exc)
-        return _plain_response(_MALFORMED if status < 500 else INTERNAL, request_id)
+        return _plain_response(_refusal(exc) if status < 500 else INTERNAL, request_id)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -168,8 +211,22 @@ class Connection(web.RequestHandler):
     def _headers_too_slow(self) -> None:
         self._header_timer = None
         if self.transport is not None:
-            self.transport.write(_raw_response(_SLOW_HEADERS))
+            self.transport.write(_raw_response(_slow_headers(self._limits.header_timeout_s)))
         self.force_close()
+
+
+def _slow_headers(seconds: float) -> Problem:
+    detail = f"The request's headers did not arrive within {seconds:g} s."
+    return Problem(408, "slow-headers", "The headers came too slowly", detail)
+
+
+def _refusal(error: BaseException | None) -> Problem:
+    """What the parser refuses, told apart."""
+    if isinstance(error, LineTooLong):
+        return _LONG_ADDRESS if error.args[1] == MAX_ADDRESS else _LONG_HEADER
+    if isinstance(error, BadHttpMessage) and error.message == _TOO_MANY_HEADERS:
+        return _MANY_HEADERS
+    return _HTTPS if isinstance(error, BadHttpMessage) and error.message == _TLS else _MALFORMED
 
 
 def _plain_response(problem: Problem, request_id: str) -> web.Response:

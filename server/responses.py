@@ -12,7 +12,7 @@ from aiohttp import web
 from server.classifier import Classified, Prediction
 from server.errors import Problem, problem_of
 from server.phases import PhaseClock
-from server.upload import Picture
+from server.picture import Picture
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import re
 import time
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,44 +11,54 @@ from typing import Any
 
 from aiohttp import HttpVersion11, web
 
+from server.access_log import IMAGES, MODEL
 from server.catalog import Catalog
 from server.classifier import Classified, Classifier
 from server.context import CONTEXT, Context, deadline_of, request_id_of
 from server.errors import log_if_ours, problem_of
-from server.parameters import Parameters, read_parameters
+from server.parameters import Parameters, chosen, read_parameters
 from server.phases import PhaseClock
+from server.picture import Picture
 from server.responses import Outcome, several_response, single_response
-from server.upload import Picture, Upload
+from server.upload import Upload
 from snapserve import __version__
 
 PAGE = files("server").joinpath("page.html").read_text(encoding="utf-8")
 
-_HOST = re.compile(r"[\w.:\[\]-]{1,255}", re.ASCII)
 
+def add_routes(app: web.Application, prefix: str = "") -> None:
+    """Puts every route into the application, with and without a slash at its end.
 
-def add_routes(app: web.Application) -> None:
-    """Puts every route into the application."""
-    app.router.add_post("/classify", classify, expect_handler=expect_continue)
-    app.router.add_get("/", page)
-    app.router.add_get("/models", list_models)
-    app.router.add_get("/models/{name}", show_model)
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
-    app.router.add_get("/metrics", metrics)
+    Args:
+        app: gets the routes.
+        prefix: before every path; "" or "/path".
+    """
+    for path in {f"{prefix}/", prefix or "/"}:
+        app.router.add_get(path, page)
+    for end in ("", "/"):
+        for method in ("POST", "PUT"):
+            app.router.add_route(method, f"{prefix}/classify{end}", classify, expect_handler=expect_continue)
+        app.router.add_get(f"{prefix}/models{end}", list_models)
+        app.router.add_get(f"{prefix}/models/{{name}}{end}", show_model)
+        for probe in (healthz, readyz, metrics):
+            app.router.add_get(f"{prefix}/{probe.__name__}{end}", probe)
 
 
 async def classify(request: web.Request) -> web.Response:
     """POST /classify: pictures in, labels out."""
     context, clock = request.app[CONTEXT], PhaseClock(time.monotonic)
     deadline = deadline_of(request, clock.started)
-    _, default = context.catalog.find(request.query.get("model"))
+    query = chosen(request.query.items(), "the address") if request.query_string else {}
+    _, default = context.catalog.find(query.get("model"))
     default.check_room()  # a full server says so before it reads the upload
     upload = await context.reader.read_images(request, deadline)
+    request[IMAGES] = len(upload.pictures)
     began, answered = context.load.begin(), False
     try:
         clock.mark("read")
-        parameters = read_parameters(request.query, upload.fields, request.headers.get("Accept", ""))
+        parameters = read_parameters(query, upload.fields, request.headers.get("Accept", ""))
         job = Job(request, clock, deadline, parameters, *context.catalog.find(parameters.model))
+        request[MODEL] = job.model
         response = await (_one(job, upload.pictures[0]) if len(upload.pictures) == 1 else _several(job, upload))
         answered = True
     finally:
@@ -77,6 +86,7 @@ class Job:
         return self.request.app[CONTEXT]
 
     async def classify(self, picture: Picture, clock: PhaseClock) -> Classified:
+        self.context.reader.check(picture)
         top_k = self.parameters.top_k_of(self.classifier.engine.num_classes)
         classified = await self.classifier.classify(picture.data, top_k, clock, self.deadline)
         self.context.metrics.observe_phases(self.model, clock.seconds)
@@ -105,7 +115,6 @@ async def _several(job: Job, upload: Upload) -> web.Response:
 
 async def _outcome(job: Job, picture: Picture) -> Outcome:
     try:
-        job.context.reader.check_size(picture)
         return Outcome(picture, await job.classify(picture, job.clock.fork()), None)
     except Exception as error:
         return Outcome(picture, None, error)
@@ -120,7 +129,7 @@ async def expect_continue(request: web.Request) -> web.StreamResponse | None:
         if request.headers["Expect"].lower() != "100-continue":
             raise web.HTTPExpectationFailed
         context.reader.check_announced(request)
-        context.catalog.find(request.query.get("model"))[1].check_room()
+        context.catalog.find(chosen(request.query.items(), "the address").get("model"))[1].check_room()
     except Exception as error:
         return context.refuse(request, error)
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -132,7 +141,7 @@ async def page(request: web.Request) -> web.Response:
     """GET /: the page for people, and a cheat sheet for who comes without a browser."""
     context = request.app[CONTEXT]
     if "text/html" not in request.headers.get("Accept", ""):
-        return web.Response(text=_cheat_sheet(request, context.catalog))
+        return web.Response(text=_cheat_sheet(context.proxies.url_of(request), context.catalog))
     return web.Response(
         text=PAGE,
         content_type="text/html",
@@ -145,9 +154,7 @@ async def page(request: web.Request) -> web.Response:
     )
 
 
-def _cheat_sheet(request: web.Request, catalog: Catalog) -> str:
-    host = request.host if _HOST.fullmatch(request.host) else "localhost"
-    url = f"{request.scheme}://{host}"
+def _cheat_sheet(url: str, catalog: Catalog) -> str:
     default, bundle = next(iter(catalog.bundles.items()))
     return (
         f"SnapServe {__version__}: upload a picture, get its labels. Serving {', '.join(catalog.bundles)}.\n\n"
@@ -185,6 +192,10 @@ def _summary(catalog: Catalog, name: str) -> dict[str, Any]:
     spec = choice.bundle.spec.to_json()
     engine = dataclasses.asdict(classifier.engine.spec) if classifier else spec["engine"]
     del spec["engines"]
+    if classifier:
+        spec["activation"] = engine["activation"] or spec["activation"]
+        spec["preparation"] = classifier.preparation
+        spec["notices"] = getattr(classifier.engine, "notices", ())
     return {**spec, "name": name, "ready": classifier is not None, "engine": {"name": choice.engine, **engine}}
 
 

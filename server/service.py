@@ -20,7 +20,7 @@ from server.allocator import keep_freed_memory
 from server.app import make_app
 from server.banner import banner, describe
 from server.catalog import Bundles
-from server.config import Config
+from server.config import Config, ServerConfig
 from server.context import CONTEXT
 from server.lag import LoopLag
 from server.listener import BACKLOG, LAST_CALL_S, ignore_newcomers
@@ -66,7 +66,6 @@ class Service:
 
         Until `load` is done, pictures are answered with 503.
         """
-        self._loop_lag.start()
         await self._runner.setup()
         self._listening = listening
         if listening is not None:
@@ -80,6 +79,10 @@ class Service:
     async def load(self) -> None:
         """Loads and warms up the models. Raises ModelError where one cannot be loaded."""
         await self.context.catalog.load()
+
+    def watch_loop(self) -> None:
+        """Begins to measure the event loop's delay: that of a start is nobody's."""
+        self._loop_lag.start()
 
     def describe(self) -> list[str]:
         """A line about each loaded model, with its warnings."""
@@ -106,6 +109,8 @@ class Service:
         # An answer that its client does not read is not unanswered.
         unanswered = context.in_flight
         self._connections.abort()
+        if context.access_log:
+            context.access_log.close()
         return unanswered
 
     async def close(self) -> None:
@@ -122,7 +127,8 @@ class Service:
             limits,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=server.keepalive_timeout_s,
-            access_log=logging.getLogger("snapserve.access") if server.access_log else None,
+            access_log=self.context.access_log,
+            access_log_class=lambda log, _: log,  # of all connections the same
             read_bufsize=_READ_BUFFER,
             lingering_time=_LINGERING_S,
             auto_decompress=False,
@@ -130,7 +136,7 @@ class Service:
 
 
 async def serve(config: Config, bundles: Bundles, listening: socket.socket) -> NoReturn:
-    """Runs one process until SIGTERM or SIGINT, then ends it; a second signal ends it at once.
+    """Runs one process until SIGTERM, SIGINT or SIGHUP, then ends it; a second signal ends it at once.
 
     The exit code is 0, or 1 when the drain left requests unanswered.
 
@@ -143,9 +149,25 @@ async def serve(config: Config, bundles: Bundles, listening: socket.socket) -> N
     await service.start(listening)
     if not await loaded_before(stop, service):
         leave(0)
-    print(banner(service.describe(), bundles, listening.getsockname(), time.monotonic() - began), flush=True)
+    seconds, root_path = time.monotonic() - began, config.server.root_path
+    say(banner(service.describe(), bundles, listening.getsockname(), seconds, root_path=root_path))
     await stop.wait()
+    service.context.leaving = True
+    await shutdown_delay(config.server)
     await _stop(service)
+
+
+async def shutdown_delay(config: ServerConfig) -> None:
+    """Waits until those who send requests have heard that this server is to stop."""
+    if config.shutdown_delay_s:
+        say(f"stopping in {config.shutdown_delay_s:g} s: requests are still taken, again to stop at once")
+        await asyncio.sleep(config.shutdown_delay_s)
+
+
+def say(text: str) -> None:
+    """Prints a line. A terminal that was closed, which SIGHUP tells, takes none."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
 
 
 async def loaded_before(stop: asyncio.Event, service: Service) -> bool:
@@ -161,6 +183,7 @@ async def loaded_before(stop: asyncio.Event, service: Service) -> bool:
         return False
     loading.result()
     _freeze()
+    service.watch_loop()
     return True
 
 
@@ -173,9 +196,9 @@ def _freeze() -> None:
 async def _stop(service: Service) -> NoReturn:
     context, began = service.context, time.monotonic()
     before = context.answered
-    print(stopping_line(context.in_flight), flush=True)
+    say(stopping_line(context.in_flight))
     unanswered = await service.drain()
-    print(drained_line(context.answered - before, unanswered, time.monotonic() - began), flush=True)
+    say(drained_line(context.answered - before, unanswered, time.monotonic() - began))
     if not unanswered:
         await service.close()
     leave(1 if unanswered else 0)  # without waiting for a thread that may be busy with an endless picture
@@ -192,7 +215,7 @@ def drained_line(answered: int, unanswered: int, seconds: float) -> str:
 
 
 def stop_on_signals(second: Callable[[], None] = lambda: None) -> asyncio.Event:
-    """An event that SIGTERM or SIGINT sets; the second signal calls `second` and ends the process at once."""
+    """An event that a signal to stop sets; the second one calls `second` and ends the process at once."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def on_signal(number: int) -> None:
@@ -201,13 +224,20 @@ def stop_on_signals(second: Callable[[], None] = lambda: None) -> asyncio.Event:
             leave(128 + number)
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         loop.add_signal_handler(number, on_signal, number)
     return stop
 
 
+def stop_signals() -> list[signal.Signals]:
+    """SIGTERM, SIGINT, and SIGHUP unless it is ignored, as `nohup` does to outlive its terminal."""
+    hang_up = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
+    return [signal.SIGTERM, signal.SIGINT, *hang_up]
+
+
 def leave(code: int) -> NoReturn:
     """Ends the process without waiting for its threads."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     os._exit(code)

@@ -18,14 +18,14 @@ from typing import Any, NoReturn
 from server.balance import move
 from server.banner import banner
 from server.catalog import Bundles
-from server.channel import MOST, READY_WORKERS, SHED, until_beat
+from server.channel import LEAVE, MOST, READY_WORKERS, SHED, until_beat
 from server.config import Config
 from server.dispatcher import Dispatcher
 from server.listener import LAST_CALL_S, ignore_newcomers
 from server.metrics import SharedMetrics, SupervisorMetrics
 from server.plan import share_of
 from server.restart import Restarts
-from server.service import drained_line, leave, stop_on_signals, stopping_line
+from server.service import drained_line, leave, say, shutdown_delay, stop_on_signals, stopping_line
 from server.worker_process import WorkerProcess
 
 log = logging.getLogger("snapserve")
@@ -66,10 +66,11 @@ class Supervisor:
         self._workers: dict[int, WorkerProcess] = {}
         self._dispatcher = Dispatcher(listening, self._workers.values)
         self._was_ready = False
+        self._leaving = False
         self._stopping = False
 
     async def run(self) -> NoReturn:
-        """Serves until SIGTERM or SIGINT, then drains and ends the process; a second signal ends it at once.
+        """Serves until SIGTERM, SIGINT or SIGHUP, then drains and ends the process; a second one ends it at once.
 
         The exit code is 0, 1 when requests were left unanswered, 2 when a model cannot be served, and
         `CANNOT_START`.
@@ -82,6 +83,10 @@ class Supervisor:
         if not stop.is_set():
             self._kill()
             await asyncio.gather(*places, watching)  # one of them has failed; it raises
+        self._leaving = True
+        self._tell_ready()
+        if self._ready:
+            await shutdown_delay(self._config.server)
         await self._drain()
 
     async def _keep(self, number: int) -> None:
@@ -169,6 +174,8 @@ class Supervisor:
         self._metrics.ready.set(ready)
         for worker in self._workers.values():
             worker.channel.order(READY_WORKERS, ready)
+            if self._leaving:
+                worker.channel.order(LEAVE)
 
     def _show_ready(self, worker: WorkerProcess, models: list[str]) -> None:
         """The banner when all are ready for the first time; later a line for each that took another's place."""
@@ -178,12 +185,13 @@ class Supervisor:
         elif len(self._ready) == workers:
             self._was_ready = True
             address = self._listening.getsockname()
-            print(banner(models, self._bundles, address, now - self._began, workers), flush=True)
+            root_path = self._config.server.root_path
+            say(banner(models, self._bundles, address, now - self._began, workers, root_path))
 
     def _show_stopping(self) -> None:
         ready = [worker for worker in self._workers.values() if worker.ready_at is not None]
         if self._stopping and all(worker.in_flight is not None for worker in ready):
-            print(stopping_line(sum(worker.in_flight or 0 for worker in ready)), flush=True)
+            say(stopping_line(sum(worker.in_flight or 0 for worker in ready)))
 
     async def _drain(self) -> NoReturn:
         """Gives out what the kernel has accepted, then lets every worker answer what it has."""
@@ -199,7 +207,7 @@ class Supervisor:
                 await asyncio.gather(*(worker.wait() for worker in running))
         drains = [worker.drained or (0, 0) for worker in running]
         answered, left = (sum(column) for column in zip((0, 0), *drains, strict=True))
-        print(drained_line(answered, left, time.monotonic() - began), flush=True)
+        say(drained_line(answered, left, time.monotonic() - began))
         self._kill()
         leave(1 if left or any(worker.process.returncode for worker in running) else 0)
 

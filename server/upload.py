@@ -3,37 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import json
+import re
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiohttp import web
 
 from batching import DeadlineExceeded
-from models.formats import sniff
+from models.formats import IMAGES, sniff
+from server.base64_text import holds_file
 from server.config import LimitConfig
 from server.decode_pool import DecodePool
-from server.errors import BadRequest, BodyTooLarge, CompressedBody, OutOfUploadMemory, SlowBody
-from server.multipart_body import Part, parse_multipart
-from server.parameters import NAMES
+from server.errors import (
+    BadRequest,
+    BodyTooLarge,
+    CompressedBody,
+    FormWithoutType,
+    OutOfUploadMemory,
+    SlowBody,
+)
+from server.form import read_form
+from server.json_body import read_json
+from server.multipart_body import parse_multipart
+from server.picture import Picture
+from server.text_field import picture_of
+from server.urlencoded_body import is_urlencoded, parse_urlencoded
 
-_PICTURE_FIELDS = ("image", "file")
 _SPARE_PARTS = 16
 # Bytes whose splitting takes a millisecond or two; longer bodies are taken apart on the decode pool.
 _PARSE_ON_LOOP = 1_000_000
-
-
-class Picture(NamedTuple):
-    """An encoded picture as it came. `data` may be a view into the request's body."""
-
-    filename: str | None
-    data: bytes | bytearray | memoryview
+_BEGINS_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")
+_BEGINS_FORM = re.compile(rb"\s*--[^\r\n]{1,200}\r?\nContent-", re.IGNORECASE)
 
 
 @dataclass
@@ -98,7 +101,7 @@ class UploadReader:
             raise BodyTooLarge(f"The body has {length:,} bytes, at most {limit:,} are allowed.", limit, length)
 
     async def read_images(self, request: web.Request, deadline: float) -> Upload:
-        """Reads the body and takes it apart: multipart, base64 in JSON, or the bytes of one picture.
+        """Reads the body and takes it apart: a form, base64 in JSON, or the bytes of one picture.
 
         The bytes count as held until `release` of the upload is called.
 
@@ -149,7 +152,7 @@ class UploadReader:
 
     async def _parse_where_it_fits(self, body: bytearray, request: web.Request, deadline: float) -> Upload:
         media_type, content_type = request.content_type, request.headers.get("Content-Type", "")
-        if len(body) <= _PARSE_ON_LOOP or sniff(body).supported:
+        if len(body) <= _PARSE_ON_LOOP or sniff(body, IMAGES).supported:
             return self.parse(body, media_type, content_type)
         return await self._decode_pool.run(partial(self.parse, body, media_type, content_type), deadline)
 
@@ -162,86 +165,58 @@ class UploadReader:
             content_type: the whole header.
         """
         if not body:
-            raise BadRequest("The body is empty; send a picture.")
-        if sniff(body).supported:
+            raise BadRequest("The body is empty; send a picture.", "curl -F image=@cat.jpg sends one.")
+        if sniff(body, IMAGES).supported:
             return self._checked([Picture(None, body)], {})
         if media_type.startswith("multipart/"):
             # One more than allowed is looked at, with room for parameters, to tell how many there are.
-            return self._from_form(parse_multipart(body, content_type, self._limits.max_files + _SPARE_PARTS))
-        if media_type == "application/json" or body[:1] == b"{":
+            parts = parse_multipart(body, content_type, self._limits.max_files + _SPARE_PARTS)
+            return self._checked(*read_form(parts))
+        if _is_json(media_type) or _BEGINS_OBJECT.match(body):
             return self._from_json(body)
+        if media_type == "application/x-www-form-urlencoded" and is_urlencoded(body):
+            return self._checked(*read_form(parse_urlencoded(body, self._limits.max_files + _SPARE_PARTS)))
+        if _BEGINS_FORM.match(body):
+            raise FormWithoutType
+        if holds_file(body):
+            return self._checked([picture_of(body.decode("latin-1"), "The body")], {})
         return self._checked([Picture(None, body)], {})
 
-    def _from_form(self, parts: list[Part]) -> Upload:
-        pictures = [Picture(part.filename, part.data) for part in parts if _is_picture(part)]
-        fields = {part.name: _text(part) for part in parts if part.filename is None and part.name in NAMES}
-        return self._checked(pictures, fields)
-
     def _from_json(self, body: bytearray) -> Upload:
-        # Base64 has none of these characters; json.loads on millions of them holds up every thread for seconds.
-        if sum(map(body.count, (b",", b"[", b"{"))) > 10 * self._limits.max_files + 100:
-            raise BadRequest("The JSON holds more than pictures and parameters.")
-        document = _json_object(body)
-        inputs = document.get("inputs")
-        encoded: list[Any] = inputs if isinstance(inputs, list) and inputs else [inputs]
-        pictures = [Picture(None, _base64(text)) for text in encoded]
-        parameters = document.get("parameters") or {}
-        if not isinstance(parameters, dict):
-            raise BadRequest('"parameters" must be an object.')
+        texts, parameters = read_json(body, self._limits.max_files)
+        many = len(texts) > 1
+        pictures = [
+            picture_of(text, f'Number {number} of "inputs"' if many else '"inputs"')
+            for number, text in enumerate(texts, start=1)
+        ]
         return self._checked(pictures, parameters)
 
     def _checked(self, pictures: list[Picture], fields: Mapping[str, Any]) -> Upload:
-        if not pictures:
-            raise BadRequest("The form holds no file; send one as field 'image'.")
         most = self._limits.max_files
         if len(pictures) > most:
             raise BodyTooLarge(f"{len(pictures)} files, at most {most} are allowed.", most, len(pictures))
-        if len(pictures) == 1:
-            self.check_size(pictures[0])
         return Upload(pictures, fields)
 
-    def check_size(self, picture: Picture) -> None:
-        """Raises BodyTooLarge if the picture has more bytes than one may have."""
+    def check(self, picture: Picture) -> None:
+        """Raises what is wrong with a picture that can be told without decoding it.
+
+        Raises:
+            BadRequest: it is empty, or was no base64.
+            BodyTooLarge: it has more bytes than one may have.
+        """
+        if picture.error:
+            raise picture.error
         size, limit = len(picture.data), self._max_image
         if size > limit:
             raise BodyTooLarge(f"The picture has {size:,} bytes, at most {limit:,} are allowed.", limit, size)
 
     def _body_limit(self, request: web.Request) -> int:
-        if request.content_type == "application/json":
-            # All pictures of a JSON body together may be as large as one; the limit counts decoded bytes.
-            return self._max_image * 4 // 3 + 65_536
+        if _is_json(request.content_type):
+            # All pictures of a JSON body together may be as large as one; the limit counts decoded bytes. Base64
+            # takes 4 for 3 of them; line ends and slashes that JSON escapes, an eighth of that.
+            return self._max_image * 3 // 2 + 65_536
         return self._max_body
 
 
-def _is_picture(part: Part) -> bool:
-    if part.filename is not None:
-        # A browser sends an empty, nameless file for a file input that was left alone.
-        return bool(part.filename) or len(part.data) > 0
-    return part.name in _PICTURE_FIELDS or (part.name not in NAMES and sniff(part.data).supported)
-
-
-def _text(part: Part) -> str:
-    try:
-        return bytes(part.data).decode()
-    except UnicodeDecodeError:
-        raise BadRequest(f"The field {part.name} is not text.") from None
-
-
-def _json_object(body: bytearray) -> dict[str, Any]:
-    # RecursionError: thousands of nested brackets.
-    with suppress(ValueError, RecursionError):
-        document = json.loads(body)
-        if isinstance(document, dict):
-            return document
-    raise BadRequest("The body is not a JSON object.")
-
-
-def _base64(text: Any) -> bytes:
-    if not isinstance(text, str):
-        raise BadRequest('The JSON needs "inputs": a base64 string, or a list of them.')
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise BadRequest("The base64 of a picture is broken.") from None
+def _is_json(media_type: str) -> bool:
+    return media_type.endswith(("/json", "+json"))

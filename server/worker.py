@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from models.errors import ModelError
 from server.catalog import find_bundles
-from server.channel import CONNECTION, DRAIN, READY_WORKERS, SHED, Order, WorkerEnd, until_beat
+from server.channel import CONNECTION, DRAIN, LEAVE, READY_WORKERS, SHED, Order, WorkerEnd, until_beat
 from server.logs import set_up_logs
 from server.loops import loop_factory
 from server.metrics import SharedMetrics
@@ -69,7 +69,8 @@ class Worker:
             self._service = Service(config, find_bundles(config.models), shared, self._connection_closed)
             await self._service.start()
             loop.add_reader(self._channel.socket, self._obey)
-            loop.add_signal_handler(signal.SIGTERM, lambda: self._channel.report(leaving=True))
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                loop.add_signal_handler(number, lambda: self._channel.report(leaving=True))
             if not await loaded_before(self._drain, self._service):
                 self._leave(0)
         except ModelError as error:
@@ -107,6 +108,8 @@ class Worker:
             self._connection_closed()
         elif order.kind == READY_WORKERS:
             self._service.context.ready_workers = order.number
+        elif order.kind == LEAVE:
+            self._service.context.leaving = True
         elif order.kind == SHED:
             self._service.context.to_shed = order.number
         elif order.kind == DRAIN:

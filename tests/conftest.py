@@ -39,7 +39,7 @@ def require():
     """A function from a program's name to its path; skips where it is missing, and fails there on CI."""
 
     def find(program):
-        path = shutil.which(program)
+        path = shutil.which(program, path=os.environ["PATH"] + os.pathsep + "/usr/sbin")  # where Debian puts nginx
         if path is None:
             lacking(f"{program} is not installed; scripts/system-packages.sh installs it")
         return path

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.machine import describe_machine
+from benchmark.micro import photo_levels
 from benchmark.micro.pictures import PHOTOS, encode, photo
 from benchmark.server_process import ROOT
 from models.bundle import ModelBundle
@@ -38,6 +39,9 @@ def add_command(commands: Any) -> None:
     """Adds `agreement` to the command line."""
     parser = commands.add_parser("agreement", help=__doc__)
     parser.add_argument("--digits", type=int, default=364, help="held-out digits; default: all")
+    parser.add_argument("--photos", type=Path, help="folder of JPEGs: only their levels, against torchvision's")
+    parser.add_argument("--scales", type=int, nargs="+", default=[1, *_SCALES], help="of photos: 1, 2, 4, 8")
+    parser.add_argument("--count", type=int, help="how many of the photos; default: all")
     parser.add_argument("--output", type=Path, help="JSON file, with the machine's description")
     parser.set_defaults(run=run)
 
@@ -45,14 +49,28 @@ def add_command(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measures the worst case of each margin: pictures that have only just enough pixels for their scale."""
     torch.set_num_threads(1)
+    if options.photos:
+        return _run_photos(options)
     bundle = ModelBundle.load(ROOT / "models" / "demo")
     rows = [{"margin": margin, **levels(margin), **digits(bundle, margin, options.digits)} for margin in _MARGINS]
-    _print(rows)
-    if options.output:
-        result: Row = {"benchmark": "agreement", "machine": describe_machine(), "pillow": PIL.__version__}
-        result |= {"margin": MARGIN, "rows": rows}
-        options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    _print(rows, "scaled decoding against the whole picture, by margin; worst case of each")
+    _write(options.output, "agreement", rows)
     return 0
+
+
+def _run_photos(options: argparse.Namespace) -> int:
+    files = sorted(file for file in options.photos.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg"))
+    rows = [row for scale in options.scales for row in photo_levels.compare(files[: options.count], scale)]
+    _print(rows, "photos, as they are and enlarged, against torchvision's pixels")
+    _write(options.output, "photo-levels", rows)
+    return 0
+
+
+def _write(output: Path | None, benchmark: str, rows: list[Row]) -> None:
+    if output:
+        result: Row = {"benchmark": benchmark, "machine": describe_machine(), "pillow": PIL.__version__}
+        result |= {"margin": MARGIN, "rows": rows}
+        output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def both(data: bytes, spec: PreprocessSpec, margin: float) -> tuple[Pixels, Pixels]:
@@ -113,8 +131,8 @@ def _digits(resize_size: int, margin: float) -> Iterator[tuple[bytes, int]]:
         yield encode(picture(ink, look).convert("RGB"), quality=90), int(label)
 
 
-def _print(rows: list[Row]) -> None:
-    table = Table(title="scaled decoding against the whole picture, by margin; worst case of each")
+def _print(rows: list[Row], title: str) -> None:
+    table = Table(title=title)
     for name in rows[0]:
         table.add_column(name.replace("_", " "), justify="right")
     for row in rows:

@@ -17,6 +17,7 @@ from torchvision.transforms._presets import ImageClassification
 
 from models.geometry import Region, crop_spans
 from models.jpeg import decode_jpeg, decoder
+from models.jpeg_file import read_jpeg
 from models.preprocess import Preprocessor
 from models.resize import reads, resize_crop
 from models.spec import IMAGENET
@@ -84,7 +85,8 @@ def _by_simplejpeg(data: bytes, width: int, height: int) -> Steps:
 
 def _by_region(data: bytes, opened: Image.Image) -> Steps:
     region = Region(1, *reads(*crop_spans(*opened.size, IMAGENET), IMAGENET.interpolation))
-    return {"jpeg_region: decode what the crop needs": lambda: decode_jpeg(opened, data, region)}
+    file = read_jpeg(data)
+    return {"jpeg_region: decode what the crop needs": lambda: decode_jpeg(file, data, region)}
 
 
 def _resizes(opened: Image.Image) -> Steps:

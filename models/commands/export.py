@@ -84,7 +84,7 @@ def _graph(weights: Weights, serving: bool) -> tuple[nn.Module, torch.Tensor]:
 
     side = weights.preprocess.crop_size
     if serving:
-        graph = ServingGraph(weights.network(), weights.preprocess).eval()
+        graph = ServingGraph(weights.network(), weights.preprocess, activation=weights.activation).eval()
         return graph, torch.zeros(2, side, side, 3, dtype=torch.uint8)
     return weights.reference_network(), torch.zeros(2, 3, side, side)
 

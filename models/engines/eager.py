@@ -26,7 +26,9 @@ def load(bundle: ModelBundle, options: EngineOptions) -> TorchEngine:
     spec = resolve(bundle, options)
     if spec.device == "cpu":
         spec = dataclasses.replace(spec, precision="fp32", memory_format="contiguous")
-        graph = ServingGraph(load_network(bundle), bundle.spec.preprocess, channels_last=False).eval()
+        graph = ServingGraph(
+            load_network(bundle), bundle.spec.preprocess, activation=bundle.spec.activation, channels_last=False
+        ).eval()
     else:
         spec = dataclasses.replace(spec, precision="fp16", memory_format="channels_last")
         graph = serving_graph(bundle, spec)
@@ -45,4 +47,5 @@ def serving_graph(bundle: ModelBundle, spec: EngineSpec) -> ServingGraph:
         spec.precision,
         torch.device(spec.device),
         spec.memory_format == "channels_last",
+        bundle.spec.activation,
     )

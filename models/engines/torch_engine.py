@@ -17,7 +17,13 @@ _WARM_UP_RUNS = 2
 
 
 class TorchEngine:
-    """Runs a graph: uint8 [N, H, W, 3] -> float32 [N, num_classes]."""
+    """Runs a graph: uint8 [N, H, W, 3] -> float32 [N, num_classes].
+
+    Attributes:
+        notices: what people should know of it, a line each.
+    """
+
+    notices: tuple[str, ...] = ()
 
     def __init__(self, module: Graph, spec: EngineSpec, crop_size: int, num_classes: int) -> None:
         self.spec = spec

@@ -121,7 +121,8 @@ def load_network(bundle: ModelBundle) -> nn.Module:
 def _trace_weights(bundle: ModelBundle, spec: EngineSpec) -> torch.jit.ScriptModule:
     device = torch.device(spec.device)
     channels_last = spec.memory_format == "channels_last"
-    graph = build_graph(load_network(bundle), bundle.spec.preprocess, spec.precision, device, channels_last)
+    network, preprocess = load_network(bundle), bundle.spec.preprocess
+    graph = build_graph(network, preprocess, spec.precision, device, channels_last, bundle.spec.activation)
     side = bundle.spec.preprocess.crop_size
     return compile_graph(graph, torch.zeros(2, side, side, 3, dtype=torch.uint8, device=device))
 

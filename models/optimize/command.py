@@ -92,6 +92,8 @@ def _optimize(options: OptimizeOptions, console: Console) -> None:
         architecture=options.arch,
         weights=options.weights,
         checkpoint=options.checkpoint,
+        checkpoint_key=options.checkpoint_key,
+        activation=options.activation,
         bundle=options.bundle,
         labels=options.labels,
         preprocess=options.preprocess,

@@ -78,6 +78,7 @@ class Contestant:
             num_classes=len(self._labels),
             labels=LABELS_FILE,
             preprocess=self._job.preprocess,
+            activation=self._job.activation,
             engine=engine,
         )
         self._bundle = ModelBundle.write(self._folder, spec, self._labels)

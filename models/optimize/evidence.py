@@ -80,9 +80,9 @@ def gather(
     for start in range(0, len(shown), _BATCH):
         batch = shown[start : start + _BATCH]
         served = torch.from_numpy(np.stack([pixels for _, pixels in batch]))
-        expected.append(_ask(network, weights.reference_input(served)))
+        expected.append(_ask(weights, network, weights.reference_input(served)))
         files = [weights.transforms(upright_rgb(picture.data)) for picture, _ in batch]
-        end_to_end.append(_ask(network, torch.stack(files)))
+        end_to_end.append(_ask(weights, network, torch.stack(files)))
         on_batch(start + len(batch))
     evidence = Evidence(
         pixels=np.stack([pixels for _, pixels in shown]),
@@ -133,7 +133,7 @@ def _stacked(pixels: Sequence[Pixels], weights: Weights) -> Pixels:
     return np.stack(pixels) if pixels else np.empty((0, side, side, 3), np.uint8)
 
 
-def _ask(network: torch.nn.Module, inputs: torch.Tensor) -> Probabilities:
+def _ask(weights: Weights, network: torch.nn.Module, inputs: torch.Tensor) -> Probabilities:
     with torch.inference_mode():
-        scores: Probabilities = network(inputs).softmax(dim=1).numpy()
+        scores: Probabilities = weights.scores(network(inputs)).numpy()
         return scores

@@ -25,6 +25,7 @@ from models.optimize.evidence import Evidence, accuracy, gather
 from models.optimize.fidelity import LIMITS, PUBLISHED, Fidelity, Limits, compare
 from models.optimize.groups import at_once, groups
 from models.optimize.isolation import died, isolated
+from models.optimize.label_order import check_label_order
 from models.optimize.pictures import Picture
 from models.optimize.plot import draw
 from models.optimize.report import Report
@@ -92,6 +93,7 @@ def optimize(
     Raises:
         FidelityError: no candidate answers like the reference, or pictures are not prepared as torchvision does.
         OptimizeError: no candidate could be built.
+        UsageError: the photos show that the labels are in another order than the model's outputs.
     """
     candidates = [each for each in candidates if weights.published or not each.is_published]
     sizes = effort.batch_sizes or (CUDA_BATCH_SIZES if candidates[0].device == "cuda" else CPU_BATCH_SIZES)
@@ -100,7 +102,11 @@ def optimize(
     with report.progress(steps), workshop(output) as folder:
         report.step(f"asking eager fp32 about {len(pictures.photos) + len(pictures.synthetic)} pictures")
         evidence = gather(weights, pictures.calibration, pictures.photos, pictures.synthetic)
-        job = Job(weights.network(), weights.preprocess, sizes, evidence.calibration, weights.published)
+        check_label_order(evidence.end_to_end.argmax(axis=1), evidence.labels, weights.labels)
+        job = Job(
+            *(weights.network(), weights.preprocess, sizes, evidence.calibration, weights.published),
+            weights.activation,
+        )
         trials: list[Trial] = []
         for part in parts:
             with ExitStack() as stack:
@@ -240,6 +246,7 @@ def _assemble(
         num_classes=len(weights.labels),
         labels=LABELS_FILE,
         preprocess=weights.preprocess,
+        activation=weights.activation,
         engine=engines[winner.name],
         engines=engines,
         source=weights.source,

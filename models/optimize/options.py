@@ -39,9 +39,15 @@ class OptimizeOptions:
         "default"
     )
     checkpoint: Annotated[Path | None, "own weights: a state dict, .safetensors or .pth; needs --labels"] = None
+    checkpoint_key: Annotated[str, "which weights of --checkpoint, where it holds several, e.g. model_ema"] = ""
     bundle: Annotated[Path | None, "a bundle that holds weights, to optimise it (anew) for this machine"] = None
-    labels: Annotated[Path | None, "label file: one per line, or a JSON list"] = None
-    preprocess: Annotated[Path | None, "JSON file: resize_size, crop_size, interpolation, mean, std"] = None
+    labels: Annotated[Path | None, "label file: one per line, or JSON"] = None
+    preprocess: Annotated[
+        Path | None, "imagenet, half, none, raw or a JSON file: resize_size, crop_size, mean …"
+    ] = None
+    activation: Annotated[
+        Literal["softmax", "sigmoid", "none"], "what makes scores of the outputs; sigmoid: several labels may hold"
+    ] = "softmax"
     num_classes: Annotated[int, "classes of random weights; 0: ImageNet's, or as many as labels"] = 0
     seed: Annotated[int, "seed of random weights"] = 0
     device: Annotated[Literal["auto", "cpu", "cuda"], "where the model will run"] = "auto"

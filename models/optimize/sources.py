@@ -14,11 +14,11 @@ import torchvision
 from rich.console import Console
 from torchvision.models import WeightsEnum
 
-from models.architectures import RENORMALISING, StateDict, build_network, check_architecture, load_weights
+from models.architectures import RENORMALISING, StateDict, build_network, check_architecture
 from models.bundle import ModelBundle, sha256_of
 from models.errors import ModelError
 from models.labels import Labels, load_labels
-from models.optimize.checkpoint import read_state
+from models.optimize.checkpoint import read_checkpoint
 from models.optimize.download import CONNECT_LIMIT_S, fetch
 from models.optimize.errors import DownloadError, OptimizeError, UsageError
 from models.optimize.weights import PublishedInt8, Weights, spec_of, transforms_of
@@ -36,6 +36,7 @@ class WeightsChoice:
         architecture: torchvision's name.
         weights: "default", "none" for random ones, or a name of torchvision's such as IMAGENET1K_V1.
         checkpoint: a file of weights, which excludes `weights` and needs `labels`.
+        checkpoint_key: which weights of that file, where it holds several sets; "" takes the plain model's.
         bundle: a bundle that holds weights; it brings architecture, labels and preprocessing.
         labels: label file; else torchvision's categories.
         preprocess: JSON file with the fields of PreprocessSpec; else torchvision's for this architecture.
@@ -45,6 +46,7 @@ class WeightsChoice:
         cache: folder of downloaded files; None is torch.hub's.
         connect_limit_s: seconds that a server has to answer.
         device: where the model will run: "cpu" or "cuda".
+        activation: what makes scores of the logits; a bundle brings its own.
     """
 
     architecture: str
@@ -59,6 +61,8 @@ class WeightsChoice:
     cache: Path | None = None
     connect_limit_s: float = CONNECT_LIMIT_S
     device: str = "cpu"
+    checkpoint_key: str = ""
+    activation: str = "softmax"
 
 
 def resolve(choice: WeightsChoice, console: Console) -> Weights:
@@ -72,13 +76,24 @@ def resolve(choice: WeightsChoice, console: Console) -> Weights:
         if choice.bundle is not None:
             return _from_bundle(choice, choice.bundle)
         check_architecture(choice.architecture)
-        if choice.checkpoint is not None:
-            return _from_checkpoint(choice, choice.checkpoint)
-        return _random(choice) if choice.weights == "none" else _pretrained(choice, console)
+        weights = _weights(choice, console)
+        _check_activation(choice.activation, len(weights.labels))
+        return dataclasses.replace(weights, activation=choice.activation)
     except OptimizeError:
         raise
     except ModelError as error:
         raise UsageError(str(error)) from None
+
+
+def _weights(choice: WeightsChoice, console: Console) -> Weights:
+    if choice.checkpoint is not None:
+        return _from_checkpoint(choice, choice.checkpoint, console)
+    return _random(choice) if choice.weights == "none" else _pretrained(choice, console)
+
+
+def _check_activation(activation: str, num_classes: int) -> None:
+    if activation == "softmax" and num_classes == 1:
+        raise UsageError("one class: a softmax over one output is always 1; name --activation sigmoid")
 
 
 def _pretrained(choice: WeightsChoice, console: Console) -> Weights:
@@ -90,7 +105,8 @@ def _pretrained(choice: WeightsChoice, console: Console) -> Weights:
         )
     file = _fetch(choice, entry.url, console)
     source = {"weights": str(entry), "sha256": sha256_of(file)}
-    weights = _with_preprocess(choice, entry, read_state(file), labels, source)
+    state = _fitting_state(choice, file, len(labels), console)
+    weights = _with_preprocess(choice, entry, state, labels, source)
     # Published for torchvision's preprocessing and classes only.
     plain = choice.preprocess is None and not weights.transform_input
     return dataclasses.replace(weights, published=_published(choice, entry, console)) if plain else weights
@@ -124,13 +140,13 @@ def _accuracy(entry: WeightsEnum) -> float:
     return float(entry.meta["_metrics"]["ImageNet-1K"]["acc@1"]) / 100
 
 
-def _from_checkpoint(choice: WeightsChoice, file: Path) -> Weights:
+def _from_checkpoint(choice: WeightsChoice, file: Path, console: Console) -> Weights:
     if choice.weights != "default":
         raise UsageError("--checkpoint and --weights exclude each other")
     if choice.labels is None:
         raise UsageError(f"--checkpoint {file} needs --labels FILE, with one label per class")
     labels = load_labels(choice.labels)
-    state = _fitting_state(choice.architecture, file, len(labels))
+    state = _fitting_state(choice, file, len(labels), console)
     source = {"weights": file.name, "sha256": sha256_of(file)}
     return _with_preprocess(choice, _entry(choice), state, labels, source)
 
@@ -142,7 +158,7 @@ def _from_bundle(choice: WeightsChoice, folder: Path) -> Weights:
     if not bundle.spec.engine.holds_weights:
         bundle = bundle.with_engine(WEIGHTS_ENGINE)
     spec = bundle.spec
-    state = _fitting_state(spec.architecture, bundle.file, spec.num_classes)
+    state = _fitting_state(WeightsChoice(spec.architecture), bundle.file, spec.num_classes, Console(quiet=True))
     preset = _entry(WeightsChoice(spec.architecture)).transforms()
     transforms = transforms_of(spec.preprocess, preset)
     return Weights(
@@ -154,6 +170,7 @@ def _from_bundle(choice: WeightsChoice, folder: Path) -> Weights:
         source=spec.source,
         name=spec.name,
         example=spec.example,
+        activation=spec.activation,
     )
 
 
@@ -164,17 +181,20 @@ def from_state_file(architecture: str, file: Path, num_classes: int) -> Weights:
         check_architecture(architecture)
     except ModelError as error:
         raise UsageError(str(error)) from None
-    state = _fitting_state(architecture, file, num_classes)
+    state = _fitting_state(choice, file, num_classes, Console(stderr=True))
     return _with_preprocess(choice, _entry(choice), state, _numbered(num_classes), {"weights": file.name})
 
 
-def _fitting_state(architecture: str, file: Path, num_classes: int) -> StateDict:
-    state = read_state(file)
+def _fitting_state(choice: WeightsChoice, file: Path, num_classes: int, console: Console) -> StateDict:
+    expected = build_network(choice.architecture, num_classes).state_dict()
     try:
-        load_weights(build_network(architecture, num_classes), state)
-    except ModelError as error:
-        raise UsageError(f"{file}: as {architecture} with {num_classes} classes: {error}") from None
-    return state
+        found = read_checkpoint(file, expected, choice.checkpoint_key)
+    except UsageError as error:
+        given = f"as {choice.architecture} with {num_classes} classes"
+        raise UsageError(str(error).replace(f"{file}: ", f"{file}: {given}: ", 1)) from None
+    if found.note:
+        console.print(found.note, markup=False, highlight=False, soft_wrap=True)
+    return found.state
 
 
 def _numbered(num_classes: int) -> Labels:

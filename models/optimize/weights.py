@@ -55,6 +55,7 @@ class Weights:
         name: of the model; the architecture's by default.
         example: picture of the project that suits the model; "" takes the usual one.
         published: int8 weights of the same model, if there are any.
+        activation: what makes scores of the logits, one of `models.spec.ACTIVATIONS`.
     """
 
     architecture: str
@@ -67,6 +68,7 @@ class Weights:
     name: str = ""
     example: str = ""
     published: PublishedInt8 | None = None
+    activation: str = "softmax"
 
     @property
     def nbytes(self) -> int:
@@ -81,6 +83,12 @@ class Weights:
         """In eval mode, as torchvision builds it, for the output of `transforms`."""
         network = build_network(self.architecture, len(self.labels), self.transform_input)
         return load_weights(network, self.state)
+
+    def scores(self, logits: torch.Tensor) -> torch.Tensor:
+        """The reference's scores. logits: float [N, num_classes]."""
+        if self.activation == "softmax":
+            return logits.softmax(dim=1)
+        return logits.sigmoid() if self.activation == "sigmoid" else logits
 
     def reference_pixels(self, picture: Image.Image) -> torch.Tensor:
         """torchvision's resize and crop of an upright RGB picture: float [crop, crop, 3], 0 … 255."""

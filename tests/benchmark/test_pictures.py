@@ -45,6 +45,23 @@ def test_the_table_of_margins_is_the_committed_result():
     assert f"The margin is {MARGIN}:" in TEXT
 
 
+def test_photos_are_compared_as_they_are_and_scaled(tmp_path):
+    output = tmp_path / "levels.json"
+    command = ["agreement", "--photos", str(ROOT / "images"), "--scales", "1", "2", "--count", "1"]
+    assert main([*command, "--output", str(output)]) == 0
+    whole, _, scaled, bicubic = json.loads(output.read_text())["rows"]
+    assert (whole["decoded_at"], whole["max_levels"]) == ("1/1", 1)
+    assert (scaled["decoded_at"], bicubic["interpolation"]) == ("1/2", "bicubic")
+    assert scaled["max_levels"] > 1, "it was scaled"
+
+
+def test_the_table_of_photos_is_the_committed_result():
+    for row in result("photo-levels")["rows"]:
+        most = f"{row['max_levels']} | {row['max_of_the_median_photo']}"
+        figures = f"{row['mean_levels']:.2f} | {row['p99_levels']} | {most}"
+        assert f"| {row['decoded_at']} | {row['interpolation']} | {row['photos']} | {figures} |" in TEXT
+
+
 def test_memory_did_not_grow():
     memory = result("memory")
     assert memory["pictures"] >= 100_000

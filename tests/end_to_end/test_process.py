@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import shutil
 import signal
 import socket
@@ -99,7 +100,7 @@ def test_a_bundle_compiled_by_another_torch_is_served_from_its_weights_and_says_
     compiled_elsewhere(bundle, weights=weights)
     with ServerProcess("--model", str(bundle), *ALONE) as server:
         assert server.process.stdout is not None
-        described, warning = server.process.stdout.readline(), server.process.stdout.readline()
+        described, _, warning = [server.process.stdout.readline() for _ in range(3)]
         assert post(server.url, DIGIT)["predictions"][0]["label"] == "7"
         assert server.stderr() == ""
     assert "fp32 on cpu (torchscript, " in described
@@ -124,7 +125,7 @@ def test_what_the_start_has_made_is_kept_out_of_garbage_collections():
     code = (
         "import gc, server.service, server.__main__\n"
         "others = lambda: sum(len(gc.get_objects(generation)) for generation in range(3))\n"
-        "server.service.banner = lambda *_: f'{gc.get_freeze_count()} {others()}'\n"
+        "server.service.banner = lambda *_, **__: f'{gc.get_freeze_count()} {others()}'\n"
         f"server.__main__.main(['--port', '0', '--workers', '1', '--model', {str(DEMO)!r}])"
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
@@ -272,6 +273,55 @@ def test_ctrl_c_without_requests_is_code_0():
         assert server.stderr() == ""
     assert code == 0
     assert "drained: 0 requests answered, 0 left" in output
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sighup_drains_like_sigterm(workers):
+    with ServerProcess("--model", str(DEMO), "--workers", workers) as server:
+        server.send(signal.SIGHUP)
+        code, output = server.end()
+    assert code == 0
+    assert "stopping: 0 requests in flight" in output
+    assert "drained: 0 requests answered, 0 left" in output
+
+
+def test_a_terminal_that_is_closed_drains_the_server():
+    """It takes no lines any more, and that must not end the drain."""
+    main, terminal = os.openpty()
+    code = f"import server.__main__ as m; m.main(['--port', '0', '--workers', '1', '--model', {str(DEMO)!r}])"
+    in_front = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); " + code
+    streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
+    with subprocess.Popen(
+        [sys.executable, "-c", in_front], cwd=ROOT, start_new_session=True, **streams
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        while b"Ctrl-C stops" not in shown:
+            shown += os.read(main, 1000)
+        os.close(main)
+        assert process.wait(30) == 0
+
+
+def test_a_server_that_nohup_has_started_outlives_its_terminal():
+    with ServerProcess("--model", str(DEMO), *ALONE, module="tests.end_to_end.nohup") as server:
+        server.send(signal.SIGHUP)
+        assert len(post(server.url, DIGIT)["predictions"]) == 5
+        server.send(signal.SIGTERM)
+        code, _ = server.end()
+    assert code == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_second_signal_ends_the_shutdown_delay_at_once(workers):
+    with ServerProcess("--model", str(DEMO), "--workers", workers, "--shutdown-delay-s", "600") as server:
+        server.send(signal.SIGTERM)
+        assert server.process.stdout is not None
+        while "stopping in 600 s" not in server.process.stdout.readline():
+            pass
+        assert post(server.url, DIGIT)["predictions"][0]["label"] == "7"
+        server.send(signal.SIGHUP)
+        code, _ = server.end(10)
+    assert code == 128 + signal.SIGHUP
 
 
 def test_the_console_script_prints_what_is_in_force():

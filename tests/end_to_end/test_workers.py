@@ -240,6 +240,43 @@ def test_sigterm_under_load_loses_no_connection_that_was_accepted(server):
     assert ", 0 left, " in output
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_shutdown_delay_serves_new_connections_and_loses_no_request(workers):
+    """/readyz, on new connections, says 503 from the signal on, while everything else goes on."""
+
+    async def scenario(server):
+        outcomes, stop, kept, states = [], asyncio.Event(), [], []
+        clients = [asyncio.ensure_future(ask_anew(server.url, outcomes)) for _ in range(CLIENTS)]
+        keeping = asyncio.ensure_future(keep_asking(server.url, kept, stop))
+        async with aiohttp.ClientSession(server.url, connector=aiohttp.TCPConnector(force_close=True)) as session:
+            await until(lambda: _true(len(outcomes) > 20 and kept))
+            server.send(signal.SIGTERM)
+
+            async def says_503():
+                async with session.get("/readyz") as response:
+                    states.append(response.status)
+                return states[-1] == 503
+
+            await until(says_503)
+            answered, kept_before = len(outcomes), len(kept)
+            await until(lambda: _true(len(outcomes) > answered + 5 * CLIENTS and len(kept) > kept_before + 5))
+            for _ in range(5):  # whichever worker is asked
+                assert await says_503()
+        stop.set()
+        await keeping
+        await asyncio.gather(*clients)
+        return outcomes, kept
+
+    with ServerProcess(*DEMO, "--workers", workers, "--shutdown-delay-s", "5") as server:
+        outcomes, kept = asyncio.run(scenario(server))
+        code, output = server.end()
+    assert set(outcomes) == {b"HTTP/1.1 200"}
+    assert set(kept) == {"7"}
+    assert code == 0
+    assert "stopping in 5 s" in output
+    assert ", 0 left, " in output
+
+
 @pytest.mark.parametrize("moment", ["loading", "serving"])
 def test_no_worker_outlives_a_supervisor_that_is_killed(moment):
     with ServerProcess(*DEMO, "--workers", "2", wait=moment == "serving") as server:

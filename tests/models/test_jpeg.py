@@ -15,6 +15,7 @@ from PIL import Image
 
 from models.geometry import Region
 from models.jpeg import decode_jpeg, jpeg_region
+from models.jpeg_file import read_jpeg
 from tests.conftest import lacking
 
 IMAGES = Path(__file__).parents[2] / "images"
@@ -61,7 +62,7 @@ def whole(data, scale):
 def region_of(data, scale, left, top, columns, rows):
     """[rows, columns, bands], or None."""
     region = Region(scale, slice(left, left + columns), slice(top, top + rows))
-    pixels = decode_jpeg(opened(data), data, region)
+    pixels = decode_jpeg(read_jpeg(data), data, region)
     return None if pixels is None else pixels[region.down, region.across]
 
 

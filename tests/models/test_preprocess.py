@@ -22,10 +22,11 @@ from PIL import Image, ImageOps
 import models.decode
 import models.jpeg
 from benchmark.server_process import ROOT
-from models.decode import to_rgb
+from models.colour import to_rgb
 from models.errors import PictureError, TooManyPixels, UndecodablePicture, UnsupportedFormat
 from models.formats import sniff
 from models.geometry import Region, crop_spans
+from models.jpeg_file import read_jpeg
 from models.preprocess import MARGIN, Preprocessor
 from models.resize import reads, resize_crop
 from models.spec import IMAGENET, PreprocessSpec
@@ -424,8 +425,8 @@ def test_every_decoder_sees_the_same_pixels():
 def test_what_the_fast_decoders_refuse_is_judged_by_pillow():
     data = (IMAGES / "cat.jpg").read_bytes()
     odd = data[:20] + b"\0\0" + data[20:]  # bytes between segments: a warning
-    image, region = Image.open(io.BytesIO(odd)), Region.whole(*decoded(data).size)
-    assert models.jpeg.decode_jpeg(image, odd, region) is None
+    region = Region.whole(*decoded(data).size)
+    assert models.jpeg.decode_jpeg(read_jpeg(odd), odd, region) is None
     assert np.array_equal(Preprocessor(IMAGENET)(odd), Preprocessor(IMAGENET)(data))
 
 
@@ -506,6 +507,11 @@ def test_damage_anywhere_gives_a_picture_or_a_picture_error(format, damage):
 DAMAGED = {
     format: encoded(Image.effect_noise((40, 30), 60).convert("RGB"), format) for format in ("JPEG", "PNG", "WEBP")
 }
+
+
+def test_of_sixteen_bits_of_grey_the_high_byte_is_kept():
+    image = to_rgb(Image.fromarray(np.array([[0x12FF, 0xFF00]], np.uint16)))
+    assert (image.mode, np.asarray(image).tolist()) == ("L", [[0x12, 0xFF]])
 
 
 def test_rgb_and_grey_are_not_copied():

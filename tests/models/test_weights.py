@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import pickle
 import socket
 import threading
 import time
@@ -16,7 +15,6 @@ import torchvision
 from safetensors.torch import save_file
 
 from models.architectures import build_network
-from models.optimize.checkpoint import read_state
 from models.optimize.download import fetch
 from models.optimize.errors import DownloadError, UsageError
 from models.optimize.sources import WeightsChoice, resolve
@@ -213,28 +211,6 @@ def test_a_checkpoint_is_read_bare_or_wrapped(tmp_path, name, wrap):
     weights.network()
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 nothing", b"\x80\x02garbage", pickle.dumps(print)])
-def test_a_damaged_checkpoint_is_refused_with_one_line_that_names_it(tmp_path, content):
-    for name in ("broken.pth", "broken.safetensors"):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(UsageError, match=name) as caught:
-            read_state(tmp_path / name)
-        assert "\n" not in str(caught.value)
-
-
-class Evil:
-    def __reduce__(self):
-        return (print, ("code in a pickle ran",))
-
-
-def test_code_in_a_checkpoint_is_not_run(tmp_path, capsys):
-    file = tmp_path / "evil.pth"
-    torch.save({"state_dict": Evil()}, file)
-    with pytest.raises(UsageError, match=r"evil\.pth: not a file of weights only"):
-        read_state(file)
-    assert "ran" not in capsys.readouterr().out
-
-
 def wrong_choices(folder):
     file, labels = checkpoint(folder), write_labels(folder, 7)
     return {
@@ -245,7 +221,7 @@ def wrong_choices(folder):
         "must be one of default, none, IMAGENET1K_V1": WeightsChoice(ARCHITECTURE, "IMAGENET"),
         "7 labels for the 1000 classes": WeightsChoice(ARCHITECTURE, labels=labels),
         "7 labels, but --num-classes 3": WeightsChoice(ARCHITECTURE, "none", labels=labels, num_classes=3),
-        "not a readable preprocess file": WeightsChoice(ARCHITECTURE, "none", preprocess=folder / "nowhere"),
+        "no such file, nor one of imagenet": WeightsChoice(ARCHITECTURE, "none", preprocess=folder / "nowhere"),
         "did you mean": WeightsChoice("squeezenet1_2", "none"),
     }
 

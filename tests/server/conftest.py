@@ -81,6 +81,7 @@ async def start(hash_bundle):
             stack.push_async_callback(finish, service)
             if load:
                 await service.load()
+                service.watch_loop()
             session = await stack.enter_async_context(aiohttp.ClientSession())
             return Running(service, "http://{}:{}".format(*listening.getsockname()), session, stack)
 

@@ -29,7 +29,8 @@ async def test_the_curl_line_can_be_typed_as_it_is(start, address, url):
     lines = shown(server, address, 1.5).splitlines()
     assert f" on {url} (ready in 1.5 s" in lines[0]
     assert lines[1].strip() == "hash: hash, 10 classes, fp32 on cpu (hash, batches up to 32)"
-    assert f"curl -F image=@images/cat.jpg {url}/classify" in lines[2]
+    assert lines[2].strip().startswith("resize ") and lines[2].endswith("; scores by softmax")
+    assert f"curl -F image=@images/cat.jpg {url}/classify" in lines[3]
 
 
 async def test_random_weights_are_announced(start, hash_bundle, monkeypatch):

@@ -14,12 +14,14 @@ import pytest
 from PIL import Image
 
 from batching import BatcherClosed, DeadlineExceeded, ItemFailed, QueueFull
-from models.errors import TooManyPixels, UndecodablePicture, UnsupportedFormat
+from models.errors import TooManyPixels, UndecodablePicture, UnsupportedFormat, UnsupportedPicture
 from server.errors import (
     TABLE,
     BadRequest,
     BodyTooLarge,
     CompressedBody,
+    FormWithoutType,
+    Leaving,
     NotReady,
     OutOfUploadMemory,
     SlowBody,
@@ -88,6 +90,13 @@ def picture(format, **options):
         (422, "undecodable", picture("PNG")[:48], {}, ""),
         (422, "undecodable", picture("WEBP")[:-9], {}, ""),
         (422, "undecodable", b"\xff\xd8\xff" + bytes(50), {}, ""),
+        (
+            422,
+            "unsupported-picture",
+            picture("JPEG").replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"),
+            {},
+            "",
+        ),
     ],
     ids=lambda value: str(value)[:24],
 )
@@ -124,8 +133,22 @@ async def test_unknown_routes_and_methods(start):
     async with server.session.get(server.url + "/models/missing") as response:
         await read_problem(response, 404)
     async with server.session.get(server.url + "/classify") as response:
-        await read_problem(response, 405)
-        assert response.headers["Allow"] == "POST"
+        problem = await read_problem(response, 405)
+        assert response.headers["Allow"] == "POST,PUT"
+        assert "takes POST, PUT" in problem["detail"]
+        assert "POST /classify" in problem["hint"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/Classify", "//classify", "/classify/cat.jpg", "/predict", "/v1/classify", "/models/a/b"]
+)
+async def test_an_address_near_by_names_the_right_one(start, path):
+    server = await start()
+    reader, writer = await server.connect()
+    writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 404")
+    assert "POST /classify" in json.loads(body)["hint"]
 
 
 async def test_too_many_bytes_announced_sent_or_in_one_file(start):
@@ -298,14 +321,17 @@ ROWS = {
     BodyTooLarge("x", 1, 2): (413, "too-large"),
     TooManyPixels(1, 2): (413, "too-many-pixels"),
     UnsupportedFormat(None): (415, "unsupported-format"),
+    FormWithoutType(): (415, "unsupported-format"),
     CompressedBody("x"): (415, "compressed-body"),
     aiohttp.web.HTTPExpectationFailed(): (417, "expectation-failed"),
     UndecodablePicture("PNG"): (422, "undecodable"),
+    UnsupportedPicture("lossless JPEG"): (422, "unsupported-picture"),
     ItemFailed("x"): (500, "internal-error"),
     KeyError("x"): (500, "internal-error"),
     QueueFull(1.5): (503, "queue-full"),
     OutOfUploadMemory("x"): (503, "queue-full"),
     BatcherClosed("x"): (503, "draining"),
+    Leaving(): (503, "draining"),
     NotReady("x"): (503, "not-ready"),
     DeadlineExceeded("x"): (504, "deadline-exceeded"),
 }
@@ -316,6 +342,25 @@ def test_every_exception_has_its_status_and_kind(error):
     problem = problem_of(error)
     assert (problem.status, problem.kind) == ROWS[error]
     assert ("Retry-After" in problem.headers) == (problem.status == 503)
+
+
+def test_an_unsupported_picture_is_not_called_damaged():
+    with_advice, without = UnsupportedPicture("lossless JPEG", "convert it"), UnsupportedPicture("JPEG-LS")
+    assert problem_of(with_advice).detail == "Lossless JPEG is not supported; convert it."
+    assert problem_of(without).detail == "JPEG-LS is not supported."
+
+
+@pytest.mark.parametrize(
+    ("accepted", "title", "hint"),
+    [
+        (("JPEG",), "Not a JPEG", "Send the bytes of a JPEG file."),
+        (("JPEG", "PNG", "WEBP"), "Not a JPEG, PNG or WebP", "Send the bytes of a JPEG, PNG or WebP file."),
+        (("JPEG", "HEIC"), "Not a JPEG or HEIC", "Send the bytes of a JPEG or HEIC file."),
+    ],
+)
+def test_the_formats_that_are_accepted_are_named(accepted, title, hint):
+    problem = problem_of(UnsupportedFormat(None, accepted))
+    assert (problem.title, problem.extras["hint"]) == (title, hint)
 
 
 def test_the_table_holds_nothing_else():

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+import server.service as server_service
 from server.lag import INTERVAL_S, LoopLag
 
 
@@ -64,6 +65,22 @@ async def test_a_loop_that_is_blocked_is_late():
         await asyncio.sleep(0)
     assert max(reported) >= 3 * INTERVAL_S
     probe.stop()
+
+
+async def test_the_delay_of_a_start_is_not_measured(start, monkeypatch):
+    server, order = await start(load=False), []
+    assert server.service._loop_lag._timer is None
+
+    class Starting:
+        async def load(self):
+            order.append("load")
+
+        def watch_loop(self):
+            order.append("watch")
+
+    monkeypatch.setattr(server_service, "_freeze", lambda: order.append("freeze"))
+    assert await server_service.loaded_before(asyncio.Event(), Starting())
+    assert order == ["load", "freeze", "watch"]
 
 
 async def test_a_server_measures_its_loop_until_it_is_closed(start):

@@ -7,6 +7,7 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multipart import PushMultipartParser
 
 from server.errors import BadRequest, BodyTooLarge
 from server.multipart_body import _PIECE, _parse, _scan, parse_multipart
@@ -60,6 +61,18 @@ def test_the_ancestors_bodies_no_part_type_and_no_line_break_at_the_end(end, fie
 )
 def test_headers_as_clients_spell_them(head, name, filename):
     assert plain(parse_multipart(form((head, b"data")), HEADER, 9)) == [(name, filename, b"data")]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"x", b"x\r", b"\n", b"x\r\n", b"\r\n\r\nx", b"a\n--b\n", b"within a line: --" + BOUNDARY.encode()],
+)
+def test_lines_that_end_with_lf_leave_the_content_as_it_is(data):
+    for line in ("\n", "\r\n"):
+        head, last = f"a preamble{line}--{BOUNDARY}{line}{FILE}{line}{line}", f"{line}--{BOUNDARY}--"
+        body = head.encode() + data + last.encode()
+        for end in (b"", line.encode()):
+            assert plain(parse_multipart(body + end, HEADER, 9)) == [("image", "cat.jpg", data)]
 
 
 def test_several_parts_an_empty_one_and_a_preamble():
@@ -142,7 +155,19 @@ def test_the_scan_reads_exactly_what_the_parser_reads(parts, end):
     body = form(*zip(heads, [data for *_, data in parts], strict=True), end=end)
     scanned = _scan(body, f"--{BOUNDARY}".encode(), 9)
     assert scanned is not None
-    assert plain(scanned) == plain(_parse(body, BOUNDARY, 9))
+    assert plain(scanned) == plain(_parse(body, BOUNDARY, 9)) == by_the_library(body)
+
+
+def by_the_library(body):
+    """What another parser finds."""
+    found = []
+    with PushMultipartParser(BOUNDARY) as parser:
+        for event in parser.parse(body):
+            if isinstance(event, bytes | bytearray):
+                found[-1] = (*found[-1][:2], found[-1][2] + event)
+            elif event is not None:
+                found.append((event.name, event.filename, b""))
+    return found
 
 
 @given(st.binary(max_size=300), st.integers(0, 400))

@@ -41,7 +41,13 @@ def test_what_is_printed_can_be_given_back():
         for word in line.split(" ")
         if " " in line and "_" not in word
     ]
-    switches = ("--access-log", "--scaled-decode", "True", "False")  # given as --x and --no-x
+    switches = (
+        "--access-log",
+        "--access-log-probes",
+        "--scaled-decode",
+        "True",
+        "False",
+    )  # --x, --no-x
     assert parse_config([word for word in words if word not in switches], {})[0] == config
 
 
@@ -64,6 +70,14 @@ def test_scaled_decoding_can_be_switched_off():
         (["--qqq"], "--qqq: unknown option, --help lists what is allowed"),
         (["picture.jpg"], "picture.jpg: not expected, options begin with --"),
         (["--port"], "argument --port: expected one argument"),
+        (["--root-path", "vision"], "--root-path vision: must be a path like /vision, without a slash at its end"),
+        (
+            ["--root-path", "/vision/"],
+            "--root-path /vision/: must be a path like /vision, without a slash at its end",
+        ),
+        (["--root-path", '/a"b'], '--root-path /a"b: must be a path like /vision, without a slash at its end'),
+        (["--trusted-proxy", "*"], "--trusted-proxy *: must be an address or a network like 10.0.0.0/8"),
+        (["--trusted-proxy", "proxy"], "--trusted-proxy proxy: must be an address or a network like 10.0.0.0/8"),
         (["--model", "/nowhere"], "/nowhere: there is no such folder or file"),
     ],
 )

@@ -9,6 +9,7 @@ import json
 import aiohttp
 import pytest
 
+from server.protocol import MAX_ADDRESS, MAX_HEADER, MAX_HEADERS
 from tests.conftest import flat
 from tests.server.test_classify import until
 
@@ -30,8 +31,6 @@ async def answer(reader):
         b"nonsense\r\n\r\n",
         b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
         b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/1.1\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
     ],
 )
@@ -45,6 +44,65 @@ async def test_what_is_no_http_gets_a_problem_and_the_connection_ends(start, sen
     assert headers["server"].startswith("snapserve/")
     assert problem["request_id"] == headers["x-request-id"]
     assert await reader.read() == b""
+
+
+async def refusal(server, sent, chunk=1 << 20):
+    """The problem that a connection ends with, when the request comes in pieces of `chunk` bytes."""
+    reader, writer = await server.connect()
+    for begin in range(0, len(sent), chunk):
+        writer.write(sent[begin : begin + chunk])
+        await writer.drain()
+    status, headers, problem = await answer(reader)
+    assert status == problem["status"]
+    assert headers["content-type"] == "application/problem+json"
+    assert problem["request_id"] == headers["x-request-id"]
+    assert await reader.read() == b""
+    return problem
+
+
+def request_with(headers, address="/healthz"):
+    return f"GET {address} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "limit", "sent"),
+    [
+        (414, "address-too-long", MAX_ADDRESS, request_with("", "/" + "a" * 9000)),
+        (414, "address-too-long", MAX_ADDRESS, request_with("", "/classify?image=" + "a" * 20_000)),
+        (431, "header-too-long", MAX_HEADER, request_with(f"Cookie: a={'x' * 8200}\r\n")),
+        (431, "header-too-long", MAX_HEADER, request_with(f"Authorization: Bearer {'x' * 20_000}\r\n")),
+        (431, "header-too-long", MAX_HEADER, request_with(f"{'x' * 9000}: a\r\n")),
+        (431, "too-many-headers", MAX_HEADERS, request_with("A: b\r\n" * 200)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("chunk", [1 << 20, 1000])
+async def test_what_is_too_long_is_named_with_its_limit(start, status, kind, limit, sent, chunk):
+    server = await start()
+    problem = await refusal(server, sent, chunk)
+    assert (problem["status"], problem["type"]) == (status, f"urn:snapserve:problem:{kind}")
+    assert problem["limit"] == limit
+    assert f"{limit:,}" in problem["detail"]
+    assert "HTTP" not in problem["title"] + problem["detail"]
+
+
+async def test_what_is_just_short_enough_is_served(start):
+    server = await start()
+    for sent in (
+        request_with("", "/healthz?" + "a" * (MAX_ADDRESS - 9)),
+        request_with(f"X: {'a' * (MAX_HEADER - 1)}\r\n"),
+        request_with("A: b\r\n" * (MAX_HEADERS - 1)),
+    ):
+        reader, writer = await server.connect()
+        writer.write(sent)
+        assert (await answer(reader))[0] == 200
+
+
+async def test_https_to_this_port_is_told_so(start):
+    server = await start()
+    problem = await refusal(server, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+    assert "TLS" in problem["detail"]
+    assert "http://" in problem["hint"]
 
 
 async def test_a_broken_chunked_body_is_a_problem(start):

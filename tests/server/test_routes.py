@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import aiohttp
 import pytest
+from torch import nn
 
 from models.errors import BundleError
 from server.catalog import find_bundles
 from server.config import ModelConfig
 from tests.conftest import flat
+from tests.models.small import save, traced
 from tests.server.conftest import problem_of
 
 
@@ -112,7 +114,59 @@ def test_a_path_may_hold_an_equals_sign(hash_bundle, monkeypatch):
 
 
 def test_a_bare_file_needs_labels(tmp_path):
-    file = tmp_path / "model.pt"
-    file.write_bytes(b"x")
+    file = save(traced(nn.Flatten()), tmp_path / "model.pt")
     with pytest.raises(BundleError, match="--labels"):
         find_bundles(ModelConfig(model=(str(file),)))
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+@pytest.mark.parametrize("path", ["/classify", "/classify/", "/vision/classify", "/vision/classify/"])
+async def test_put_a_slash_at_the_end_and_the_root_path(start, method, path):
+    server = await start(root_path="/vision")
+    async with server.session.request(method, server.url + path, data=flat(1)) as response:
+        assert (await response.json())["model"] == "hash"
+    async with server.session.request(method, server.url + path, data=b"x") as response:
+        await problem_of(response, 415)
+    assert await server.metric('snapserve_requests_total{outcome="ok"}') == 1
+    assert await server.metric('snapserve_requests_total{outcome="unsupported-format"}') == 1
+
+
+async def test_put_of_a_large_file_may_expect_100_continue(start):
+    server = await start()
+    async with server.session.put(server.url + "/classify", data=flat(1), expect100=True) as response:
+        assert response.status == 200
+
+
+@pytest.mark.parametrize("path", ["/models/", "/models/hash/", "/healthz/", "/readyz/", "/metrics/"])
+async def test_every_address_may_end_with_a_slash(start, path):
+    server = await start()
+    async with server.session.get(server.url + path) as response:
+        assert response.status == 200
+
+
+async def test_the_cheat_sheet_shows_the_address_that_its_reader_uses(start):
+    headers = {
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "photos.example",
+        "X-Forwarded-Prefix": "/vision",
+    }
+    for options, url in [
+        ({}, None),
+        ({"root_path": "/own"}, "/own"),
+        ({"trusted_proxy": ("127.0.0.0/8",)}, "https://photos.example/vision"),
+    ]:
+        server = await start(**options)
+        shown = url if url and url.startswith("https") else server.url + (url or "")
+        async with server.session.get(server.url, headers=headers) as response:
+            text = await response.text()
+        assert f"curl {shown}/models " in text
+        assert text.count(shown) == 7
+
+
+@pytest.mark.parametrize("path", ["/", "/vision", "/vision/"])
+async def test_the_page_is_at_the_root_with_and_without_the_root_path(start, path):
+    server = await start(root_path="/vision")
+    async with server.session.get(server.url + path, headers={"Accept": "text/html"}) as response:
+        page = await response.text()
+    for absolute in ("'/models'", "'/classify'", 'href="/', 'src="/'):
+        assert absolute not in page

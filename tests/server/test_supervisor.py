@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 import server.supervisor
-from server.channel import MOST, SHED
+from server.channel import LEAVE, MOST, SHED
 from server.config import Config, ServerConfig
 from server.supervisor import MOST_SILENT_BEATS, Supervisor
 from server.worker_process import WorkerProcess
@@ -20,7 +20,7 @@ class FakeChannel:
     def __init__(self):
         self.orders = []
 
-    def order(self, kind, number):
+    def order(self, kind, number=0):
         self.orders.append((kind, number))
         return True
 
@@ -83,6 +83,17 @@ def workers(supervisor):
     for worker in made[:2]:
         worker._note({"ready": []})
     return made
+
+
+async def test_a_worker_that_gets_ready_during_the_shutdown_delay_says_that_it_leaves(supervisor, workers):
+    supervisor._was_ready = True
+    loading = workers[2]
+    supervisor._heard(workers[0], {"ready": []})
+    assert (LEAVE, 0) not in loading.channel.orders
+    supervisor._leaving = True
+    loading._note({"ready": []})
+    supervisor._heard(loading, {"ready": []})
+    assert all((LEAVE, 0) in worker.channel.orders for worker in workers)
 
 
 @pytest.mark.parametrize(("in_flight", "ordered"), [(12.0, 6), (1000.0, MOST)])

@@ -23,7 +23,7 @@ def build(job: Job, folder: Path) -> EngineSpec:
         ModelError: freezing was not in force.
     """
     graph = build_graph(
-        copy.deepcopy(job.network), job.preprocess, "fp32", torch.device("cpu"), channels_last=True
+        copy.deepcopy(job.network), job.preprocess, "fp32", torch.device("cpu"), True, job.activation
     )
     file = folder / "aotinductor-fp32.pt2"
     batch = torch.export.Dim("batch", min=1, max=job.max_batch_size)

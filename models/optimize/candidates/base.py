@@ -29,6 +29,7 @@ class Job:
         batch_sizes: that the engine will be timed at.
         calibration: uint8 [N, crop_size, crop_size, 3], pictures whose activations show what int8 must span.
         published: int8 weights that were published with an accuracy, or None.
+        activation: what makes scores of the logits, one of `models.spec.ACTIVATIONS`.
     """
 
     network: nn.Module
@@ -36,6 +37,7 @@ class Job:
     batch_sizes: tuple[int, ...]
     calibration: Pixels = field(default_factory=_no_pixels)
     published: PublishedInt8 | None = None
+    activation: str = "softmax"
 
     @property
     def max_batch_size(self) -> int:

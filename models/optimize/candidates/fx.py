@@ -33,7 +33,7 @@ def build(job: Job, folder: Path, engine: str) -> EngineSpec:
     """
     torch.backends.quantized.engine = engine
     reduce_range = engine == "x86" or saturates_int8()
-    graph = ServingGraph(quantize(job, reduce_range), job.preprocess).eval()
+    graph = ServingGraph(quantize(job, reduce_range), job.preprocess, activation=job.activation).eval()
     compiled, _ = trace_or_script(graph, job.example())
     spec = save(compiled, folder / f"fx-int8-{engine}.ts", job, "int8", "cpu", engine)
     return dataclasses.replace(spec, reduce_range=reduce_range)
@@ -51,7 +51,7 @@ def quantize(job: Job, reduce_range: bool) -> nn.Module:
 
     if not len(job.calibration):
         raise ModelError("there are no pictures to calibrate on")
-    normalise = ServingGraph(nn.Identity(), job.preprocess, softmax=False, channels_last=False).eval()
+    normalise = ServingGraph(nn.Identity(), job.preprocess, activation="none", channels_last=False).eval()
     # Deprecated since torch 2.10 in favour of torchao, which was not faster here (docs/engines.md).
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")

@@ -28,7 +28,7 @@ def build(job: Job, folder: Path, precision: str) -> EngineSpec:
     import openvino
 
     side = job.preprocess.crop_size
-    graph = ServingGraph(job.network, job.preprocess).eval()
+    graph = ServingGraph(job.network, job.preprocess, activation=job.activation).eval()
     model = openvino.convert_model(
         graph, example_input=job.example(), input=[([-1, side, side, 3], openvino.Type.u8)]
     )

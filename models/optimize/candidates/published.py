@@ -28,7 +28,7 @@ def build(job: Job, folder: Path) -> EngineSpec:
         warnings.simplefilter("ignore")  # quantised tensors are deprecated and work
         network = quantization.__dict__[job.published.architecture](weights=None, quantize=True)
         network.load_state_dict(torch.load(job.published.file, map_location="cpu", weights_only=True))
-        graph = ServingGraph(network.eval(), job.preprocess).eval()
+        graph = ServingGraph(network.eval(), job.preprocess, activation=job.activation).eval()
         compiled, _ = trace_or_script(graph, job.example())
     spec = save(compiled, folder / "published-int8.ts", job, "int8", "cpu", engine)
     return dataclasses.replace(spec, reduce_range=job.published.reduce_range)

@@ -17,7 +17,7 @@ from models.spec import EngineSpec
 def build(job: Job, folder: Path, device: str, precision: str) -> EngineSpec:
     """A frozen trace. Half precision builds on any CPU, where it may be slow but can be tested."""
     graph = build_graph(
-        copy.deepcopy(job.network), job.preprocess, precision, torch.device(device), channels_last=True
+        copy.deepcopy(job.network), job.preprocess, precision, torch.device(device), True, job.activation
     )
     compiled, _ = trace_or_script(graph, job.example(device))
     # Not optimize_for_inference: what it makes does not run after saving and loading.

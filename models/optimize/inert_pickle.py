@@ -1,0 +1,87 @@
+"""Unpickling that runs nothing: what is no tensor or plain value becomes an inert stand-in.
+
+For checkpoints that hold more than weights: `argparse.Namespace`, numpy scalars, paths, dates, hyperparameters.
+torch's own `weights_only` refuses such files, or wants every class named.
+"""
+
+from __future__ import annotations
+
+import collections
+import pickle
+from functools import cache
+from types import SimpleNamespace
+from typing import Any, BinaryIO
+
+import torch
+import torch._utils
+
+_REBUILT = ("tensor", "tensor_v2", "parameter", "parameter_with_state")
+# What tensors are made of. They compute nothing but shapes; storages are read by torch.load itself.
+_TENSORS: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("torch", "Size"): torch.Size,
+    ("torch", "device"): torch.device,
+    **{("torch._utils", f"_rebuild_{name}"): getattr(torch._utils, f"_rebuild_{name}") for name in _REBUILT},
+}
+
+
+class Inert(dict[Any, Any]):
+    """Stands for an object of a class that was not looked up. Takes what a pickle gives it, and does nothing.
+
+    Attributes:
+        state: what the pickle would have made its attributes of.
+    """
+
+    state: Any = None
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__()
+
+    def __call__(self, *arguments: Any, **named: Any) -> Inert:
+        """What a method of the original would have returned."""
+        return Inert()
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def append(self, item: Any) -> None:
+        """A list's way to take an item."""
+
+    def extend(self, items: Any) -> None:
+        """A list's way to take several."""
+
+    def add(self, item: Any) -> None:
+        """A set's."""
+
+    @classmethod
+    def original(cls) -> str:
+        """The class that it stands for."""
+        return f"{cls.__module__}.{cls.__qualname__}"
+
+
+@cache
+def _stand_in(module: str, name: str) -> type[Inert]:
+    return type(name.rpartition(".")[2], (Inert,), {"__module__": module, "__qualname__": name})
+
+
+class Unpickler(pickle.Unpickler):
+    """Looks up no class but those that tensors are made of."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = _TENSORS.get((module, name))
+        if known is not None:
+            return known
+        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
+            return getattr(torch, name)
+        return _stand_in(module, name)
+
+
+def _load(stream: BinaryIO, **options: Any) -> Any:
+    return Unpickler(stream, **options).load()
+
+
+# For torch.load's `pickle_module`.
+MODULE = SimpleNamespace(
+    __name__=__name__, Unpickler=Unpickler, load=_load, UnpicklingError=pickle.UnpicklingError
+)
