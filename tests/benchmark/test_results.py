@@ -116,6 +116,16 @@ def test_the_readmes_figures_are_the_committed_ones():
         assert f"{ratio:.1f} {words}" in text or f"{ratio:.2f} {words}" in text
 
 
+def test_the_table_without_vnni_is_the_committed_result():
+    result = load("serve-compare-avx2")
+    lines = (ROOT / "docs/benchmark.md").read_text().splitlines()
+    assert result["shared"] == "fx-int8-onednn"
+    assert {row["name"] for row in result["contestants"]} == NAMES.keys()
+    for row in result["contestants"]:
+        assert compared_row(row) in lines
+        assert row["wrong"] == row["socket_errors"] == 0
+
+
 RUNS = ("serve-compare", "serve-compare-slow-host", "serve-compare-third", "serve-compare-fourth")
 
 
