@@ -103,7 +103,7 @@ NAMES = ("fastapi-plain", "ancestor", "fastapi-tuned", "litserve", "mosec", "ben
 @pytest.mark.skipif(sys.platform != "linux", reason="the peers' servers are for Linux")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_peer_answers_as_the_reference_does(name, bundle):
-    contestants = {each.name: each for each in all_contestants(bundle, int8="torchscript-fp32")}
+    contestants = {each.name: each for each in all_contestants(bundle, "torchscript-fp32", "fp32")}
     peers = {each for each in contestants if not each.startswith("snapserve")}
     assert peers == {*NAMES, "ancestor-workers", "litserve-16", "mosec-one-stage"}  # the same programs
     contestant = contestants[name]
