@@ -89,10 +89,8 @@ def _measure(options: argparse.Namespace) -> Row:
     folder = (options.model or benchmark_bundle()).resolve()
     bundle = ModelBundle.load(folder)
     shared = shared_engine(bundle, options.shared)
-    print(f"serve-compare: shared with the peers: {shared}; SnapServe's own choice: {engine_name(bundle)}")
-    contestants = chosen(
-        all_contestants(folder, shared, bundle.spec.engines[shared].precision), names, options.variant
-    )
+    print(f"serve-compare: shared with the peers: {shared.name}; SnapServe's own choice: {engine_name(bundle)}")
+    contestants = chosen(all_contestants(folder, shared), names, options.variant)
     pictures = [picture.resolve() for picture in options.picture or photos()]
     load = Load(options.connections, options.seconds, options.warm_up, options.tolerance)
     reference = reference_answers(folder, pictures)
@@ -106,7 +104,7 @@ def _measure(options: argparse.Namespace) -> Row:
         "machine": describe_machine(),
         "options": {name: _shown(value) for name, value in vars(options).items() if name != "run"},
         "pictures": [{"file": relative(str(each)), "bytes": each.stat().st_size} for each in pictures],
-        "shared": shared,
+        "shared": shared.name,
         "model": relative(str(folder)),
         "contestants": [_row(match, name, reference, limit) for name in match.servers],
         "ratios": ratios(match.turns),

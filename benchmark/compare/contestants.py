@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmark.compare.contestant import PORT, Contestant
 from models.bundle import ModelBundle
@@ -15,7 +16,17 @@ FP32 = "torchscript-fp32"
 EAGER = "eager-fp32"
 
 
-def shared_engine(bundle: ModelBundle, named: str | None = None) -> str:
+class Shared(NamedTuple):
+    """An engine of the bundle that SnapServe and the peers run."""
+
+    name: str
+    precision: str
+
+
+_INT8 = Shared("fx-int8-onednn", "int8")
+
+
+def shared_engine(bundle: ModelBundle, named: str | None = None) -> Shared:
     """The engine that SnapServe and the peers share: the fastest TorchScript file, which all of them can load.
 
     Args:
@@ -37,12 +48,13 @@ def shared_engine(bundle: ModelBundle, named: str | None = None) -> str:
     def worth(name: str) -> tuple[float, bool]:
         return images_per_s(table.fastest_ms(name, files[name])), files[name].precision == "int8"
 
-    return named or max(files, key=worth)
+    name = named or max(files, key=worth)
+    return Shared(name, files[name].precision)
 
 
 def engine_name(bundle: ModelBundle) -> str:
-    """The name in the bundle of the engine that it serves by default."""
-    return next(name for name, engine in bundle.spec.engines.items() if engine == bundle.spec.engine)
+    """The name in the bundle of the engine that it serves by default; "" where it has only one."""
+    return next((name for name, engine in bundle.spec.engines.items() if engine == bundle.spec.engine), "")
 
 
 def _why(table: Table, name: str) -> str:
@@ -50,24 +62,23 @@ def _why(table: Table, name: str) -> str:
     return f": {reason}" if reason else "; optimise it anew"
 
 
-def all_contestants(bundle: Path, shared: str = "fx-int8-onednn", precision: str = "int8") -> list[Contestant]:
+def all_contestants(bundle: Path, shared: Shared = _INT8) -> list[Contestant]:
     """SnapServe on its own choice and on the peers' engines, and the peers.
 
     Args:
         bundle: folder.
-        shared: engine of the bundle that SnapServe and the peers share.
-        precision: of that engine.
+        shared: engine that SnapServe and the peers run.
     """
-    return [*_snapserve(bundle, shared, precision), *_peers(bundle, shared)]
+    return [*_snapserve(bundle, shared), *_peers(bundle, shared.name)]
 
 
-def _snapserve(bundle: Path, shared: str, precision: str) -> list[Contestant]:
+def _snapserve(bundle: Path, shared: Shared) -> list[Contestant]:
     words = ("-m", "server", "--port", PORT, "--model", str(bundle))
-    same_file = Contestant(f"snapserve-{precision}-torchscript", (*words, "--engine", shared))
+    same_file = Contestant(f"snapserve-{shared.precision}-torchscript", (*words, "--engine", shared.name))
     return [
         Contestant("snapserve", words),
         Contestant("snapserve-one-worker", (*words, "--workers", "1")),
-        *([same_file] if shared != FP32 else []),
+        *([same_file] if shared.name != FP32 else []),
         Contestant("snapserve-fp32", (*words, "--engine", FP32)),
     ]
 

@@ -140,9 +140,7 @@ def choose_activation(outputs: torch.Tensor, extreme: torch.Tensor, wanted: str)
             "softmax or sigmoid, not none"
         )
     if wanted == "softmax" and outputs.shape[1] == 1:
-        raise EngineError(
-            "has one output, over which a softmax is always 1: --activation must be sigmoid or none"
-        )
+        raise EngineError("has one output, over which a softmax is always 1: --activation must be sigmoid or none")
     if wanted:
         doubled = wanted != "none" and are_scores and (sum_to_one or wanted == "sigmoid")
         return wanted, f"the outputs are scores already, and {wanted} flattens them" if doubled else ""

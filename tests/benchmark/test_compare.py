@@ -17,7 +17,7 @@ from benchmark.compare import requirements
 from benchmark.compare.answer import Prediction, difference, read_answer
 from benchmark.compare.bundle import benchmark_bundle, enlarge
 from benchmark.compare.contestant import PORT, Contestant
-from benchmark.compare.contestants import all_contestants, chosen, engine_name, shared_engine
+from benchmark.compare.contestants import Shared, all_contestants, chosen, engine_name, shared_engine
 from benchmark.compare.pictures import photos
 from benchmark.compare.plot import draw_latency, draw_throughput
 from benchmark.compare.process_tree import spent_between
@@ -162,8 +162,8 @@ ALL = {
 def test_the_peers_share_the_fastest_file_that_they_can_load(monkeypatch):
     with_table(monkeypatch, openvino_int8=1.0, torchscript_fp32=9.0, fx_int8_x86=5.0, fx_int8_onednn=6.0)
     bundle = bundle_of(**ALL)
-    assert shared_engine(bundle) == "fx-int8-x86"
-    assert shared_engine(bundle, "fx-int8-onednn") == "fx-int8-onednn"
+    assert shared_engine(bundle) == ("fx-int8-x86", "int8")
+    assert shared_engine(bundle, "fx-int8-onednn") == ("fx-int8-onednn", "int8")
     assert engine_name(bundle) == "openvino-int8"
     with pytest.raises(BundleError, match="--shared openvino-int8: the peers load TorchScript files only"):
         shared_engine(bundle, "openvino-int8")
@@ -172,10 +172,10 @@ def test_the_peers_share_the_fastest_file_that_they_can_load(monkeypatch):
 def test_where_fp32_is_the_fastest_that_they_can_load_it_is_shared(monkeypatch):
     """A processor on which int8 was slower, or refused."""
     with_table(monkeypatch, torchscript_fp32=4.0, fx_int8_x86=5.0, fx_int8_onednn=6.0)
-    assert shared_engine(bundle_of(**ALL)) == "torchscript-fp32"
+    assert shared_engine(bundle_of(**ALL)) == ("torchscript-fp32", "fp32")
     with_table(monkeypatch, torchscript_fp32=4.0, fx_int8_onednn="agrees on 90 %", fx_int8_x86="agrees on 90 %")
-    assert shared_engine(bundle_of(torchscript_fp32="fp32", eager_fp32="fp32")) == "torchscript-fp32"
-    names = [each.name for each in all_contestants(ROOT, "torchscript-fp32", "fp32")]
+    assert shared_engine(bundle_of(torchscript_fp32="fp32", eager_fp32="fp32")).precision == "fp32"
+    names = [each.name for each in all_contestants(ROOT, Shared("torchscript-fp32", "fp32"))]
     assert len(names) == len(set(names))
     assert names[:3] == ["snapserve", "snapserve-one-worker", "snapserve-fp32"]
 

@@ -13,6 +13,7 @@ import pytest
 from benchmark.__main__ import main
 from benchmark.compare import command, match, rounds
 from benchmark.compare.contestant import PORT, Contestant
+from benchmark.compare.contestants import Shared
 from benchmark.compare.match import Match
 from benchmark.compare.rounds import Load
 from benchmark.compare.server import Server
@@ -110,8 +111,9 @@ def test_the_command_writes_the_result_and_fails_on_wrong_answers(pictures, tmp_
     monkeypatch.setattr(
         command,
         "all_contestants",
-        lambda bundle, int8: [contestant("snapserve"), contestant("liar", "--lie-every", "9")],
+        lambda *_: [contestant("snapserve"), contestant("liar", "--lie-every", "9")],
     )
+    monkeypatch.setattr(command, "shared_engine", lambda *_: Shared("fx-int8-onednn", "int8"))
     words = ["serve-compare", "--model", "models/demo", "--rounds", "1", "--seconds", "1", "--warm-up", "0"]
     words += ["--connections", "4", "--contestants", "snapserve,liar", "--output", str(tmp_path / "result.json")]
     words += [word for picture in pictures for word in ("--picture", str(picture))]

@@ -15,7 +15,7 @@ import torch
 
 from benchmark.__main__ import main
 from benchmark.compare.answer import ask, difference, reference_answers
-from benchmark.compare.contestants import all_contestants
+from benchmark.compare.contestants import Shared, all_contestants
 from benchmark.compare.server import Server
 from benchmark.peers import environment
 from benchmark.peers.command import ENVIRONMENTS
@@ -103,7 +103,7 @@ NAMES = ("fastapi-plain", "ancestor", "fastapi-tuned", "litserve", "mosec", "ben
 @pytest.mark.skipif(sys.platform != "linux", reason="the peers' servers are for Linux")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_peer_answers_as_the_reference_does(name, bundle):
-    contestants = {each.name: each for each in all_contestants(bundle, "torchscript-fp32", "fp32")}
+    contestants = {each.name: each for each in all_contestants(bundle, Shared("torchscript-fp32", "fp32"))}
     peers = {each for each in contestants if not each.startswith("snapserve")}
     assert peers == {*NAMES, "ancestor-workers", "litserve-16", "mosec-one-stage"}  # the same programs
     contestant = contestants[name]
