@@ -67,9 +67,17 @@ def misfit_of(weights: StateDict, own: StateDict) -> str:
     want = {name: tensor.shape for name, tensor in weights.items() if name in have or not _is_beside(name, tensor)}
     wrong = sorted(name for name in have.keys() | want.keys() if have.get(name) != want.get(name))
     if not wrong:
-        return ""
+        return _other_type(weights, own)
     shown = ", ".join(f"{name} {_shape(want.get(name))} for {_shape(have.get(name))}" for name in wrong[:3])
     return f"{len(wrong)} tensors do not fit the architecture: {shown}"
+
+
+def _other_type(weights: StateDict, own: StateDict) -> str:
+    """int8 weights, say, mean nothing without their scales."""
+    for name, tensor in weights.items():
+        if name in own and tensor.is_floating_point() != own[name].is_floating_point():
+            return f"{name} is {str(tensor.dtype).removeprefix('torch.')}, not {str(own[name].dtype)[6:]}"
+    return ""
 
 
 COUNTER = "num_batches_tracked"  # of BatchNorm

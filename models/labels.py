@@ -17,6 +17,7 @@ _FORMS = (
     '["cat", "dog"], {"0": "cat", "1": "dog"}, {"cat": 0, "dog": 1}, {"0": ["n02124075", "Egyptian cat"], …} '
     'or one of these as "id2label", "label2id" or "labels"'
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half of a character: no JSON can hold it
 _LINE_END = re.compile("\r\n|\r|\n")  # not str.splitlines, for which a label may hold line ends
 _WRAPPERS = ("id2label", "label2id", "labels")
 
@@ -31,7 +32,7 @@ def load_labels(file: Path) -> Labels:
         BundleError: the file is missing, not text, or holds anything but one label per class.
     """
     text = read_text(file, "label file")
-    if file.suffix == ".json" or text.lstrip()[:1] in ("{", "["):
+    if file.suffix == ".json" or _is_json(text):
         return labels_of(read_json(file, "label file"), str(file))
     lines = [line.strip() for line in _LINE_END.split(text.rstrip())]
     if not any(lines):
@@ -40,6 +41,12 @@ def load_labels(file: Path) -> Labels:
         number = lines.index("") + 1
         raise BundleError(f"{file}: line {number} is empty, which would shift the labels behind it by one class")
     return tuple(lines)
+
+
+def _is_json(text: str) -> bool:
+    """Whether a text begins and ends like JSON: a first label may be "[unknown]"."""
+    text = text.strip()
+    return text[:1] + text[-1:] in ("{}", "[]") and "\n[" not in text.replace("\r", "\n")
 
 
 def labels_of(document: Any, where: str) -> Labels:
@@ -61,9 +68,9 @@ def labels_of(document: Any, where: str) -> Labels:
 def _from_object(document: Mapping[str, Any], where: str) -> Labels:
     if document and all(type(value) is int for value in document.values()):
         pairs = [(number, label) for label, number in document.items()]
-    elif document and all(name.isdecimal() for name in document):
+    elif document and all(map(_is_number, document)):
         pairs = [(int(name), _label(value, where)) for name, value in document.items()]
-    elif document and all(isinstance(value, str) and value.isdecimal() for value in document.values()):
+    elif document and all(map(_is_number, document.values())):
         pairs = [(int(number), label) for label, number in document.items()]
     else:
         raise BundleError(f"{where}: expected labels as {_FORMS}")
@@ -74,10 +81,14 @@ def _from_object(document: Mapping[str, Any], where: str) -> Labels:
     return tuple(label for _, label in sorted(pairs))
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, str) and value.isdecimal() and len(value) < 10
+
+
 def _label(value: Any, where: str) -> str:
     if isinstance(value, list) and len(value) == 2:
         value = value[1]  # [WordNet identifier, label]
-    if isinstance(value, str) and value.strip():
+    if isinstance(value, str) and value.strip() and not _SURROGATE.search(value):
         return value
     raise BundleError(f"{where}: the label {json.dumps(value, ensure_ascii=False)} is no text")
 

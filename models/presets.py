@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import BundleError
+from models.paths import is_file
 from models.spec import IMAGENET, PreprocessSpec, spec_from_json
 from models.text import read_json
 
@@ -31,7 +32,7 @@ def read_preprocess(choice: str) -> PreprocessSpec:
     """
     if choice in PRESETS:
         return PRESETS[choice]
-    if not Path(choice).is_file():
+    if not is_file(choice):
         raise BundleError(f"--preprocess {choice}: no such file, nor one of {', '.join(PRESETS)}")
     return preprocess_of(read_json(Path(choice), "preprocess file"), choice)
 
@@ -59,7 +60,7 @@ def _base(document: Mapping[str, Any], where: str) -> dict[str, Any]:
     if _PRESET not in document:
         return {}
     name = document[_PRESET]
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise BundleError(f"{where}: preset {name!r} must be one of {', '.join(PRESETS)}")
     preset = dataclasses.asdict(PRESETS[name])
     return {**preset, "mean": list(preset["mean"]), "std": list(preset["std"])}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ FORMAT = 1
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp64")
 WEIGHTS_ENGINE = "weights"  # name in a bundle of the engine that is compiled where it is loaded
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+_LARGEST_SIDE = 8192  # pixels
+_LARGEST_MEAN = 2.0  # of values 0 to 1
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 
 
@@ -42,12 +45,19 @@ class PreprocessSpec:
             raise BundleError(
                 f"preprocess: crop_size {self.crop_size} must lie between 1 and resize_size {self.resize_size}"
             )
+        if self.resize_size > _LARGEST_SIDE:
+            raise BundleError(f"preprocess: resize_size {self.resize_size} must be at most {_LARGEST_SIDE}")
         if self.interpolation not in INTERPOLATIONS:
             raise BundleError(
                 f"preprocess: interpolation {self.interpolation!r} must be one of {', '.join(INTERPOLATIONS)}"
             )
-        if not all(self.std):
-            raise BundleError("preprocess: std must not be 0")
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
+            raise BundleError("preprocess: mean and std must be finite, and std above 0")
+        if (largest := max(map(abs, self.mean))) > _LARGEST_MEAN:
+            raise BundleError(
+                f"preprocess: mean {largest:g} is of values 0 to 255; mean and std must be of values 0 to 1, so "
+                "divide both by 255"
+            )
 
     def describe(self) -> str:
         """Size and normalisation in one line, e.g. "resize 256, crop 224, bilinear, mean 0.5, std 0.5"."""
@@ -218,9 +228,12 @@ def _flag(value: Any, where: str) -> bool:
     raise BundleError(f"{where} must be true or false")
 
 
+_HUGE = 1e9
+
+
 def _three(value: Any, where: str) -> tuple[float, ...]:
     """One number stands for three equal ones: a grey picture has one channel."""
     values = value if isinstance(value, list) else [value]
-    if len(values) in (1, 3) and all(type(each) in (int, float) for each in values):
+    if len(values) in (1, 3) and all(type(each) in (int, float) and abs(each) < _HUGE for each in values):
         return tuple(float(each) for each in values) * (3 // len(values))
     raise BundleError(f"{where} must be one number or three")

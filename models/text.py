@@ -31,9 +31,11 @@ def read_text(file: Path, what: str) -> str:
     """
     try:
         data = file.read_bytes()
-    except OSError:
+    except (OSError, ValueError):  # a NUL in the name
         raise BundleError(f"{file}: no readable {what}") from None
     mark, encoding = next(((mark, name) for mark, name in _MARKS if data.startswith(mark)), (b"", "utf-8"))
+    if not mark and b"\0" in data:
+        raise BundleError(f"{file}: not text, or UTF-16 without a byte order mark; save the {what} as UTF-8")
     try:
         return data[len(mark) :].decode(encoding)
     except UnicodeDecodeError as error:

@@ -22,6 +22,7 @@ from models.engines.base import EngineOptions
 from models.errors import BundleError
 from models.formats import SUPPORTED
 from models.machine import usable_cores
+from models.paths import exists
 from models.preprocess import Preprocessor
 from models.settings import Settings, settings_of
 from server.choice import Choice, choose
@@ -54,10 +55,12 @@ def find_bundles(config: ModelConfig) -> Bundles:
     words = config.model or (str(OPTIMISED if (OPTIMISED / MANIFEST).exists() else DEMO),)
     found = [_find(*_split(word)) for word in words]
     bundles: Bundles = {}
+    names = [name for name, _ in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise BundleError(f"two models are called {name!r}; name one of them with --model NAME=PATH")
     settings = model_settings(config, {name: isinstance(each, ModelBundle) for name, each in found})
     for name, each in found:
-        if name in bundles:
-            raise BundleError(f"another model is called {name!r}, too; name one with --model NAME=PATH")
         bundles[name] = each if isinstance(each, ModelBundle) else _bare(name, each, settings[name])
     return bundles
 
@@ -65,13 +68,13 @@ def find_bundles(config: ModelConfig) -> Bundles:
 def _split(word: str) -> tuple[str, Path]:
     """[NAME=]PATH; a path may hold a = too, a name no /."""
     name, equals, path = word.partition("=")
-    named = equals and "/" not in name and not Path(word).exists()
+    named = equals and "/" not in name and not exists(word)
     return (name, Path(path)) if named else ("", Path(word))
 
 
 def _find(name: str, path: Path) -> tuple[str, ModelBundle | Path]:
     """The name of a model, and its bundle or its file."""
-    if not path.exists():
+    if not exists(path):
         raise BundleError(f"{path}: there is no such folder or file")
     if not path.is_dir():
         return name or path.stem, path

@@ -41,7 +41,7 @@ def listen(config: ServerConfig) -> socket.socket:
         )[0]
         both = config.host == "::" and socket.has_dualstack_ipv6()
         return socket.create_server(address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=both)
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):
         raise ConfigError(f"--host {config.host}: must be a name or address of this machine") from None
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL:

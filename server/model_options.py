@@ -7,6 +7,7 @@ from pathlib import Path
 
 from models.errors import BundleError
 from models.labels import load_labels
+from models.paths import exists
 from models.presets import read_preprocess
 from models.settings import Settings
 from server.config import ModelConfig
@@ -40,7 +41,7 @@ def _target(option: str, word: str, models: Mapping[str, bool]) -> tuple[str, st
         if models[name]:
             raise BundleError(f"{option} {word}: {name} is a bundle and brings its own; leave the option out")
         return name, value
-    if equals and "/" not in name and not Path(word).exists():
+    if equals and "/" not in name and not exists(word):
         raise BundleError(f"{option} {word}: no model is called {name!r}, there are {', '.join(models)}")
     return _only(option, word, models), word
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from models.errors import EngineError
 
-_SUM_TOLERANCE = 1e-3
+_SUM_TOLERANCE = 1e-3  # what adding up rounds
 _NAMES = {
     torch.float32: "float32",
     torch.float64: "float64",
@@ -68,7 +68,13 @@ def choose_output(answer: Any, wanted: str, rows: int, num_classes: int) -> str:
         return wanted if wanted in tensors else positions[wanted]
     if isinstance(answer, torch.Tensor):
         return ""
+    ranks = [tensor.shape for tensor in tensors.values() if not tensor.is_floating_point()]
     fitting = [name for name, tensor in tensors.items() if fits(tensor, rows, num_classes)]
+    if len(fitting) == 1 and tensors[fitting[0]].shape in ranks:
+        raise EngineError(
+            f"answers with {describe(answer)}: sorted scores and their class numbers, as topk gives them? Export "
+            f"the scores in the order of the labels; if they are, --output {fitting[0]}"
+        )
     if len(fitting) == 1:
         return fitting[0]
     what = "none of which has one score for each of the" if not fitting else "several of which fit the"
@@ -78,7 +84,7 @@ def choose_output(answer: Any, wanted: str, rows: int, num_classes: int) -> str:
 
 def fits(tensor: torch.Tensor, rows: int, num_classes: int) -> bool:
     """Whether it holds one score per label for each image; one score will do for two labels."""
-    if not tensor.is_floating_point() or tensor.dim() == 0 or len(tensor) != rows:
+    if not tensor.is_floating_point() or (rows > 1 and (tensor.dim() == 0 or len(tensor) != rows)):
         return False
     return tensor.numel() == rows * num_classes or (num_classes == 2 and tensor.numel() == rows)
 
@@ -92,8 +98,19 @@ class Output(nn.Module):
         self.name = name
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        tensor = tensors_of(self.program(images))[self.name]
-        return tensor.reshape(len(tensor), -1) if tensor.dim() else tensor.reshape(1, 1)
+        return tensors_of(self.program(images))[self.name].reshape(len(images), -1)
+
+
+class Rows(nn.Module):
+    """A program that answers with one tensor: each image gets its row, though `squeeze` took it away."""
+
+    def __init__(self, program: nn.Module) -> None:
+        super().__init__()
+        self.program = program
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        rows: torch.Tensor = self.program(images).reshape(images.size(0), -1)
+        return rows
 
 
 class Pair(nn.Module):
@@ -154,4 +171,4 @@ def choose_activation(outputs: torch.Tensor, extreme: torch.Tensor, wanted: str)
 
 
 def _within(values: torch.Tensor) -> bool:
-    return bool(((values >= 0) & (values <= 1)).all())
+    return bool(((values >= -_SUM_TOLERANCE) & (values <= 1 + _SUM_TOLERANCE)).all())

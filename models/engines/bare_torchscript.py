@@ -16,6 +16,7 @@ from models.engines.bare_outputs import (
     OneByOne,
     Output,
     Pair,
+    Rows,
     choose_activation,
     choose_output,
     describe,
@@ -89,7 +90,7 @@ class _Way:
         grey: it takes one channel.
         one_by_one: it takes a single image.
         output: which of several outputs holds the scores; "" where there is one.
-        is_matrix: that output is the only one, and float [N, columns].
+        is_matrix: the answer is one tensor, float [N, columns].
         channels_last: it takes that layout, which is faster, and answers the same.
     """
 
@@ -113,7 +114,7 @@ class _Way:
         return self._in_turns(_compile(whole) if self.is_matrix else whole)
 
     def _whole(self, activation: str) -> ServingGraph:
-        network = self.program if self.is_matrix else Output(self.program, self.output)
+        network = Rows(self.program) if self.is_matrix else Output(self.program, self.output)
         graph = ServingGraph(network, self.preprocess, self.precision, activation, self.channels_last, self.grey)
         return graph.eval().to(self.device)
 
@@ -162,7 +163,7 @@ def _fit(module: Any, bundle: ModelBundle, spec: EngineSpec, images: torch.Tenso
         if grey:
             _check_grey(preprocess)
         output = choose_output(answer, spec.output, len(asked), bundle.spec.num_classes)
-        matrix = isinstance(answer, torch.Tensor) and answer.dim() == 2
+        matrix = isinstance(answer, torch.Tensor)
         way = dataclasses.replace(way, output=output, is_matrix=matrix)
         _check_scores(tensors_of(answer)[output], answer, len(asked), bundle.spec.num_classes)
         return _fastest(way, images)
@@ -248,10 +249,10 @@ def _normalised_twice(module: Any, bundle: ModelBundle) -> str:
 
 
 def _precisions(module: nn.Module) -> list[str]:
-    """The precision of the first floating parameter; frozen and quantised models have none: one of these."""
+    """That of the first floating parameter, which frozen and quantised models lack, and then the others."""
     names = {dtype: name for name, dtype in DTYPES.items()}
     found = [names[parameter.dtype] for parameter in module.parameters() if parameter.dtype in names]
-    return found[:1] or ["fp32", "fp16", "fp64"]
+    return list(dict.fromkeys([*found[:1], "fp32", "fp16", "bf16", "fp64"]))
 
 
 def _compile(graph: ServingGraph) -> torch.jit.ScriptModule:

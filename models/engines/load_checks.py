@@ -61,13 +61,14 @@ def check_mode(module: Any) -> None:
     if _active(graph, _BATCH_NORM):
         raise EngineError(
             "was exported in training mode: BatchNorm takes mean and variance from the batch, so an image's "
-            f"answer depends on the others in its batch; {AGAIN}"
+            f"answer depends on the others in its batch; {AGAIN}, and train with track_running_stats"
         )
 
 
 def _active(graph: Any, operators: dict[str, int]) -> str:
     for name, position in operators.items():
-        for node in graph.findAllNodes(name):
+        # Not those in a branch, which may never be taken.
+        for node in graph.findAllNodes(name, recurse=False):
             if list(node.inputs())[position].toIValue() is True and _acts(node, name):
                 return name.removeprefix("aten::").rstrip("_")
     return ""

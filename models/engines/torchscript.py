@@ -79,8 +79,9 @@ def load_module(file: Path, device: str) -> torch.jit.ScriptModule:
         with jit_warnings_ignored():
             module: torch.jit.ScriptModule = torch.jit.load(file, map_location=device).eval()
             return module
-    except (RuntimeError, ValueError, OSError):
-        raise EngineError(f"{file}: not a TorchScript file, or damaged") from None
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [""])[0][:200]
+        raise EngineError(f"{file}: not a TorchScript file, damaged, or not loadable here: {reason}") from None
 
 
 def resolve(bundle: ModelBundle, options: EngineOptions) -> EngineSpec:

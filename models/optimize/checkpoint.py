@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from models.architectures import COUNTER, StateDict, misfit_of
 from models.optimize import inert_pickle
 from models.optimize.errors import UsageError
 from models.optimize.inert_pickle import Inert
+from models.paths import is_file
 
 _DEEPEST = 5  # dicts inside dicts
 # Where a file holds several sets of weights: those of the plain model before averaged ones.
@@ -71,6 +72,9 @@ def read_checkpoint(file: Path, expected: Mapping[str, torch.Tensor], key: str =
     if not found:
         raise UsageError(f"{file}: {_nearest(sets, expected)}")
     best = _best(file, found, key)
+    for name, tensor in best.state.items():
+        if not tensor.isfinite().all():
+            raise UsageError(f"{file}: {name} holds values that are not finite: its training has failed")
     return Checkpoint(best.state, _note(file, best, [each.name for each in found if each is not best]))
 
 
@@ -88,15 +92,14 @@ def _best(file: Path, found: Sequence[_Match], key: str) -> _Match:
 
 
 def _load(file: Path) -> Any:
-    if not file.is_file():
+    if not is_file(file):
         raise UsageError(f"{file}: no such file")
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickles that it then refuses
-            _refuse_programs(file)
-            return torch.load(file, map_location="cpu", weights_only=False, pickle_module=inert_pickle.MODULE)
+            return _load_pickled(file)
     except UsageError:
         raise
     # A damaged file is met with KeyError, IndexError, struct.error … as it comes.
@@ -104,14 +107,21 @@ def _load(file: Path) -> Any:
         raise UsageError(f"{file}: damaged, or neither safetensors nor written by torch.save") from None
 
 
-def _refuse_programs(file: Path) -> None:
-    """torch.load would run TorchScript."""
-    if not zipfile.is_zipfile(file):
-        return
-    with zipfile.ZipFile(file) as archive:
-        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-            command = f"python -m server --model {file} --labels LABELS"
-            raise UsageError(f"{file}: a TorchScript program, not weights; it is served as it is: {command}")
+def _load_pickled(file: Path) -> Any:
+    if inert_pickle.is_archive(file) and inert_pickle.is_program(file):
+        command = f"python -m server --model {file} --labels LABELS"
+        raise UsageError(f"{file}: a TorchScript program, not weights; it is served as it is: {command}")
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if inert_pickle.is_archive(file):
+            return inert_pickle.read(file)
+        if "Unsupported global" not in str(error):
+            raise
+        raise UsageError(
+            f"{file}: more than weights, in torch.save's old format; where its code is, write the weights alone: "
+            f"torch.save(torch.load({str(file)!r}, weights_only=False)…, 'weights.pth'), a state dict for …"
+        ) from None
 
 
 def _refuse_modules(file: Path, document: Any) -> None:
@@ -172,10 +182,7 @@ def _matches(path: str, tensors: Mapping[str, torch.Tensor], expected: StateDict
     anchor = max((name for name in expected if not name.endswith(COUNTER)), key=len, default="")
     prefixes = {name.removesuffix(anchor) for name in names if name.endswith(anchor)}
     prefixes = {prefix for prefix in prefixes if not prefix or prefix.endswith(".")}
-    candidates = [
-        {name.removeprefix(prefix): names[name] for name in names if name.startswith(prefix)}
-        for prefix in sorted(prefixes)
-    ]
+    candidates = [_beginning_with(prefix, names, expected) for prefix in sorted(prefixes)]
     found = [_fitting(path, each, tensors, expected, anchor) for each in candidates]
     matches = [match for match in found if match]
     # Else parts of the network may lie in different modules.
@@ -183,6 +190,14 @@ def _matches(path: str, tensors: Mapping[str, torch.Tensor], expected: StateDict
     if not matches and len(stripped) == len(names):
         matches = [match for match in [_fitting(path, stripped, tensors, expected, anchor)] if match]
     return matches
+
+
+def _beginning_with(prefix: str, names: Mapping[str, str], expected: StateDict) -> dict[str, str]:
+    """Names in the file by what follows the prefix; without one, those that begin like the network's own."""
+    if prefix:
+        return {name.removeprefix(prefix): full for name, full in names.items() if name.startswith(prefix)}
+    parts = {name.partition(".")[0] for name in expected}
+    return {name: full for name, full in names.items() if name.partition(".")[0] in parts}
 
 
 def _fitting(

@@ -1,19 +1,41 @@
-"""Unpickling that runs nothing: what is no tensor or plain value becomes an inert stand-in.
+"""torch.save's files read without running anything: what is no tensor or plain value becomes an inert stand-in.
 
 For checkpoints that hold more than weights: `argparse.Namespace`, numpy scalars, paths, dates, hyperparameters.
-torch's own `weights_only` refuses such files, or wants every class named.
+torch's own `weights_only` refuses such files, or wants every class named. Only zip archives are read so, the
+format since torch 1.6: in the older one a pickle can make torch look for source files.
 """
 
 from __future__ import annotations
 
 import collections
 import pickle
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import torch
 import torch._utils
+
+
+class _Rebuild:
+    """A function that a pickle may call, and whose attributes it cannot set."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        object.__setattr__(self, "_function", function)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)  # type: ignore[attr-defined]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise pickle.UnpicklingError(f"{name} cannot be set")
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("a function has no state")
+
 
 _REBUILT = ("tensor", "tensor_v2", "parameter", "parameter_with_state")
 # What tensors are made of. They compute nothing but shapes; storages are read by torch.load itself.
@@ -21,7 +43,10 @@ _TENSORS: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch", "Size"): torch.Size,
     ("torch", "device"): torch.device,
-    **{("torch._utils", f"_rebuild_{name}"): getattr(torch._utils, f"_rebuild_{name}") for name in _REBUILT},
+    **{
+        ("torch._utils", f"_rebuild_{name}"): _Rebuild(getattr(torch._utils, f"_rebuild_{name}"))
+        for name in _REBUILT
+    },
 }
 
 
@@ -82,6 +107,28 @@ def _load(stream: BinaryIO, **options: Any) -> Any:
 
 
 # For torch.load's `pickle_module`.
-MODULE = SimpleNamespace(
+_MODULE = SimpleNamespace(
     __name__=__name__, Unpickler=Unpickler, load=_load, UnpicklingError=pickle.UnpicklingError
 )
+
+
+def is_archive(file: Path) -> bool:
+    """Whether torch takes the file for a zip archive."""
+    with file.open("rb") as stream:
+        return stream.read(4) == b"PK\x03\x04"
+
+
+def is_program(file: Path) -> bool:
+    """Whether an archive holds TorchScript, which torch.load would run.
+
+    torch's own reader is asked: Python's finds another directory where a file has two.
+
+    Raises:
+        RuntimeError: the archive is damaged.
+    """
+    return "constants.pkl" in torch._C.PyTorchFileReader(str(file)).get_all_records()
+
+
+def read(file: Path) -> Any:
+    """The document in an archive that is no program. Raises anything for a damaged one."""
+    return torch.load(file, map_location="cpu", weights_only=False, pickle_module=_MODULE)

@@ -46,8 +46,9 @@ class OptimizeOptions:
         Path | None, "imagenet, half, none, raw or a JSON file: resize_size, crop_size, mean …"
     ] = None
     activation: Annotated[
-        Literal["softmax", "sigmoid", "none"], "what makes scores of the outputs; sigmoid: several labels may hold"
-    ] = "softmax"
+        Literal["auto", "softmax", "sigmoid", "none"],
+        "what makes scores of the outputs; auto: softmax, or a bundle's own; sigmoid: several labels may hold",
+    ] = "auto"
     num_classes: Annotated[int, "classes of random weights; 0: ImageNet's, or as many as labels"] = 0
     seed: Annotated[int, "seed of random weights"] = 0
     device: Annotated[Literal["auto", "cpu", "cuda"], "where the model will run"] = "auto"
@@ -81,6 +82,8 @@ class OptimizeOptions:
             folder = getattr(self, name)
             if folder is not None and not folder.is_dir():
                 raise UsageError(f"--{name} {folder}: no such folder")
+        if self.checkpoint_key and self.checkpoint is None:
+            raise UsageError("--checkpoint-key is for --checkpoint only")
         if self.num_classes and self.weights != "none":
             raise UsageError("--num-classes is for --weights none only")
 

@@ -46,7 +46,7 @@ class WeightsChoice:
         cache: folder of downloaded files; None is torch.hub's.
         connect_limit_s: seconds that a server has to answer.
         device: where the model will run: "cpu" or "cuda".
-        activation: what makes scores of the logits; a bundle brings its own.
+        activation: what makes scores of the logits; "auto" is softmax, or the bundle's own.
     """
 
     architecture: str
@@ -62,7 +62,7 @@ class WeightsChoice:
     connect_limit_s: float = CONNECT_LIMIT_S
     device: str = "cpu"
     checkpoint_key: str = ""
-    activation: str = "softmax"
+    activation: str = "auto"
 
 
 def resolve(choice: WeightsChoice, console: Console) -> Weights:
@@ -77,8 +77,9 @@ def resolve(choice: WeightsChoice, console: Console) -> Weights:
             return _from_bundle(choice, choice.bundle)
         check_architecture(choice.architecture)
         weights = _weights(choice, console)
-        _check_activation(choice.activation, len(weights.labels))
-        return dataclasses.replace(weights, activation=choice.activation)
+        activation = "softmax" if choice.activation == "auto" else choice.activation
+        _check_activation(activation, len(weights.labels))
+        return dataclasses.replace(weights, activation=activation)
     except OptimizeError:
         raise
     except ModelError as error:
@@ -152,8 +153,9 @@ def _from_checkpoint(choice: WeightsChoice, file: Path, console: Console) -> Wei
 
 
 def _from_bundle(choice: WeightsChoice, folder: Path) -> Weights:
-    if choice.checkpoint or choice.labels or choice.preprocess or choice.weights != "default":
-        raise UsageError("--bundle brings its own weights, labels and preprocessing")
+    given = choice.checkpoint or choice.labels or choice.preprocess or choice.weights != "default"
+    if given or choice.activation != "auto":
+        raise UsageError("--bundle brings its own weights, labels, preprocessing and activation")
     bundle = ModelBundle.load(folder)
     if not bundle.spec.engine.holds_weights:
         bundle = bundle.with_engine(WEIGHTS_ENGINE)

@@ -130,6 +130,66 @@ def test_one_output_is_the_score_of_the_only_or_the_second_label(after, labels):
     assert engine.notices
 
 
+class Ensemble(Net):
+    """Ten softmaxes of a tenth each: their sums round to a little more than 1."""
+
+    def forward(self, images):
+        return sum(0.1 * (super(Ensemble, self).forward(images) * 300).softmax(1) for _ in range(10))
+
+
+def test_scores_that_round_to_more_than_1_are_scores():
+    network = Ensemble()
+    with jit_warnings_ignored(), torch.inference_mode():
+        module = torch.jit.trace(network.eval(), torch.rand(2, 3, SIDE, SIDE))
+    scores, engine = serve(module)
+    assert engine.spec.activation == "none"
+    close(scores, reference(network))
+
+
+class Squeezed(Net):
+    """`squeeze` takes the batch's dimension away from a single image."""
+
+    def __init__(self, early):
+        super().__init__()
+        self.early = early
+
+    def forward(self, images):
+        features = self.body(images)
+        if self.early:
+            return self.head(features.squeeze())
+        return self.head(features)[:, :, None, None].squeeze()
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("script", [True, False])
+def test_a_single_image_may_have_lost_its_dimension(early, script):
+    network = Squeezed(early).eval()
+    with jit_warnings_ignored():
+        module = torch.jit.script(network) if script else trace(network)
+    close(serve(module)[0], reference(Net()).softmax(1))
+
+
+class Sorted(Net):
+    def forward(self, images):
+        return super().forward(images).softmax(1).topk(len(LABELS))
+
+
+def test_sorted_scores_are_not_taken_for_those_of_the_labels():
+    with jit_warnings_ignored():
+        module = torch.jit.trace(Sorted().eval(), torch.rand(2, 3, SIDE, SIDE), strict=False)
+    with pytest.raises(EngineError, match="sorted scores and their class numbers, as topk gives them"):
+        serve(module)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_frozen_files_do_not_say_their_precision(dtype):
+    network = Net().to(dtype)
+    with jit_warnings_ignored(), torch.inference_mode():
+        module = torch.jit.freeze(trace(network, dtype=dtype))
+    scores, _ = serve(module)
+    np.testing.assert_allclose(scores, reference(network, INPUT.to(dtype)).float().softmax(1), atol=2e-2)
+
+
 def test_a_softmax_over_one_output_is_refused():
     for labels in (("yes",), ("no", "yes")):
         with pytest.raises((EngineError, BundleError), match="softmax"):

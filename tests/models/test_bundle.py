@@ -110,7 +110,7 @@ def test_a_manifest_that_makes_no_sense_is_refused(folder, changes, said):
     [
         ("crop_size", 300, "must lie between 1 and resize_size 256"),
         ("interpolation", "magic", "must be one of nearest, bilinear, bicubic"),
-        ("std", [1, 1, 0], "std must not be 0"),
+        ("std", [1, 1, 0], "std above 0"),
         ("mean", [1, 1], "must be one number or three"),
     ],
 )

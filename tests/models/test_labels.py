@@ -62,6 +62,11 @@ def test_json_in_every_form(tmp_path, document, name, mark):
     assert load_labels(tmp_path / name) == CAT_DOG
 
 
+def test_a_first_label_may_begin_like_json(tmp_path):
+    (tmp_path / "labels.txt").write_text("[unknown]\ncat\n[other]\n")
+    assert load_labels(tmp_path / "labels.txt") == ("[unknown]", "cat", "[other]")
+
+
 def test_ten_and_more_class_numbers_are_sorted_as_numbers(tmp_path):
     labels = tuple(f"label {number}" for number in range(12))
     (tmp_path / "labels.json").write_text(json.dumps({str(n): label for n, label in enumerate(labels)}))
@@ -83,7 +88,10 @@ def test_labels_that_are_digits_are_told_by_the_type_of_the_numbers(tmp_path):
         ("l.txt", b" \n\n", "holds no labels"),
         ("l.txt", b"cat\n\ndog\n", "line 2 is empty"),
         ("l.txt", b"cat\n\xff\xfe\n", "not UTF-8 text \\(byte 4\\)"),
+        ("l.txt", "cat\ndog".encode("utf-16-le"), "UTF-16 without a byte order mark"),
         ("l.json", b"{", "not valid JSON, line 1"),
+        ("l.json", b'["a", "\\ud800"]', "is no text"),
+        ("l.json", b'{"' + b"9" * 5000 + b'": "a"}', "expected labels as"),
         ("l.json", b"{}", "expected labels as"),
         ("l.json", b"[]", "expected labels as"),
         ("l.json", b"5", "expected labels as"),

@@ -104,7 +104,7 @@ UNSOUND = {
     "dropout that seldom acts": (lambda: export(net(head=(nn.Dropout(0.001),))), "dropout is active"),
     "random slopes": (lambda: export(net(nn.RReLU())), "rrelu is active"),
     "dropout outside of modules": (lambda: export(AlwaysDropsOut().eval()), "dropout is active"),
-    "the same, scripted": (lambda: export(AlwaysDropsOut().eval(), "script"), "dropout is active"),
+    "the same, scripted": (lambda: export(AlwaysDropsOut().eval(), "script"), "differently each time"),
     "noise": (lambda: export(Noisy().eval()), "answers the same images differently each time"),
     "BatchNorm behind a convolution": (
         lambda: export(net(nn.BatchNorm2d(8))),
@@ -140,7 +140,16 @@ def architecture(name, dtype=torch.float32):
         )
 
 
+class DropsInTraining(AlwaysDropsOut):
+    def forward(self, images):
+        outputs = self.net(images)
+        if self.training:
+            outputs = F.dropout(outputs, 0.5, True)
+        return outputs
+
+
 SOUND = {
+    "dropout in a branch that is not taken": lambda: export(DropsInTraining().eval(), "script"),
     "dropout in evaluation mode": lambda: export(net(nn.Dropout2d(0.5), head=(nn.Dropout(0.5),)).eval()),
     "the same, scripted": lambda: export(net(nn.Dropout2d(0.5), head=(nn.Dropout(0.5),)).eval(), "script"),
     "scripted in training mode, which eval() ends": lambda: export(

@@ -71,7 +71,8 @@ def test_a_byte_order_mark_is_no_part_of_them(file):
         ({"activation": "relu"}, "activation 'relu' must be one of softmax, sigmoid, none"),
         ({"activation": ["none"]}, "'activation' must be text"),
         ({"labels": "nowhere.txt"}, "nowhere.txt: no readable label file"),
-        ({"labels": {"0": 1}}, "labels: "),
+        ({"labels": {"0": []}}, "labels: "),
+        ({"labels": "a\0b"}, "no readable label file"),
         ({"preprocess": "cifar"}, "preprocess: preset 'cifar'"),
     ],
 )

@@ -59,6 +59,7 @@ def test_a_path_with_an_equals_sign_is_a_path(label_file, tmp_path):
         (TWO, {"activation": ("birds=none",)}, "no model is called 'birds', there are cats, dogs"),
         (TWO, {"activation": ("cats=none", "cats=softmax")}, "cats has 'none' already"),
         (TWO, {"activation": ("cats=relu",)}, "--activation 'relu' must be one of softmax, sigmoid, none"),
+        (TWO, {"labels": ("x" * 300 + "=l.txt",)}, "no model is called 'xxx"),
         (TWO, {"labels": ("cats=nowhere.txt",)}, "nowhere.txt: no readable label file"),
         (TWO, {"preprocess": ("cats=cifar",)}, "--preprocess cifar: no such file, nor one of imagenet"),
     ],

@@ -101,7 +101,7 @@ async def test_cors(start, origins, origin, allowed):
 def test_models_are_named_and_two_of_one_name_are_refused(hash_bundle):
     folder = hash_bundle.file.parent
     assert list(find_bundles(ModelConfig(model=(f"a={folder}", str(folder))))) == ["a", "hash"]
-    with pytest.raises(BundleError, match="another model is called 'hash'"):
+    with pytest.raises(BundleError, match="two models are called 'hash'"):
         find_bundles(ModelConfig(model=(str(folder), str(folder))))
 
 
@@ -111,6 +111,11 @@ def test_a_path_may_hold_an_equals_sign(hash_bundle, monkeypatch):
     assert list(find_bundles(ModelConfig(model=("a=b",)))) == ["hash"]
     assert list(find_bundles(ModelConfig(model=("name=a=b",)))) == ["name"]
     assert list(find_bundles(ModelConfig(model=("./a=b",)))) == ["hash"]
+
+
+def test_a_name_that_no_file_can_have_is_no_file():
+    with pytest.raises(BundleError, match="there is no such folder or file"):
+        find_bundles(ModelConfig(model=("x" * 300,)))
 
 
 def test_a_bare_file_needs_labels(tmp_path):
