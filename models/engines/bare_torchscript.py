@@ -27,8 +27,8 @@ from models.engines.base import EngineOptions
 from models.engines.load_checks import (
     check_answers,
     check_mode,
-    ends_in_scores,
     is_quantised,
+    may_end_in_scores,
     move_constants,
     normalisation_inside,
     probes,
@@ -66,7 +66,7 @@ def _wrap(module: Any, bundle: ModelBundle, spec: EngineSpec) -> TorchEngine:
     way, outputs = _fit(module, bundle, spec, images)
     _check_outputs(outputs, bundle)
     check_answers(way.graph("none"), images, outputs, "int8" if is_quantised(module) else way.precision)
-    extreme = way.extreme(images[:1]) if ends_in_scores(module) else torch.full((1, 1), torch.inf)
+    extreme = way.extreme(images[:1]) if may_end_in_scores(module) else torch.full((1, 1), torch.inf)
     activation, notice = choose_activation(outputs, extreme, spec.activation)
     graph = way.compiled(activation)
     if outputs.shape[1] != bundle.spec.num_classes:

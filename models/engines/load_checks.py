@@ -27,6 +27,10 @@ _RANDOM = {
 }
 _BATCH_NORM = {"aten::batch_norm": 5}
 
+_RESHAPING = {
+    f"aten::{name}" for name in ("view", "reshape", "flatten", "squeeze", "unsqueeze", "to", "contiguous")
+}
+_LINEAR = {f"aten::{name}" for name in ("linear", "addmm", "matmul", "_convolution", "conv2d")}
 # One of them is in every program that ends in scores.
 _BOUNDED = {"sigmoid", "softmax", "_softmax", "hardsigmoid", "clamp", "hardtanh", "div", "tanh", "exp"}
 
@@ -153,9 +157,18 @@ def _triples(module: Any) -> Iterator[tuple[str, list[float]]]:
             yield "", values
 
 
-def ends_in_scores(module: Any) -> bool:
-    """Whether the program has an operator at all whose results lie between 0 and 1."""
-    names = {node.kind().partition("::")[2].rstrip("_") for node in _nodes(module.inlined_graph)}
+def may_end_in_scores(module: Any) -> bool:
+    """Whether the last step may give scores: it is no linear layer, and some step gives values between 0 and 1.
+
+    An untrained MobileNet's logits lie between 0 and 1, and its ReLU6 keeps them there whatever the input.
+    """
+    graph = module.inlined_graph  # nodes live as long as it does
+    node = next(graph.outputs()).node()
+    while node.kind() in _RESHAPING:
+        node = next(node.inputs()).node()
+    if node.kind() in _LINEAR:
+        return False
+    names = {node.kind().partition("::")[2].rstrip("_") for node in _nodes(graph)}
     return bool(names & _BOUNDED)
 
 

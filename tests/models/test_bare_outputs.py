@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from models.bare import bare_bundle
 from models.engines import load_engine
@@ -101,6 +102,25 @@ def test_logits_that_lie_between_0_and_1_by_chance_are_still_logits():
     scores, engine = serve(trace(network))
     assert engine.spec.activation == "softmax"
     close(scores, reference(network).softmax(1))
+
+
+class Clamped(Net):
+    """ReLU6 bounds the features, and so the outputs, whatever the input; the last step is linear."""
+
+    def forward(self, images):
+        return self.after(self.head(F.relu6(self.body(images))))
+
+
+@pytest.mark.parametrize("after", [None, nn.Flatten(), nn.Unflatten(1, (5, 1, 1))])
+def test_what_ends_in_a_linear_layer_are_logits(after):
+    network = Clamped(after=after)
+    network.head.weight.data.abs_().div_(20 * 6 * 32)
+    network.head.bias.data.fill_(0.1)
+    outputs = reference(network).reshape(4, -1)
+    assert outputs.min() >= 0 and outputs.max() <= 1
+    scores, engine = serve(trace(network))
+    assert (engine.spec.activation, engine.notices) == ("softmax", ())
+    close(scores, outputs.softmax(1))
 
 
 @pytest.mark.parametrize(
