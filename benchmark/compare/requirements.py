@@ -1,4 +1,4 @@
-"""What a comparison needs beside the project: installed where that is possible, and told, before it begins."""
+"""Requirements of a comparison: installed where possible, and what is missing reported, before it begins."""
 
 from __future__ import annotations
 

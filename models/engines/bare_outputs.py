@@ -1,4 +1,4 @@
-"""Which tensor of a program's answer holds the scores, and what makes scores of it."""
+"""The output of a program that holds the scores, and its activation."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ class _Way:
         return outputs
 
     def notices(self) -> Iterator[str]:
-        """What people should know of it."""
+        """Warnings about it, a line each."""
         if self.one_by_one:
             yield "takes one image at a time, so batches are no faster; export it with a batch of two or more"
         if self.precision == "fp64":

@@ -20,7 +20,7 @@ class TorchEngine:
     """Runs a graph: uint8 [N, H, W, 3] -> float32 [N, num_classes].
 
     Attributes:
-        notices: what people should know of it, a line each.
+        notices: warnings about it, a line each.
     """
 
     notices: tuple[str, ...] = ()
