@@ -1,14 +1,16 @@
-"""torchvision's classification architectures, by name."""
+"""Classification architectures by name: torchvision's, and timm's as "timm/NAME"."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 import torchvision
 from torch import nn
 
+from models import timm_architectures
 from models.errors import ModelError
 
 StateDict = Mapping[str, torch.Tensor]
@@ -19,25 +21,37 @@ StateDict = Mapping[str, torch.Tensor]
 RENORMALISING = ("googlenet", "inception_v3")
 
 
-def build_network(architecture: str, num_classes: int, transform_input: bool = False) -> nn.Module:
+def build_network(
+    architecture: str,
+    num_classes: int,
+    transform_input: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> nn.Module:
     """A randomly initialised network in eval mode: float [N, 3, H, W], normalised -> logits [N, num_classes].
 
     Args:
-        architecture: torchvision's name.
+        architecture: torchvision's name, or timm's behind "timm/".
         num_classes: length of an output row.
         transform_input: only for `RENORMALISING`: take input normalised with ImageNet's mean and std.
+        options: further arguments of the builder; only numbers, text and lists of these.
 
     Raises:
-        ModelError: torchvision has no classification architecture of that name.
+        ModelError: there is no classification architecture of that name, timm is not installed, or the builder
+            refuses the options.
     """
     check_architecture(architecture)
-    options = {}
+    if timm_architectures.is_timm(architecture):
+        return timm_architectures.build(architecture, num_classes, options or {})
+    given = dict(options or {})
     if architecture in RENORMALISING:
         # Their auxiliary heads only matter in training; and torchvision warns about its slow initialisation.
-        options = {"aux_logits": False, "init_weights": False, "transform_input": transform_input}
-    network: nn.Module = torchvision.models.get_model(
-        architecture, weights=None, num_classes=num_classes, **options
-    )
+        given |= {"aux_logits": False, "init_weights": False, "transform_input": transform_input}
+    try:
+        network: nn.Module = torchvision.models.get_model(
+            architecture, weights=None, num_classes=num_classes, **given
+        )
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{architecture} cannot be built with {given}: {error}") from None
     return network.eval()
 
 
@@ -93,7 +107,10 @@ def _shape(shape: torch.Size | None) -> str:
 
 
 def check_architecture(architecture: str) -> None:
-    """Raises ModelError, with a suggestion, unless torchvision has that classification architecture."""
+    """Raises ModelError, with a suggestion, unless there is a classification architecture of that name."""
+    if timm_architectures.is_timm(architecture):
+        timm_architectures.check(architecture)
+        return
     names = torchvision.models.list_models(module=torchvision.models)
     if architecture not in names:
         near = get_close_matches(architecture, names, 1)

@@ -138,6 +138,8 @@ class ModelSpec:
     project that suits the model, for the banner's curl line.
 
     Attributes:
+        architecture: torchvision's name, or timm's behind "timm/".
+        architecture_options: further arguments of its builder.
         activation: what makes scores of the outputs, one of `ACTIVATIONS`; compiled graphs contain it.
         engine: what is served; `engines` holds it and others of the same bundle, by name.
         latency_ms: batch size -> milliseconds of one batch.
@@ -150,6 +152,7 @@ class ModelSpec:
     preprocess: PreprocessSpec
     engine: EngineSpec
     labels_sha256: str | None = None
+    architecture_options: Mapping[str, Any] = field(default_factory=dict)
     activation: str = "softmax"
     engines: Mapping[str, EngineSpec] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)

@@ -112,7 +112,8 @@ def _best_device() -> str:
 def load_network(bundle: ModelBundle) -> nn.Module:
     """The architecture with the bundle's weights, fp32, on the CPU. Raises EngineError where they do not fit."""
     try:
-        network = build_network(bundle.spec.architecture, bundle.spec.num_classes)
+        spec = bundle.spec
+        network = build_network(spec.architecture, spec.num_classes, options=spec.architecture_options)
         return load_weights(network, load_file(bundle.file))
     except (ModelError, SafetensorError) as error:
         reason = str(error) if isinstance(error, ModelError) else "not a safetensors file, or damaged"

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
-from models.architectures import COUNTER, StateDict, misfit_of
+from models.architectures import COUNTER, StateDict, build_network, misfit_of
 from models.optimize import inert_pickle
+from models.optimize.choice import WeightsChoice
 from models.optimize.errors import UsageError
 from models.optimize.inert_pickle import Inert
 from models.paths import is_file
@@ -89,6 +91,23 @@ def _best(file: Path, found: Sequence[_Match], key: str) -> _Match:
     if others and _rank(first) == _rank(others[0]):
         raise UsageError(f"{file}: several sets of weights in it fit: {names}; name one with --checkpoint-key")
     return first
+
+
+def fitting_state(file: Path, choice: WeightsChoice, num_classes: int, console: Console) -> StateDict:
+    """Reads the weights of the architecture that was chosen, and says where in the file they were.
+
+    Raises:
+        UsageError: as `read_checkpoint`.
+    """
+    expected = build_network(choice.architecture, num_classes, options=choice.options).state_dict()
+    try:
+        found = read_checkpoint(file, expected, choice.checkpoint_key)
+    except UsageError as error:
+        given = f"as {choice.architecture} with {num_classes} classes"
+        raise UsageError(str(error).replace(f"{file}: ", f"{file}: {given}: ", 1)) from None
+    if found.note:
+        console.print(found.note, markup=False, highlight=False, soft_wrap=True)
+    return found.state
 
 
 def _load(file: Path) -> Any:

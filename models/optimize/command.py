@@ -14,6 +14,7 @@ from models.bundle import ModelBundle
 from models.compatibility import misfit
 from models.errors import BundleError, ModelError
 from models.openmp import sleep_when_idle
+from models.optimize.choice import AUTO, AUTOMATIC, WeightsChoice
 from models.optimize.destination import check_replaceable
 from models.optimize.errors import UsageError
 from models.optimize.options import OptimizeOptions, parse
@@ -50,22 +51,34 @@ def main(arguments: list[str] | None = None) -> int:
 def run(options: OptimizeOptions) -> int:
     """Does what `options` say and returns 0; raises ModelError otherwise."""
     console = Console()
-    existing = _existing(options)
-    if existing is not None:
+    for each in _destinations(options):
+        existing = _existing(each)
+        if existing is None:
+            continue
         reason = misfit(existing.spec)
         if not reason:
             facts = f"{existing.spec.name}, {existing.spec.engine.precision}, {existing.spec.engine.device}"
-            print(f"{options.folder}: is there already ({facts}); --force builds it anew")
+            print(f"{each.folder}: is there already ({facts}); --force builds it anew")
             return 0
-        print(f"{options.folder}: {reason}; it is built anew")
+        print(f"{each.folder}: {reason}; it is built anew")
+        options = each
         if WEIGHTS_ENGINE in existing.spec.engines:
-            options = dataclasses.replace(options, bundle=options.folder)
+            options = dataclasses.replace(each, bundle=each.folder)
+        break
     # A damaged bundle is as good as a missing one.
-    check_replaceable(options.folder, force=options.force or options.if_missing)
+    if options.arch != AUTO or options.output:
+        check_replaceable(options.folder, force=options.force or options.if_missing)
     with console.status("Loading torch"):
         import models.optimize.optimizer  # noqa: F401  # 2 to 4 seconds
     _optimize(options, console)
     return 0
+
+
+def _destinations(options: OptimizeOptions) -> list[OptimizeOptions]:
+    """The same, with each architecture that "auto" stands for."""
+    if options.arch != AUTO:
+        return [options]
+    return [dataclasses.replace(options, arch=architecture) for architecture in AUTOMATIC]
 
 
 def _existing(options: OptimizeOptions) -> ModelBundle | None:
@@ -81,7 +94,7 @@ def _optimize(options: OptimizeOptions, console: Console) -> None:
     from models.optimize.candidates.torchscript import has_cuda
     from models.optimize.optimizer import optimize
     from models.optimize.report import Report
-    from models.optimize.sources import WeightsChoice, resolve
+    from models.optimize.sources import resolve
 
     device = options.device if options.device != "auto" else ("cuda" if has_cuda() else "cpu")
     candidates = _candidates(options, device)
@@ -103,6 +116,9 @@ def _optimize(options: OptimizeOptions, console: Console) -> None:
         device=device,
     )
     weights = resolve(choice, console)
+    if options.arch == AUTO and not options.bundle:
+        options = dataclasses.replace(options, arch=weights.name or weights.architecture)
+        check_replaceable(options.folder, force=options.force or options.if_missing)
     optimize(weights, candidates, options.folder, report, _pictures(options, weights), _effort(options))
 
 

@@ -16,7 +16,10 @@ STORE = Path("models/store")
 WEIGHTS_URL_VARIABLE = "SNAPSERVE_WEIGHTS_URL_BASE"
 
 _MIRROR_HELP = f"address of a mirror of torchvision's weight files (also {WEIGHTS_URL_VARIABLE})"
-
+_ARCH_HELP = (
+    "torchvision's classification architecture; timm/NAME; efficientnet_lite0, whose ImageNet weights come from "
+    "the package index; or auto: resnet18 if its weights can be downloaded, else efficientnet_lite0"
+)
 
 _HIGHEST = {
     "threads": 1024,
@@ -33,8 +36,8 @@ _HIGHEST = {
 class OptimizeOptions:
     """What `optimize_model_for_inference.py` is told; checked at construction (UsageError)."""
 
-    arch: Annotated[str, "torchvision classification architecture"] = "resnet18"
-    output: Annotated[Path | None, f"folder of the bundle; default {STORE}/ARCH"] = None
+    arch: Annotated[str, _ARCH_HELP] = "resnet18"
+    output: Annotated[Path | None, f"folder of the bundle; default {STORE}/NAME of the architecture"] = None
     weights: Annotated[str, "'default' (pretrained), another of torchvision's by name, 'none' (random)"] = (
         "default"
     )
@@ -89,8 +92,8 @@ class OptimizeOptions:
 
     @property
     def folder(self) -> Path:
-        """Where the bundle goes."""
-        return self.output or STORE / (self.bundle.resolve().name if self.bundle else self.arch)
+        """Where the bundle goes; for "auto" that is known when the weights are."""
+        return self.output or STORE / (self.bundle.resolve().name if self.bundle else self.arch.rpartition("/")[2])
 
 
 def parse(arguments: list[str] | None, environment: Mapping[str, str]) -> OptimizeOptions:

@@ -1,11 +1,11 @@
-"""Weights with all that belongs to them, and torchvision's own way to use them as the reference."""
+"""Weights with all that belongs to them, and their library's own way to use them as the reference."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
@@ -39,16 +39,48 @@ class PublishedInt8:
     reduce_range: bool = True
 
 
+class Transforms(Protocol):
+    """How the library that the weights come from prepares an RGB image: -> float [3, crop, crop], normalised."""
+
+    @property
+    def mean(self) -> Sequence[float]:
+        """What the normalisation takes away, per channel, of values in 0 … 1."""
+        ...
+
+    @property
+    def std(self) -> Sequence[float]:
+        """What it divides by, likewise."""
+        ...
+
+    def __call__(self, image: Image.Image, /) -> torch.Tensor: ...
+
+
+class SpecTransforms:
+    """A PreprocessSpec done by torchvision: an RGB image -> float [3, crop, crop], normalised."""
+
+    def __init__(self, spec: PreprocessSpec) -> None:
+        self._spec = spec
+        self.mean, self.std = spec.mean, spec.std
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        spec = self._spec
+        resized = F.resize(image, [spec.resize_size], InterpolationMode(spec.interpolation), antialias=True)
+        cropped = F.pil_to_tensor(F.center_crop(resized, [spec.crop_size]))
+        scaled = F.convert_image_dtype(cropped, torch.float32)
+        normalised: torch.Tensor = F.normalize(scaled, list(self.mean), list(self.std))
+        return normalised
+
+
 @dataclass(frozen=True)
 class Weights:
     """Weights of a classifier.
 
     Attributes:
-        architecture: torchvision's name.
+        architecture: torchvision's name, or timm's behind "timm/".
         state: tensors by name; they fit the architecture.
         labels: one per class.
         preprocess: how pictures are prepared for the served model.
-        transforms: torchvision's ImageClassification preset: an RGB picture -> float [3, crop, crop].
+        transforms: the reference's preparation: torchvision's ImageClassification preset, say.
         transform_input: whether the network that follows `transforms` renormalises its input
             (`models.architectures.RENORMALISING`); `preprocess` then holds the final mean and std.
         source: for the bundle: where the weights come from.
@@ -56,19 +88,21 @@ class Weights:
         example: picture of the project that suits the model; "" takes the usual one.
         published: int8 weights of the same model, if there are any.
         activation: what makes scores of the logits, one of `models.spec.ACTIVATIONS`.
+        options: further arguments of the architecture's builder.
     """
 
     architecture: str
     state: StateDict
     labels: Labels
     preprocess: PreprocessSpec
-    transforms: Any
+    transforms: Transforms
     transform_input: bool = False
     source: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     example: str = ""
     published: PublishedInt8 | None = None
     activation: str = "softmax"
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
@@ -77,11 +111,14 @@ class Weights:
 
     def network(self) -> nn.Module:
         """In eval mode, for pixels normalised as `preprocess` says."""
-        return load_weights(build_network(self.architecture, len(self.labels)), self.state)
+        return self._network(False)
 
     def reference_network(self) -> nn.Module:
-        """In eval mode, as torchvision builds it, for the output of `transforms`."""
-        network = build_network(self.architecture, len(self.labels), self.transform_input)
+        """In eval mode, as its library builds it, for the output of `transforms`."""
+        return self._network(self.transform_input)
+
+    def _network(self, transform_input: bool) -> nn.Module:
+        network = build_network(self.architecture, len(self.labels), transform_input, self.options)
         return load_weights(network, self.state)
 
     def scores(self, logits: torch.Tensor) -> torch.Tensor:
@@ -91,13 +128,13 @@ class Weights:
         return logits.sigmoid() if self.activation == "sigmoid" else logits
 
     def reference_pixels(self, picture: Image.Image) -> torch.Tensor:
-        """torchvision's resize and crop of an upright RGB picture: float [crop, crop, 3], 0 … 255."""
+        """The reference's resize and crop of an upright RGB picture: float [crop, crop, 3], 0 … 255."""
         mean, std = torch.tensor(self.transforms.mean), torch.tensor(self.transforms.std)
         pixels: torch.Tensor = (self.transforms(picture).permute(1, 2, 0) * std + mean) * 255
         return pixels
 
     def reference_input(self, pixels: torch.Tensor) -> torch.Tensor:
-        """uint8 [N, crop, crop, 3] -> float32 [N, 3, crop, crop], normalised by torchvision."""
+        """uint8 [N, crop, crop, 3] -> float32 [N, 3, crop, crop], normalised as by `transforms`."""
         scaled = F.convert_image_dtype(pixels.permute(0, 3, 1, 2).contiguous(), torch.float32)
         normalised: torch.Tensor = F.normalize(scaled, list(self.transforms.mean), list(self.transforms.std))
         return normalised
@@ -111,15 +148,4 @@ def spec_of(transforms: Any) -> PreprocessSpec:
         interpolation=transforms.interpolation.value,
         mean=tuple(transforms.mean),
         std=tuple(transforms.std),
-    )
-
-
-def transforms_of(spec: PreprocessSpec, preset: Any) -> Any:
-    """The inverse of `spec_of`: another instance of the class of `preset`."""
-    return type(preset)(
-        resize_size=spec.resize_size,
-        crop_size=spec.crop_size,
-        interpolation=InterpolationMode(spec.interpolation),
-        mean=spec.mean,
-        std=spec.std,
     )
