@@ -25,4 +25,4 @@ def write_weights(network: nn.Module, folder: Path, max_batch_size: int) -> Engi
     return EngineSpec("torchscript", "weights.safetensors", "", max_batch_size=max_batch_size)
 
 
-FP32 = Candidate("eager-fp32", "cpu", "fp32", build, is_reference=True)
+FP32 = Candidate("eager-fp32", "cpu", "fp32", build, is_reference=True, typical_s=15)
