@@ -16,6 +16,7 @@ from models.optimize.contestant import Contestant
 from models.optimize.effort import Effort
 from models.optimize.evidence import Evidence
 from models.optimize.examination import examine, settings_of
+from models.optimize.fidelity import LEFT_OUT
 from models.optimize.isolation import died, isolated
 from models.optimize.report import Report
 from models.optimize.timing import Rounds
@@ -26,7 +27,7 @@ from models.optimize.weights import Weights
 HOPELESS = 0.5
 _TO_FINISH_S = 4.0  # for the table, the plot and the bundle
 _TO_FINISH_SHARE = 0.1
-_END_OF_TIME = "left out: no time was left for it"
+_END_OF_TIME = f"{LEFT_OUT}: stopped at the end of the time"
 
 
 class Search:

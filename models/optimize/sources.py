@@ -132,12 +132,14 @@ def _from_bundle(choice: WeightsChoice, folder: Path) -> Weights:
         bundle = bundle.with_engine(WEIGHTS_ENGINE)
     spec = bundle.spec
     own = WeightsChoice(spec.architecture, options=spec.architecture_options)
+    defaults = _library(spec.architecture).defaults(own)
+    usual = defaults.preprocess == spec.preprocess
     return Weights(
         spec.architecture,
         fitting_state(bundle.file, own, spec.num_classes, Console(quiet=True)),
         bundle.labels,
         spec.preprocess,
-        SpecTransforms(spec.preprocess),
+        defaults.transforms if usual else SpecTransforms(spec.preprocess),
         source=spec.source,
         name=spec.name,
         example=spec.example,
