@@ -78,8 +78,8 @@ def _width_first(across: Span, down: Span, interpolation: str, transposed: bool)
 
 def _is_squashed_strip(across: Span, down: Span) -> bool:
     # Where the aspect is kept, both have one ratio. A long side that does not shrink takes no memory.
-    short, long = sorted((across.ratio, down.ratio))
-    return long > max(1, _ELONGATED * short)
+    short, long = min(across.ratio, down.ratio), max(across.ratio, down.ratio)
+    return long > 1 and long > _ELONGATED * short
 
 
 def _is_squashed_upright(across: Span, down: Span) -> bool:
