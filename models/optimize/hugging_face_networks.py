@@ -111,17 +111,21 @@ def _timm(config: Config) -> Network:
     name, options = config.get("architecture"), config.get("model_args") or {}
     if not isinstance(name, str) or not isinstance(options, dict):
         raise UsageError("architecture must be a name of timm's, and model_args an object")
+    _expect(options, "in_chans", 3, 3)
+    # timm's newer versions write these too; the number of classes is that of the labels.
+    options = {each: value for each, value in options.items() if each not in ("in_chans", "num_classes")}
     cfg = config.get("pretrained_cfg")
     cfg = cfg if isinstance(cfg, dict) else config
     defaults: dict[str, Any] = {}
-    size = 0
     # timm takes these from its configuration where nothing else says so.
     if cfg.get("fixed_input_size") and isinstance(cfg.get("input_size"), list):
-        size = defaults["img_size"] = cfg["input_size"][-1]
+        defaults["img_size"] = cfg["input_size"][-1]
     if isinstance(cfg.get("global_pool"), str):
         defaults["global_pool"] = cfg["global_pool"]
     rules = ((r"timm_model\.(.+)", r"\1"), (r"(.+)", r"\1"))
-    return Network(PREFIX + name, defaults | options, rules, image_size=size)
+    options = defaults | options
+    side = _square(options, "img_size", 224) if cfg.get("fixed_input_size") and "img_size" in options else 0
+    return Network(PREFIX + name, options, rules, image_size=side)
 
 
 # By depths: torchvision's names.
