@@ -21,6 +21,16 @@ _REFUSED = {
 }
 
 
+def is_timm(architecture: str) -> bool:
+    """Whether the name is one of timm's."""
+    return architecture.startswith(PREFIX)
+
+
+def name_of(architecture: str) -> str:
+    """The name as timm has it, with its tag where there is one."""
+    return architecture.removeprefix(PREFIX)
+
+
 def build_timm_network(name: str, num_classes: int, options: Mapping[str, Any] | None = None) -> nn.Module:
     """A randomly initialised network in eval mode: float [N, 3, H, W], normalised -> logits [N, num_classes].
 

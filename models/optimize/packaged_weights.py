@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from models.architectures import StateDict, build_network
+from models.architectures import StateDict, build_network, check_architecture
 from models.bundle import sha256_of
 from models.optimize import timm_weights
 from models.optimize.choice import WeightsChoice
@@ -48,6 +48,7 @@ def pretrained(choice: WeightsChoice, console: Console) -> Weights:
     if choice.weights != "default":
         raise UsageError(f"--weights {choice.weights}: {NAME} has those of the package {PACKAGE} only")
     choice = dataclasses.replace(choice, architecture=ARCHITECTURE)
+    check_architecture(ARCHITECTURE)
     given = defaults(choice)
     labels = given.chosen_labels(choice)
     check_label_count(choice, labels, len(timm_weights.imagenet_labels()))

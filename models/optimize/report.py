@@ -160,8 +160,8 @@ def left_on_the_table(trials: Sequence[Trial], winner: Trial) -> str:
     ratio = best.peak / winner.peak
     return (
         f"Left on the table: {best.name} does {best.peak:.0f} images/s, {ratio:.1f} times as many. Its check "
-        f"needs {ENOUGH_PICTURES} photos besides those that calibrate it: --pictures FOLDER with {FOR_A_CHECK} photos "
-        "or more, better --validation FOLDER with a sub-folder per label; or --accept-weak-gate."
+        f"needs {ENOUGH_PICTURES} photos besides those that calibrate it: --pictures FOLDER with {FOR_A_CHECK} or "
+        "more, better --validation FOLDER with a sub-folder per label; or --accept-weak-gate."
     )
 
 
