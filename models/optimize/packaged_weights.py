@@ -129,4 +129,4 @@ def _renamed(file: Path) -> StateDict:
     """Tensors by timm's names: the order is the same."""
     state = torch.load(file, map_location="cpu", weights_only=True)
     own = build_network(ARCHITECTURE, len(timm_weights.imagenet_labels())).state_dict()
-    return dict(zip(own, state.values(), strict=True))
+    return {name: tensor.contiguous() for name, tensor in zip(own, state.values(), strict=True)}
