@@ -80,7 +80,24 @@ def _read(response: HTTPResponse, url: str) -> bytes:
         raise DownloadError(f"{url}: the connection broke ({_reason(error)})") from None
 
 
+def check_reachable(url: str, limit_s: float) -> None:
+    """Raises DownloadError unless the server answers something within that many seconds."""
+    outcome = _attempt(url, limit_s)
+    if isinstance(outcome, Exception) and not isinstance(outcome, urllib.error.HTTPError):
+        raise DownloadError(f"{url}: could not be reached ({_reason(outcome)})")
+    outcome.close()
+
+
 def _open(url: str, limit_s: float) -> HTTPResponse:
+    outcome = _attempt(url, limit_s)
+    if isinstance(outcome, Exception):
+        with suppress(AttributeError):
+            outcome.close()  # type: ignore[attr-defined]  # an HTTPError holds the connection
+        raise DownloadError(f"{url}: could not be downloaded ({_reason(outcome)})")
+    return outcome
+
+
+def _attempt(url: str, limit_s: float) -> HTTPResponse | Exception:
     # A socket's timeout neither bounds the search for the address nor the sum over several addresses, so the
     # whole opening runs in a thread of its own, which is left behind when it takes too long.
     outcome: list[HTTPResponse | Exception] = []
@@ -96,10 +113,6 @@ def _open(url: str, limit_s: float) -> HTTPResponse:
     thread.join(limit_s)
     if not outcome:
         raise DownloadError(f"{url}: no answer within {limit_s:g} s")
-    if isinstance(outcome[0], Exception):
-        with suppress(AttributeError):
-            outcome[0].close()  # type: ignore[attr-defined]  # an HTTPError holds the connection
-        raise DownloadError(f"{url}: could not be downloaded ({_reason(outcome[0])})")
     return outcome[0]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from rich.console import Console
 from models.labels import Labels
 from models.optimize.choice import WeightsChoice
 from models.optimize.defaults import Defaults, check_label_count
+from models.optimize.download import check_reachable
 from models.optimize.errors import DownloadError, UsageError
 from models.optimize.weights import Weights
 from models.preprocess_files import library_preprocess
@@ -22,6 +24,7 @@ from models.spec import PreprocessSpec
 from models.timm_networks import name_of
 
 _IMAGENET_CLASSES = 1000
+_FILE = "model.safetensors"
 
 
 class EvalTransforms:
@@ -59,19 +62,22 @@ def pretrained(choice: WeightsChoice, console: Console) -> Weights:
     check_label_count(choice, labels, facts["num_classes"])
     name = name_of(choice.architecture)
     console.print(f"Fetching {name} from timm's hub", highlight=False, soft_wrap=True)
-    state = _download(choice, name)
+    state = _download(choice, facts)
     tag = f".{facts['tag']}" if facts.get("tag") else ""
     weights = given.weights(choice, state, labels, {"weights": f"timm/{name.partition('.')[0]}{tag}"})
     return dataclasses.replace(weights, name=name.partition(".")[0])
 
 
-def _download(choice: WeightsChoice, name: str) -> Mapping[str, torch.Tensor]:
-    for variable in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
-        os.environ.setdefault(variable, f"{choice.connect_limit_s:.0f}")
+def _download(choice: WeightsChoice, facts: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
     import timm
 
+    overlay = _cached(facts)
+    if overlay is None and facts.get("hf_hub_id"):
+        # Its client would try for a minute.
+        check_reachable(f"{_endpoint()}/{facts['hf_hub_id']}/resolve/main/config.json", choice.connect_limit_s)
     try:
-        state: Mapping[str, torch.Tensor] = timm.create_model(name, pretrained=True).state_dict()
+        network = timm.create_model(name_of(choice.architecture), pretrained=True, pretrained_cfg_overlay=overlay)
+        state: Mapping[str, torch.Tensor] = network.state_dict()
         return state
     # The hub's client raises its own, its HTTP library's and the system's exceptions.
     except Exception as error:
@@ -80,12 +86,27 @@ def _download(choice: WeightsChoice, name: str) -> Mapping[str, torch.Tensor]:
         raise DownloadError(f"{choice.architecture}: its weights could not be downloaded ({reason})") from None
 
 
+def _cached(facts: Mapping[str, Any]) -> dict[str, str] | None:
+    """Where the hub's client has put the weights, as timm wants to be told; None where it has not."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repository = facts.get("hf_hub_id")
+    found = try_to_load_from_cache(repository, _FILE) if repository else None
+    return {"file": found} if isinstance(found, str) else None
+
+
+def _endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+
+
 def _facts(choice: WeightsChoice) -> dict[str, Any]:
     """timm's record of the pretrained weights, or of the architecture where it has none."""
     import timm
 
     name = name_of(choice.architecture)
-    facts = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    facts = None
+    with suppress(RuntimeError):  # no such tag
+        facts = timm.get_pretrained_cfg(name)
     if facts is None:
         if "." in name:
             base = name.partition(".")[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import ModelError
-from models.graph import ServingGraph
+from models.graph import ServingGraph, jit_warnings_ignored
 from models.optimize.candidates.base import Candidate, Job
 from models.optimize.candidates.torchscript import has_bf16
 from models.processor import saturates_int8
@@ -29,9 +29,10 @@ def build(job: Job, folder: Path, precision: str) -> EngineSpec:
 
     side = job.preprocess.crop_size
     graph = ServingGraph(job.network, job.preprocess, activation=job.activation).eval()
-    model = openvino.convert_model(
-        graph, example_input=job.example(), input=[([-1, side, side, 3], openvino.Type.u8)]
-    )
+    with jit_warnings_ignored():
+        model = openvino.convert_model(
+            graph, example_input=job.example(), input=[([-1, side, side, 3], openvino.Type.u8)]
+        )
     reduce_range = precision == "int8" and saturates_int8()
     if precision == "int8":
         model = _quantize(model, job, reduce_range)
