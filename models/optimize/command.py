@@ -62,7 +62,7 @@ def run(options: OptimizeOptions) -> int:
             return 0
         print(f"{each.folder}: {reason}; it is built anew")
         options = each
-        if WEIGHTS_ENGINE in existing.spec.engines:
+        if WEIGHTS_ENGINE in existing.spec.engines and each.from_ is None:
             options = dataclasses.replace(each, bundle=each.folder)
         break
     # A damaged bundle is as good as a missing one.
@@ -91,13 +91,13 @@ def _existing(options: OptimizeOptions) -> ModelBundle | None:
 
 
 def _optimize(options: OptimizeOptions, console: Console) -> None:
-    from models.optimize.candidates.torchscript import has_cuda
     from models.optimize.optimizer import optimize
     from models.optimize.report import Report
     from models.optimize.sources import resolve
 
-    device = options.device if options.device != "auto" else ("cuda" if has_cuda() else "cpu")
-    candidates = _candidates(options, device)
+    device = _device(options)
+    if options.from_ is None and options.bundle is None:
+        _candidates(options, device)  # a wrong name is told before a download
     report = Report(console)
     if options.weights == "none":
         report.warn_random()
@@ -114,34 +114,49 @@ def _optimize(options: OptimizeOptions, console: Console) -> None:
         seed=options.seed,
         url_base=options.weights_url_base,
         device=device,
+        program=options.from_,
+        output_name=options.output_name,
     )
     weights = resolve(choice, console)
+    candidates = _candidates(options, device, weights.source_kind)
     if options.arch == AUTO and not options.bundle:
         options = dataclasses.replace(options, arch=weights.name or weights.architecture)
         check_replaceable(options.folder, force=options.force or options.if_missing)
-    optimize(weights, candidates, options.folder, report, _pictures(options, weights), _effort(options))
+    optimize(weights, candidates, options.folder, report, _pictures(options, weights), _effort(options, weights))
 
 
-def _candidates(options: OptimizeOptions, device: str) -> list[Candidate]:
+def _device(options: OptimizeOptions) -> str:
+    from models.optimize.candidates.torchscript import has_cuda
+
+    if options.device != "auto":
+        return options.device
+    return "cuda" if has_cuda() and options.from_ is None else "cpu"
+
+
+def _candidates(options: OptimizeOptions, device: str, source: str = "network") -> list[Candidate]:
+    """Those that are asked for, of what can be built from `source` (`Weights.source_kind`)."""
     from models.optimize.candidates import candidates_for
 
-    if not (here := candidates_for(device)):
-        raise UsageError(f"--device {device}: is not available on this machine")
+    device = device if source == "network" or options.device != "auto" else "cpu"
+    if not (here := candidates_for(device, source=source)):
+        raise UsageError(f"--device {device}: is not available on this machine, or not for a {source} model")
     if options.engine == "auto":
-        return [each for each in candidates_for(device, options.quick) if not each.is_optional]
+        return [each for each in candidates_for(device, options.quick, source) if not each.is_optional]
     names = [each.name for each in here]
     if options.engine not in names:
         raise UsageError(f"--engine {options.engine!r}: must be auto or one of {', '.join(names)}")
     return [each for each in here if each.name == options.engine or each.is_reference]
 
 
-def _effort(options: OptimizeOptions) -> Effort:
+def _effort(options: OptimizeOptions, weights: Weights) -> Effort:
     from models.optimize.fidelity import LIMITS
     from models.optimize.optimizer import Effort
 
     drop = options.max_accuracy_drop / 100
     limits = {name: dataclasses.replace(limits, accuracy_drop=drop) for name, limits in LIMITS.items()}
     limits["int8"] = dataclasses.replace(limits["int8"], top1_agreement=options.min_agreement / 100)
+    # What a file in half precision says itself is rounded as coarsely.
+    limits["fp32"] = limits["fp32" if weights.precision == "fp64" else weights.precision]
     effort = Effort(
         cores=options.threads,
         accept_weak_gate=options.accept_weak_gate,

@@ -35,6 +35,7 @@ class Evidence:
         labels: int64 [N], the class that is shown; -1 where nobody knows.
         photos: how many of the pictures are somebody's, not synthetic.
         calibration: uint8 [M, crop_size, crop_size, 3], from none of the pictures above.
+        reference: what has given the answers, in words; eager fp32 stands for it above.
     """
 
     pixels: Pixels
@@ -43,6 +44,7 @@ class Evidence:
     labels: NDArray[np.int64]
     photos: int
     calibration: Pixels
+    reference: str = "eager fp32"
 
     @property
     def reference_accuracy(self) -> float | None:
@@ -91,6 +93,7 @@ def gather(
         labels=np.array([-1 if picture.label is None else picture.label for picture, _ in shown], np.int64),
         photos=len(readable),
         calibration=_stacked([pixels for _, pixels in _prepared(preprocessor, calibration)], weights),
+        reference=weights.reference,
     )
     compare(evidence.end_to_end, evidence.expected, PREPARED_GAP).check(PREPARED)
     return evidence

@@ -17,7 +17,6 @@ from models.engines.base import Probabilities
 from models.errors import ModelError
 from models.machine import built_with, usable_cores, usable_memory
 from models.optimize.candidates import Candidate, Job
-from models.optimize.candidates.eager import write_weights
 from models.optimize.contestant import LABELS_FILE, Contestant, Setting
 from models.optimize.destination import move_into_place, workshop
 from models.optimize.errors import FidelityError, OptimizeError
@@ -100,7 +99,7 @@ def optimize(
     parts = _groups(candidates, weights, report, effort)
     steps = 1 + 2 * len(candidates) + len(parts) * (effort.rounds + 1)
     with report.progress(steps), workshop(output) as folder:
-        report.step(f"asking eager fp32 about {len(pictures.photos) + len(pictures.synthetic)} pictures")
+        report.step(f"asking {weights.reference} about {len(pictures.photos) + len(pictures.synthetic)} pictures")
         evidence = gather(weights, pictures.calibration, pictures.photos, pictures.synthetic)
         check_label_order(evidence.end_to_end.argmax(axis=1), evidence.labels, weights.labels)
         job = Job(
@@ -153,7 +152,7 @@ def _judge(
     try:
         report.step(f"{candidate.name}: building")
         build = contestant.build()
-        report.step(f"{candidate.name}: comparing with eager fp32")
+        report.step(f"{candidate.name}: comparing with {evidence.reference}")
         settings = _settings(candidate, effort)
         judged = max(settings, key=lambda setting: (setting.threads, -setting.streams))
         scores = contestant.scores(evidence.pixels, judged)
@@ -191,6 +190,7 @@ def judge(candidate: Candidate, scores: Probabilities, evidence: Evidence) -> Fi
         labelled_images=int((evidence.labels >= 0).sum()),
         accuracy=accuracy(scores, evidence.labels),
         reference_accuracy=accuracy(evidence.end_to_end, evidence.labels),
+        reference=evidence.reference,
     )
 
 
@@ -234,7 +234,7 @@ def _assemble(
             for name in (trial.build.engine.file, *trial.build.engine.companions):
                 shutil.move(workshop_folder / trial.name / name, folder / name)
             engines[trial.name] = _settled(trial, max(sizes))
-    engines[WEIGHTS_ENGINE] = write_weights(weights.network(), folder, max(sizes))
+    engines[WEIGHTS_ENGINE] = weights.portable_engine(engines, folder, max(sizes))
     machine = built_with()
     table = {"winner": winner.name, "built_with": machine, "candidates": [trial.to_json() for trial in trials]}
     (folder / TABLE_FILE).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")

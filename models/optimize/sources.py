@@ -14,12 +14,13 @@ from models.architectures import StateDict, build_network, check_architecture
 from models.bundle import ModelBundle, sha256_of
 from models.errors import ModelError
 from models.labels import Labels, load_labels
-from models.optimize import packaged_weights, timm_weights, torchvision_weights
+from models.optimize import packaged_weights, program, timm_weights, torchvision_weights
 from models.optimize.checkpoint import fitting_state
 from models.optimize.choice import AUTO, AUTOMATIC, WeightsChoice
 from models.optimize.defaults import Defaults
 from models.optimize.errors import DownloadError, OptimizeError, UsageError
 from models.optimize.weights import SpecTransforms, Weights
+from models.programs import PROGRAM_ENGINE
 from models.spec import WEIGHTS_ENGINE
 
 __all__ = ["AUTO", "AUTOMATIC", "WeightsChoice", "from_state_file", "random_state", "resolve"]
@@ -47,8 +48,10 @@ def resolve(choice: WeightsChoice, console: Console) -> Weights:
         DownloadError: pretrained weights that cannot be downloaded.
     """
     try:
+        if choice.program is not None:
+            return program.from_file(choice, choice.program, console)
         if choice.bundle is not None:
-            return _from_bundle(choice, choice.bundle)
+            return _from_bundle(choice, choice.bundle, console)
         if choice.architecture == AUTO:
             return _first_that_comes(choice, console)
         if choice.architecture == packaged_weights.NAME and (choice.checkpoint or choice.weights == "none"):
@@ -123,11 +126,13 @@ def _from_checkpoint(choice: WeightsChoice, file: Path, console: Console) -> Wei
     return _library(choice.architecture).defaults(choice).weights(choice, state, labels, source)
 
 
-def _from_bundle(choice: WeightsChoice, folder: Path) -> Weights:
+def _from_bundle(choice: WeightsChoice, folder: Path, console: Console) -> Weights:
     given = choice.checkpoint or choice.labels or choice.preprocess or choice.weights != "default"
     if given or choice.activation != "auto":
         raise UsageError("--bundle brings its own weights, labels, preprocessing and activation")
     bundle = ModelBundle.load(folder)
+    if PROGRAM_ENGINE in bundle.spec.engines:
+        return program.of_bundle(bundle.with_engine(PROGRAM_ENGINE), console)
     if not bundle.spec.engine.holds_weights:
         bundle = bundle.with_engine(WEIGHTS_ENGINE)
     spec = bundle.spec

@@ -5,13 +5,15 @@ A new precision or backend joins by one more entry in `CANDIDATES`.
 
 from __future__ import annotations
 
-from models.optimize.candidates import aotinductor, cuda, eager, fx, openvino, published, torchscript
+from models.optimize.candidates import aotinductor, as_it_is, cuda, eager, fx, openvino, published, torchscript
 from models.optimize.candidates.base import Candidate, Job
+from models.optimize.weights import NETWORK
 
 __all__ = ["CANDIDATES", "Candidate", "Job", "candidates_for"]
 
 CANDIDATES: tuple[Candidate, ...] = (
     eager.FP32,
+    as_it_is.PROGRAM,
     torchscript.FP32,
     torchscript.BF16,
     fx.ONEDNN,
@@ -28,12 +30,14 @@ CANDIDATES: tuple[Candidate, ...] = (
 )
 
 
-def candidates_for(device: str, quick: bool = False) -> list[Candidate]:
+def candidates_for(device: str, quick: bool = False, source: str = NETWORK) -> list[Candidate]:
     """Those that run on `device` ("cpu" or "cuda") of this machine; may be empty.
 
     Args:
         device: where the model will run.
         quick: leave out those that take long to build.
+        source: what they are built from: "network" or one of `models.programs.FORMATS`.
     """
     here = (candidate for candidate in CANDIDATES if candidate.device == device and candidate.runs_here())
+    here = (candidate for candidate in here if source in candidate.sources)
     return [candidate for candidate in here if not (quick and candidate.is_slow_to_build)]

@@ -11,8 +11,12 @@ from typing import Any
 from models.errors import ModelError
 from models.graph import ServingGraph
 from models.optimize.candidates.base import Candidate, Job
+from models.optimize.candidates.openvino_parts import convert_in_parts
 from models.optimize.candidates.torchscript import has_bf16
+from models.optimize.program import Program
+from models.optimize.weights import NETWORK
 from models.processor import saturates_int8
+from models.programs import FORMATS, TORCHSCRIPT
 from models.spec import EngineSpec
 
 
@@ -27,11 +31,7 @@ def build(job: Job, folder: Path, precision: str) -> EngineSpec:
     forbid_telemetry()
     import openvino
 
-    side = job.preprocess.crop_size
-    graph = ServingGraph(job.network, job.preprocess, activation=job.activation).eval()
-    model = openvino.convert_model(
-        graph, example_input=job.example(), input=[([-1, side, side, 3], openvino.Type.u8)]
-    )
+    model = convert(job)
     reduce_range = precision == "int8" and saturates_int8()
     if precision == "int8":
         model = _quantize(model, job, reduce_range)
@@ -46,6 +46,19 @@ def build(job: Job, folder: Path, precision: str) -> EngineSpec:
         max_batch_size=job.max_batch_size,
         reduce_range=reduce_range,
         companions={file.with_suffix(".bin").name: ""},
+    )
+
+
+def convert(job: Job) -> Any:
+    """The openvino.Model: uint8 [N, side, side, 3] -> scores float32 [N, num_classes]."""
+    import openvino
+
+    if isinstance(job.network, Program) and job.network.kind != TORCHSCRIPT:
+        return convert_in_parts(job, job.network)
+    side = job.preprocess.crop_size
+    graph = ServingGraph(job.network, job.preprocess, activation=job.activation).eval()
+    return openvino.convert_model(
+        graph, example_input=job.example(), input=[([-1, side, side, 3], openvino.Type.u8)]
     )
 
 
@@ -74,6 +87,7 @@ def can_bf16() -> bool:
     return has_bf16() and installed("openvino")
 
 
+_ANY = (NETWORK, *FORMATS)
 FP32 = Candidate(
     "openvino-fp32",
     "cpu",
@@ -81,8 +95,11 @@ FP32 = Candidate(
     partial(build, precision="fp32"),
     partial(installed, "openvino"),
     has_streams=True,
+    sources=_ANY,
 )
-BF16 = Candidate("openvino-bf16", "cpu", "bf16", partial(build, precision="bf16"), can_bf16, has_streams=True)
+BF16 = Candidate(
+    "openvino-bf16", "cpu", "bf16", partial(build, precision="bf16"), can_bf16, has_streams=True, sources=_ANY
+)
 INT8 = Candidate(
     "openvino-int8",
     "cpu",
@@ -90,4 +107,5 @@ INT8 = Candidate(
     partial(build, precision="int8"),
     partial(installed, "openvino", "nncf"),
     has_streams=True,
+    sources=_ANY,
 )
