@@ -78,7 +78,7 @@ class ServingGraph(nn.Module):
 
 
 def as_grey(images: torch.Tensor) -> torch.Tensor:
-    """Levels [N, 3, H, W], RGB, 0 to 255 -> int32 [N, 1, H, W], level by level what Pillow's conversion to mode L gives.
+    """Levels [N, 3, H, W], RGB, 0 to 255 -> int32 [N, 1, H, W], as Pillow's conversion to mode L gives them.
 
     Its weights are those of ITU-R BT.601, in 65,536ths.
     """

@@ -8,9 +8,10 @@ import onnxruntime
 import torch
 from torch import nn
 
+from models.engines.open_program import known_sizes
 from models.errors import EngineError
 
-_ERRORS_ONLY = 3
+_FATAL = 4  # of its severities; errors are raised, too
 
 
 class OnnxSession(nn.Module):
@@ -33,7 +34,7 @@ class OnnxSession(nn.Module):
         super().__init__()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = _ERRORS_ONLY + 1
+        options.log_severity_level = _FATAL
         # Idle threads would spin beside the decode threads.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
@@ -44,9 +45,7 @@ class OnnxSession(nn.Module):
         inputs = self._session.get_inputs()
         self._input = inputs[0].name if inputs else ""
         self._outputs = [each.name for each in self._session.get_outputs()]
-        self.input_shapes = [
-            [each if isinstance(each, int) else None for each in tensor.shape] for tensor in inputs
-        ]
+        self.input_shapes = [known_sizes(tensor.shape) for tensor in inputs]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
         """images: float [N, C, H, W]. Returns the output, or all by name where there are several."""

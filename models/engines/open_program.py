@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def _open_exported(file: Path, side: int, device: str) -> Opened:
         for node in exported.graph.nodes
         if node.op == "placeholder" and node.name in exported.graph_signature.user_inputs
     ]
-    shapes = [[each if isinstance(each, int) else None for each in tensor.shape] for tensor in inputs]
+    shapes = [known_sizes(tensor.shape) for tensor in inputs]
     check_input(file, EXPORT, shapes, side)
     module = _Exported(exported.module()).to(device)
     example = torch.zeros(2, shapes[0][1] or 3, side, side, dtype=inputs[0].dtype, device=device)
@@ -104,6 +104,11 @@ def _record(module: torch.nn.Module, example: torch.Tensor) -> Any | None:
         return None
 
 
+def known_sizes(shape: Iterable[object]) -> list[int | None]:
+    """Of a shape in which symbols stand for sizes that may change: None for these."""
+    return [each if isinstance(each, int) else None for each in shape]
+
+
 def check_input(file: Path, kind: str, shapes: Sequence[Sequence[int | None]], side: int) -> None:
     """Compares what a program says of its inputs with what it will get.
 
@@ -116,9 +121,7 @@ def check_input(file: Path, kind: str, shapes: Sequence[Sequence[int | None]], s
     Raises:
         EngineError: it takes no batches of such images.
     """
-    shown = " and ".join(
-        f"[{', '.join('N' if each is None else str(each) for each in shape)}]" for shape in shapes
-    )
+    shown = " and ".join(f"[{', '.join(str(each or 'N') for each in shape)}]" for shape in shapes)
     images = f"[N, 3, {side}, {side}]"
     if len(shapes) != 1:
         raise EngineError(f"{file}: takes {len(shapes)} inputs ({shown}), expected one: images {images}")

@@ -105,9 +105,7 @@ class OptimizeOptions:
                 option = f"--{name.replace('_', '-')}"
                 raise UsageError(f"--from brings architecture and weights; leave out {option}")
         if self.device == "cuda":
-            raise UsageError(
-                "--from builds engines for a CPU; on a GPU: python -m server --model FILE --device cuda"
-            )
+            raise UsageError("--from is for a CPU; on a GPU: python -m server --model FILE --device cuda")
 
     @property
     def folder(self) -> Path:

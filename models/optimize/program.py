@@ -1,4 +1,4 @@
-"""A classifier from a file as the network that candidates start from, and as weights with all that belongs to them."""
+"""A classifier from a file: the network that candidates start from, and all that belongs to it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ class Calling:
 
 
 class Program(nn.Module):
-    """A program: normalised float32 [N, 3, H, W] -> outputs float32 [N, num_classes]. Pickled and copied as its path.
+    """A program: normalised float32 [N, 3, H, W] -> outputs float32 [N, num_classes].
+
+    It is pickled and copied as its path.
 
     Attributes:
         file: of one of `models.programs.FORMATS`.

@@ -126,7 +126,7 @@ class Weights:
 
     @property
     def source_kind(self) -> str:
-        """What candidates start from: "network", built from its architecture, or one of `models.programs.FORMATS`."""
+        """What candidates start from: "network", or one of `models.programs.FORMATS`."""
         return NETWORK
 
     @property

@@ -1,7 +1,8 @@
-"""An ONNX file or a program of torch.export, which OpenVINO converts itself, between two converted torch modules."""
+"""ONNX files and torch.export's programs, which OpenVINO converts itself, between two converted torch modules."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,29 +15,30 @@ from models.optimize.program import Program
 from models.programs import ONNX
 
 
-class _Front(nn.Module):
+class _Front(ServingGraph):
     """uint8 [N, H, W, 3] -> the program's input."""
 
-    def __init__(self, graph: ServingGraph, program: Program) -> None:
-        super().__init__()
-        self.graph = graph
-        self.enter = program.enter
-
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        inputs: torch.Tensor = self.enter(self.graph.normalise(images))
+        inputs: torch.Tensor = self.network(self.normalise(images))
         return inputs
 
 
-class _Back(nn.Module):
+class _Back(ServingGraph):
     """The program's output -> scores float32 [N, num_classes]."""
 
-    def __init__(self, graph: ServingGraph, program: Program) -> None:
-        super().__init__()
-        self.graph = graph
-        self.leave = program.leave
-
     def forward(self, outputs: torch.Tensor) -> torch.Tensor:
-        return self.graph.activate(self.leave(outputs))
+        return self.activate(self.network(outputs))
+
+
+class _Step(nn.Module):
+    """A method of a program as a module."""
+
+    def __init__(self, forward: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self._forward = forward
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self._forward(images)
 
 
 def convert_in_parts(job: Job, program: Program) -> Any:
@@ -44,17 +46,17 @@ def convert_in_parts(job: Job, program: Program) -> Any:
     import openvino
 
     side = job.preprocess.crop_size
-    graph = ServingGraph(nn.Identity(), job.preprocess, activation=job.activation).eval()
-    images = job.example()
-    front = openvino.convert_model(
-        _Front(graph, program), example_input=images, input=[([-1, side, side, 3], openvino.Type.u8)]
-    )
-    middle = _convert(program)
+    before = _Front(_Step(program.enter), job.preprocess).eval()
+    after = _Back(_Step(program.leave), job.preprocess, activation=job.activation).eval()
     with torch.inference_mode():
-        answer = program.output_of(_Front(graph, program)(images))
-    shape = openvino.PartialShape([-1, *answer.shape[1:]])
-    back = openvino.convert_model(_Back(graph, program), example_input=answer.clone(), input=[shape])
-    return _joined(_joined(front, middle, 0), back, program.calling.position)
+        outputs = program.output_of(before(job.example())).clone()
+    front = openvino.convert_model(
+        before, example_input=job.example(), input=[([-1, side, side, 3], openvino.Type.u8)]
+    )
+    back = openvino.convert_model(
+        after, example_input=outputs, input=[openvino.PartialShape([-1, *outputs.shape[1:]])]
+    )
+    return _joined(_joined(front, _convert(program), 0), back, program.calling.position)
 
 
 def _convert(program: Program) -> Any:
