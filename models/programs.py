@@ -54,7 +54,7 @@ def format_of(file: Path) -> str:
     with suppress(Exception), zipfile.ZipFile(file) as archive:  # `check_archive` tells what is wrong
         names = archive.namelist()
     if not any(name.endswith("/models/model.json") for name in names):
-        _check_uncompiled(file, names)
+        _check_export(file, names)
         check_archive(file)
         return TORCHSCRIPT
     with zipfile.ZipFile(file) as archive:
@@ -63,11 +63,14 @@ def format_of(file: Path) -> str:
     return EXPORT
 
 
-def _check_uncompiled(file: Path, names: list[str]) -> None:
+def _check_export(file: Path, names: list[str]) -> None:
+    """Tells what a file that is called .pt2 is instead; a damaged one may look like the archives inside it."""
     if any("/aotinductor/" in name for name in names):
         raise EngineError(
             f"{file}: compiled by AOTInductor, which nothing can convert; give what torch.export.save has written"
         )
+    if file.suffix == ".pt2":
+        raise EngineError(f"{file}: not a program of torch.export, or damaged")
 
 
 def external_files(file: Path, kind: str) -> list[str]:
