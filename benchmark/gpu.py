@@ -87,7 +87,7 @@ def _engine_of(options: argparse.Namespace) -> str:
 
 def _bundle(options: argparse.Namespace, folder: Path, left_s: float) -> Row:
     """ResNet18 with random weights, which are for speed only, on the engine that will be served."""
-    words = ["optimize_model_for_inference.py", "--weights", "none", "--accept-weak-gate", "--quick"]
+    words = ["optimize_model_for_inference.py", "--weights", "none", "--accept-weak-gate", "--budget-s", "180"]
     words += ["--device", options.device, "--engine", _engine_of(options), "--output", str(folder / "bundle")]
     report = _command(words, left_s, folder / "bundle" / "model.json")
     return {"engine": report["engine"], "latency_ms": report.get("latency_ms")}

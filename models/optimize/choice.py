@@ -13,6 +13,11 @@ AUTO = "auto"
 AUTOMATIC = ("resnet18", "efficientnet_lite0")  # what it stands for, the first that can be had
 
 
+def needs_timm(architecture: str) -> bool:
+    """Whether the network is, or may become, one of timm's."""
+    return architecture == AUTO or architecture in AUTOMATIC[1:] or architecture.startswith("timm/")
+
+
 @dataclass(frozen=True)
 class WeightsChoice:
     """What was asked for.

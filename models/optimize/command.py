@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -14,20 +15,25 @@ from models.bundle import ModelBundle
 from models.compatibility import misfit
 from models.errors import BundleError, ModelError
 from models.openmp import sleep_when_idle
-from models.optimize.choice import AUTO, AUTOMATIC, WeightsChoice
+from models.optimize.budget import Budget
+from models.optimize.choice import AUTO, AUTOMATIC, WeightsChoice, needs_timm
 from models.optimize.destination import check_replaceable
 from models.optimize.errors import UsageError
+from models.optimize.isolation import prepare
 from models.optimize.options import OptimizeOptions, parse
 from models.spec import WEIGHTS_ENGINE
 
 if TYPE_CHECKING:
     from models.optimize.candidates import Candidate
-    from models.optimize.optimizer import Effort, Pictures
-    from models.optimize.pictures import Picture
+    from models.optimize.effort import Effort
+    from models.optimize.pictures import Picture, Pictures
+    from models.optimize.recipes import Recipe
     from models.optimize.weights import Weights
 
-_PICTURES, _QUICK_PICTURES = 1024, 256
+_PICTURES = 1024
 _CALIBRATION = 128
+_SHORT_CALIBRATION = 64
+_PRELOADED = "models.optimize.preloaded"
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -39,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     """
     sleep_when_idle()
     try:
-        return run(parse(arguments, os.environ))
+        options = parse(arguments, os.environ)
+        return run(options, Budget(options.budget_s or math.inf))
     except ModelError as error:
         print(f"optimize_model_for_inference.py: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 1)
@@ -48,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _INTERRUPTED
 
 
-def run(options: OptimizeOptions) -> int:
+def run(options: OptimizeOptions, budget: Budget) -> int:
     """Does what `options` say and returns 0; raises ModelError otherwise."""
     console = Console()
     for each in _destinations(options):
@@ -68,9 +75,10 @@ def run(options: OptimizeOptions) -> int:
     # A damaged bundle is as good as a missing one.
     if options.arch != AUTO or options.output:
         check_replaceable(options.folder, force=options.force or options.if_missing)
+    prepare(*(["timm"] if needs_timm(options.arch) else []), _PRELOADED)
     with console.status("Loading torch"):
-        import models.optimize.optimizer  # noqa: F401  # 2 to 4 seconds
-    _optimize(options, console)
+        import models.optimize.optimizer  # noqa: F401  # 2 to 8 seconds
+    _optimize(options, budget, console)
     return 0
 
 
@@ -90,7 +98,7 @@ def _existing(options: OptimizeOptions) -> ModelBundle | None:
         return None
 
 
-def _optimize(options: OptimizeOptions, console: Console) -> None:
+def _optimize(options: OptimizeOptions, budget: Budget, console: Console) -> None:
     from models.optimize.optimizer import optimize
     from models.optimize.report import Report
     from models.optimize.sources import resolve
@@ -122,7 +130,11 @@ def _optimize(options: OptimizeOptions, console: Console) -> None:
     if options.arch == AUTO and not options.bundle:
         options = dataclasses.replace(options, arch=weights.name or weights.architecture)
         check_replaceable(options.folder, force=options.force or options.if_missing)
-    optimize(weights, candidates, options.folder, report, _pictures(options, weights), _effort(options, weights))
+    recipe = _recipe(options, weights)
+    pictures, effort = _pictures(options, weights, recipe), _effort(options, weights, recipe)
+    optimize(weights, candidates, options.folder, report, pictures, effort, budget)
+    if recipe:
+        report.note(f"int8 was compared on crops of {len(pictures.photos)} … ")
 
 
 def _device(options: OptimizeOptions) -> str:
@@ -138,23 +150,26 @@ def _candidates(options: OptimizeOptions, device: str, source: str = "network") 
     from models.optimize.candidates import candidates_for
 
     device = device if source == "network" or options.device != "auto" else "cpu"
-    if not (here := candidates_for(device, source=source)):
+    if not (here := candidates_for(device, source)):
         raise UsageError(f"--device {device}: is not available on this machine, or not for a {source} model")
     if options.engine == "auto":
-        return [each for each in candidates_for(device, options.quick, source) if not each.is_optional]
+        return [each for each in here if not each.is_optional]
     names = [each.name for each in here]
     if options.engine not in names:
         raise UsageError(f"--engine {options.engine!r}: must be auto or one of {', '.join(names)}")
     return [each for each in here if each.name == options.engine or each.is_reference]
 
 
-def _effort(options: OptimizeOptions, weights: Weights) -> Effort:
+def _effort(options: OptimizeOptions, weights: Weights, recipe: Recipe | None) -> Effort:
+    from models.optimize import recipes
+    from models.optimize.effort import Effort
     from models.optimize.fidelity import LIMITS
-    from models.optimize.optimizer import Effort
 
     drop = options.max_accuracy_drop / 100
     limits = {name: dataclasses.replace(limits, accuracy_drop=drop) for name, limits in LIMITS.items()}
     limits["int8"] = dataclasses.replace(limits["int8"], top1_agreement=options.min_agreement / 100)
+    if recipe:
+        limits["int8"] = recipes.LIMITS
     # What a file in half precision says itself is rounded as coarsely.
     limits["fp32"] = limits["fp32" if weights.precision == "fp64" else weights.precision]
     effort = Effort(
@@ -163,21 +178,35 @@ def _effort(options: OptimizeOptions, weights: Weights) -> Effort:
         limits=limits,
         at_once=options.at_once,
     )
-    return dataclasses.replace(effort, rounds=3, batch_sizes=(1, 4, 16)) if options.quick else effort
+    return dataclasses.replace(effort, batch_sizes=(1, 4, 16), tries_streams=False) if options.budget_s else effort
 
 
-def _pictures(options: OptimizeOptions, weights: Weights) -> Pictures:
-    from models.optimize.optimizer import Pictures
-    from models.optimize.pictures import SAMPLES, deal, labelled, synthetic, unlabelled
+def _recipe(options: OptimizeOptions, weights: Weights) -> Recipe | None:
+    """The project's own for these weights, unless there are pictures of the user's."""
+    from models.optimize.recipes import recipe_for
+
+    own = options.pictures or options.validation or options.calibration
+    return None if own else recipe_for(weights.source)
+
+
+def _pictures(options: OptimizeOptions, weights: Weights, recipe: Recipe | None) -> Pictures:
+    from models.optimize.pictures import synthetic
+
+    found = recipe.pictures() if recipe else _own_pictures(options, weights)
+    extra = synthetic(weights.preprocess.resize_size, 8 if options.budget_s else 32)
+    return dataclasses.replace(found, synthetic=extra)
+
+
+def _own_pictures(options: OptimizeOptions, weights: Weights) -> Pictures:
+    from models.optimize.pictures import SAMPLES, Pictures, deal, labelled, unlabelled
 
     if options.validation is not None:
         found = labelled(options.validation, weights.labels)
     else:
         found = unlabelled(options.pictures or SAMPLES)
-    most = options.max_pictures or (_QUICK_PICTURES if options.quick else _PICTURES)
+    count = _SHORT_CALIBRATION if options.budget_s else _CALIBRATION
     own: Sequence[Picture] = ()
     if options.calibration is not None:
-        own, _ = deal(unlabelled(options.calibration), _CALIBRATION, 0, share=1)
-    calibration, photos = deal(found, 0 if own else _CALIBRATION, most, own)
-    extra = synthetic(weights.preprocess.resize_size, 8 if options.quick else 32)
-    return Pictures(own or calibration, photos, extra)
+        own, _ = deal(unlabelled(options.calibration), count, 0, share=1)
+    calibration, photos = deal(found, 0 if own else count, options.max_pictures or _PICTURES, own)
+    return Pictures(own or calibration, photos)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,10 @@ class Contestant:
         self._folder = folder
         self._bundle: ModelBundle | None = None
         self._engines: dict[Setting, Engine] = {}
+
+    def pid(self) -> int:
+        """Of the process that it lives in."""
+        return os.getpid()
 
     def build(self) -> Build:
         """Writes the engine's files. Raises ModelError, in one line, whatever went wrong."""

@@ -4,10 +4,10 @@ from models.errors import ModelError
 
 
 class OptimizeError(ModelError):
-    """No bundle was written. The message is one line.
+    """The optimisation did not come to its end. The message is one line.
 
     Attributes:
-        exit_code: of the process: 1 the model, 2 wrong use, 3 the weights could not be downloaded.
+        exit_code: of the process: 1 the model, 2 wrong use, 3 weights could not be downloaded, 130 interrupted.
     """
 
     exit_code = 1
@@ -27,3 +27,9 @@ class DownloadError(OptimizeError):
 
 class FidelityError(OptimizeError):
     """The optimised model does not answer like the reference."""
+
+
+class Interrupted(OptimizeError):
+    """Ctrl-C ended the search; a bundle was written with what was finished."""
+
+    exit_code = 130  # 128 + SIGINT, as shells have it

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -16,12 +18,15 @@ from models.engines.base import Probabilities
 from models.errors import PictureError
 from models.optimize.errors import FidelityError
 from models.optimize.fidelity import MAX_LEVELS, PREPARED, PREPARED_GAP, compare
-from models.optimize.pictures import Picture
+from models.optimize.pictures import Picture, Pictures
 from models.optimize.weights import Weights
 from models.preprocess import Pixels, Preprocessor
 
 _BATCH = 8
 _LEVEL_CHECKS = 64  # photos whose every pixel is compared
+_ENOUGH_FOR_FLOATS = 64  # unlabelled photos, as every one must have the reference's winner
+
+Prepared = tuple[Picture, Pixels]
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class Evidence:
     Attributes:
         pixels: uint8 [N, crop_size, crop_size, 3], as the service prepares them.
         expected: float32 [N, num_classes]: eager fp32 on these pixels.
-        end_to_end: float32 [N, num_classes]: eager fp32 on what torchvision's own transforms make of the files.
+        end_to_end: float32 [K, num_classes]: eager fp32 on what the library's own transforms make of the first K
+            files: of all where any is labelled, else of some.
         labels: int64 [N], the class that is shown; -1 where nobody knows.
         photos: how many of the pictures are somebody's, not synthetic.
         calibration: uint8 [M, crop_size, crop_size, 3], from none of the pictures above.
@@ -48,8 +54,22 @@ class Evidence:
 
     @property
     def reference_accuracy(self) -> float | None:
-        """Top-1 of torchvision's own pipeline on the labelled pictures."""
-        return accuracy(self.end_to_end, self.labels)
+        """Top-1 of the library's own pipeline on the labelled pictures."""
+        return accuracy(self.end_to_end, self.labels[: len(self.end_to_end)])
+
+    def for_precision(self, precision: str) -> Evidence:
+        """What a candidate of that precision is asked: all of it, or less where that tells as much."""
+        if precision == "int8" or (self.labels >= 0).any() or self.photos <= _ENOUGH_FOR_FLOATS:
+            return self
+        kept = np.r_[0:_ENOUGH_FOR_FLOATS, self.photos : len(self.pixels)]
+        return dataclasses.replace(
+            self,
+            pixels=self.pixels[kept],
+            expected=self.expected[kept],
+            end_to_end=self.end_to_end[:_ENOUGH_FOR_FLOATS],
+            labels=self.labels[kept],
+            photos=_ENOUGH_FOR_FLOATS,
+        )
 
 
 def accuracy(scores: Probabilities, labels: NDArray[np.int64]) -> float | None:
@@ -58,45 +78,60 @@ def accuracy(scores: Probabilities, labels: NDArray[np.int64]) -> float | None:
     return float((scores[known].argmax(axis=1) == labels[known]).mean()) if known.any() else None
 
 
-def gather(
-    weights: Weights,
-    calibration: Sequence[Picture],
-    photos: Sequence[Picture],
-    synthetic: Sequence[Picture],
-    on_batch: Callable[[int], None] = lambda done: None,
-) -> Evidence:
-    """Prepares pictures in the service's way and in torchvision's, and asks eager fp32 about both.
+def gather(weights: Weights, pictures: Pictures, is_enough: Callable[[], bool] = lambda: False) -> Evidence:
+    """Prepares pictures in the service's way and in the library's, and asks eager fp32 about both.
 
     Files that cannot be decoded are left out.
+
+    Args:
+        weights: the reference.
+        pictures: to calibrate on, to ask about, and synthetic ones to ask about.
+        is_enough: asked after each batch; the photos that are left are then not asked about.
 
     Raises:
         FidelityError: the two ways differ by more than the contract allows.
     """
     preprocessor = Preprocessor(weights.preprocess)
-    check_levels(weights, preprocessor, photos[:_LEVEL_CHECKS])
-    readable = list(_prepared(preprocessor, photos))
-    shown = readable + list(_prepared(preprocessor, synthetic))
-    network = weights.reference_network()
-    expected: list[Probabilities] = []
-    end_to_end: list[Probabilities] = []
-    for start in range(0, len(shown), _BATCH):
-        batch = shown[start : start + _BATCH]
-        served = torch.from_numpy(np.stack([pixels for _, pixels in batch]))
-        expected.append(_ask(weights, network, weights.reference_input(served)))
-        files = [weights.transforms(upright_rgb(picture.data)) for picture, _ in batch]
-        end_to_end.append(_ask(weights, network, torch.stack(files)))
-        on_batch(start + len(batch))
+    check_levels(weights, preprocessor, pictures.photos[:_LEVEL_CHECKS])
+    # The layout changes nothing but the speed.
+    network = weights.reference_network().to(memory_format=torch.channels_last)
+    readable = _prepared(preprocessor, pictures.photos)
+    asked = list(_asked(weights, network, readable, is_enough))
+    synthetic = _asked(weights, network, _prepared(preprocessor, pictures.synthetic), lambda: False)
+    shown, photos = [*asked, *synthetic], sum(len(batch) for batch, _ in asked)
+    prepared = [each for batch, _ in shown for each in batch]
+    labelled = any(picture.label is not None for picture, _ in prepared)
     evidence = Evidence(
-        pixels=np.stack([pixels for _, pixels in shown]),
-        expected=np.concatenate(expected),
-        end_to_end=np.concatenate(end_to_end),
-        labels=np.array([-1 if picture.label is None else picture.label for picture, _ in shown], np.int64),
-        photos=len(readable),
-        calibration=_stacked([pixels for _, pixels in _prepared(preprocessor, calibration)], weights),
+        pixels=np.stack([pixels for _, pixels in prepared]),
+        expected=np.concatenate([scores for _, scores in shown]),
+        end_to_end=_end_to_end(weights, network, prepared if labelled else prepared[:_LEVEL_CHECKS]),
+        labels=np.array([-1 if picture.label is None else picture.label for picture, _ in prepared], np.int64),
+        photos=photos,
+        calibration=_stacked([pixels for _, pixels in _prepared(preprocessor, pictures.calibration)], weights),
         reference=weights.reference,
     )
-    compare(evidence.end_to_end, evidence.expected, PREPARED_GAP).check(PREPARED)
+    some = len(evidence.end_to_end)
+    compare(evidence.end_to_end, evidence.expected[:some], PREPARED_GAP).check(PREPARED)
     return evidence
+
+
+def _asked(
+    weights: Weights, network: torch.nn.Module, prepared: Iterator[Prepared], is_enough: Callable[[], bool]
+) -> Iterator[tuple[list[Prepared], Probabilities]]:
+    """Batches with the reference's answers; the first in any case."""
+    while batch := list(islice(prepared, _BATCH)):
+        served = torch.from_numpy(np.stack([pixels for _, pixels in batch]))
+        yield batch, _ask(weights, network, weights.reference_input(served))
+        if is_enough():
+            return
+
+
+def _end_to_end(weights: Weights, network: torch.nn.Module, prepared: Sequence[Prepared]) -> Probabilities:
+    answers = []
+    for start in range(0, len(prepared), _BATCH):
+        files = [weights.transforms(upright_rgb(picture.data)) for picture, _ in prepared[start : start + _BATCH]]
+        answers.append(_ask(weights, network, torch.stack(files)))
+    return np.concatenate(answers)
 
 
 def upright_rgb(data: bytes) -> Image.Image:
@@ -125,7 +160,7 @@ def check_levels(weights: Weights, preprocessor: Preprocessor, photos: Sequence[
             )
 
 
-def _prepared(preprocessor: Preprocessor, pictures: Sequence[Picture]) -> Iterator[tuple[Picture, Pixels]]:
+def _prepared(preprocessor: Preprocessor, pictures: Sequence[Picture]) -> Iterator[Prepared]:
     for picture in pictures:
         with suppress(PictureError):
             yield picture, preprocessor(picture.data)
@@ -138,5 +173,6 @@ def _stacked(pixels: Sequence[Pixels], weights: Weights) -> Pixels:
 
 def _ask(weights: Weights, network: torch.nn.Module, inputs: torch.Tensor) -> Probabilities:
     with torch.inference_mode():
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
         scores: Probabilities = weights.scores(network(inputs)).numpy()
         return scores

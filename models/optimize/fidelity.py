@@ -31,12 +31,14 @@ class Limits:
         relative_diff: largest relative difference of the reference's five best scores. It also catches what
             absolute differences cannot: an untrained network gives every class about 1 / num_classes.
         accuracy_drop: how much less of the labelled pictures may be right, as a share of them.
+        gap: by which the reference's best score must lead for a picture to be decisive.
     """
 
     top1_agreement: float
     abs_diff: float = 1.0
     relative_diff: float = math.inf
     accuracy_drop: float = 0.005
+    gap: float = DECISIVE_GAP
 
 
 LIMITS = {
@@ -58,7 +60,7 @@ class Fidelity:
 
     Attributes:
         images: compared.
-        decisive_images: those whose winner leads by more than `DECISIVE_GAP`.
+        decisive_images: those whose winner leads by more than `Limits.gap`.
         top1_agreement: share of the decisive images with the same winner (of all, if none is decisive).
         max_abs_diff: of any score.
         max_relative_diff: of the reference's five best scores.

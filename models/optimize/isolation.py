@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from multiprocessing.managers import BaseManager
 from typing import Any, TypeVar
 
@@ -17,6 +18,19 @@ Made = TypeVar("Made")
 
 def _call(make: Callable[..., Made], *arguments: Any) -> Made:
     return make(*arguments)
+
+
+# Forked not from this process, which has threads, but from one that has done nothing but import modules.
+_METHOD = "forkserver"
+
+
+def prepare(*modules: str) -> None:
+    """Starts the process that others are forked from; it imports `modules` meanwhile, which each then has at once.
+
+    Without it, the first `isolated` starts one that imports nothing.
+    """
+    forkserver.set_forkserver_preload(list(modules))
+    forkserver.ensure_running()
 
 
 class _Manager(BaseManager):
@@ -34,8 +48,7 @@ def isolated(make: Callable[..., Made], *arguments: Any) -> Iterator[Made]:
     EOFError or OSError comes out of the call.
     """
 
-    # Spawned, not forked: this process has threads and torch.
-    manager = _Manager(ctx=multiprocessing.get_context("spawn"))
+    manager = _Manager(ctx=multiprocessing.get_context(_METHOD))
     manager.start(_settle)
     try:
         yield manager.call(make, *arguments)  # type: ignore[attr-defined]

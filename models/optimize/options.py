@@ -29,6 +29,7 @@ _HIGHEST = {
     "max_pictures": 1_000_000,
     "min_agreement": 100,
     "max_accuracy_drop": 100,
+    "budget_s": 86_400,
 }
 
 
@@ -69,12 +70,12 @@ class OptimizeOptions:
         None
     )
     calibration: Annotated[Path | None, "folder of photos for int8 only; default: a part of the others"] = None
-    max_pictures: Annotated[int, "most pictures to compare; 0: 1024, with --quick 256"] = 0
+    max_pictures: Annotated[int, "most pictures to compare; 0: 1024, or as many as --budget-s leaves time for"] = 0
     min_agreement: Annotated[float, "least agreement of int8 with eager fp32, in percent"] = 98.0
     max_accuracy_drop: Annotated[float, "most accuracy that a lower precision may lose, in points"] = 0.5
     accept_weak_gate: Annotated[bool, "choose int8 even if fewer than 256 pictures prove it"] = False
     weights_url_base: Annotated[str, _MIRROR_HELP] = ""
-    quick: Annotated[bool, "fewer candidates, pictures and measurements: under two minutes"] = False
+    budget_s: Annotated[float, "seconds for everything, spent where it decides; 0: without a limit"] = 0.0
     if_missing: Annotated[bool, "do nothing when --output holds a sound bundle already"] = False
     force: Annotated[bool, "replace a bundle that is there"] = False
 

@@ -30,6 +30,15 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """What candidates are calibrated on and judged by; no picture is in two of these."""
+
+    calibration: Sequence[Picture] = ()
+    photos: Sequence[Picture] = ()
+    synthetic: Sequence[Picture] = ()
+
+
+@dataclass(frozen=True)
 class PictureFile:
     """A picture that is not read yet.
 

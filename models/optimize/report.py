@@ -102,7 +102,7 @@ def _worth(trial: Trial) -> tuple[str, str]:
 def _speed(trial: Trial) -> tuple[str, str]:
     if trial.speed is None:
         return "-", "-"
-    return f"{trial.images_per_second:.0f}", f"{trial.speed.lone_ms:.1f} ms"
+    return f"{trial.peak:.0f}", f"{trial.speed.lone_ms:.1f} ms"
 
 
 def _size(trial: Trial) -> tuple[str, str]:
@@ -111,6 +111,8 @@ def _size(trial: Trial) -> tuple[str, str]:
 
 def fate(trial: Trial, winner: Trial) -> str:
     """What became of a candidate, in two words."""
+    if trial.refusal.startswith("left out"):
+        return "left out"
     if trial.refusal:
         return "refused" if trial.fidelity else "failed"
     if trial is winner:

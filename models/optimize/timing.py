@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -46,8 +46,8 @@ class Speed:
     def peak(self) -> float:
         """Images per second at the best batch size, by its fastest round.
 
-        Engines are chosen by it. What else the machine does can only slow a round down, and on a shared one it
-        does so for many in a row: which engine's median it hits is luck.
+        Engines are chosen by it, and the table shows it. What else the machine does can only slow a round down,
+        and on a shared one it does so for many in a row: which engine's median it hits is luck.
         """
         return max(size * 1000 / ms for size, ms in self.fastest_ms.items())
 
@@ -72,34 +72,34 @@ def settings_for(device: str, cores: int, has_streams: bool) -> tuple[Setting, .
     return (Setting(1), Setting(cores), *((Setting(cores, cores),) if has_streams else ()))
 
 
-def measure(
-    contestants: Mapping[str, tuple[Contestant, Sequence[Setting]]],
-    sizes: tuple[int, ...],
-    rounds: int,
-    on_round: Callable[[int], None] = lambda number: None,
-) -> dict[str, list[Speed]]:
-    """Times every setting of every contestant in turn, round after round.
+class Rounds:
+    """Measurements of one contestant, which takes its turn in each round."""
 
-    One round before them is dropped: TorchScript and cuDNN settle per batch size.
+    def __init__(self, sizes: tuple[int, ...], settings: Sequence[Setting]) -> None:
+        """sizes: batch sizes; settings: that are to be measured."""
+        self._sizes = sizes
+        self._measured: dict[Setting, dict[int, list[float]]] = {
+            setting: {size: [] for size in sizes} for setting in settings
+        }
 
-    Args:
-        contestants: by name: built, with the settings to try.
-        sizes: batch sizes.
-        rounds: that count.
-        on_round: called before each turn of a round, with its number; 0 is the one that is dropped.
-    """
-    measured: dict[str, dict[Setting, dict[int, list[float]]]] = {
-        name: {setting: {size: [] for size in sizes} for setting in settings}
-        for name, (_, settings) in contestants.items()
-    }
-    for number in range(rounds + 1):
-        on_round(number)
-        for name, (contestant, settings) in contestants.items():
-            for setting in settings:
-                for size, ms in contestant.round(setting, sizes).items():
-                    if number:
-                        measured[name][setting][size].append(ms)
-    return {name: [Speed(*each) for each in settings.items()] for name, settings in measured.items()}
+    def settle(self, contestant: Contestant) -> None:
+        """A round that does not count: TorchScript and cuDNN settle per batch size."""
+        for setting in self._measured:
+            contestant.round(setting, self._sizes)
+
+    def add(self, contestant: Contestant) -> None:
+        """Measures every setting at every batch size once."""
+        for setting, rounds in self._measured.items():
+            for size, ms in contestant.round(setting, self._sizes).items():
+                rounds[size].append(ms)
+
+    @property
+    def speeds(self) -> list[Speed]:
+        """One for each setting."""
+        return [
+            Speed(setting, {size: list(ms) for size, ms in rounds.items()})
+            for setting, rounds in self._measured.items()
+        ]
 
 
 def best_speed(speeds: Sequence[Speed]) -> Speed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,10 +45,11 @@ class Trial:
         """Its best setting."""
         return best_speed(self.speeds) if self.speeds else None
 
-    @property
-    def images_per_second(self) -> float:
-        """At its best setting and batch size, by the medians; 0 for one that is out."""
-        return self.speed.best[0] if self.speed else 0.0
+    def with_speeds(self, speeds: Sequence[Speed]) -> Trial:
+        """The same with further measurements, which replace those of the same settings."""
+        measured = {speed.setting for speed in speeds}
+        kept = [speed for speed in self.speeds if speed.setting not in measured]
+        return dataclasses.replace(self, speeds=[*speeds, *kept])
 
     @property
     def peak(self) -> float:

@@ -11,33 +11,32 @@ from models.optimize.weights import NETWORK
 
 __all__ = ["CANDIDATES", "Candidate", "Job", "candidates_for"]
 
+# In the order in which they are tried: where time is short, what is cheap and promising comes first.
 CANDIDATES: tuple[Candidate, ...] = (
-    eager.FP32,
     as_it_is.PROGRAM,
+    openvino.FP32,
+    openvino.INT8,
     torchscript.FP32,
-    torchscript.BF16,
+    published.INT8,
     fx.ONEDNN,
     fx.X86,
-    published.INT8,
-    aotinductor.FP32,
-    openvino.FP32,
     openvino.BF16,
-    openvino.INT8,
+    torchscript.BF16,
+    eager.FP32,
+    aotinductor.FP32,
     torchscript.FP16_CUDA,
-    cuda.EAGER,
     cuda.GRAPHS,
+    cuda.EAGER,
     cuda.COMPILE,
 )
 
 
-def candidates_for(device: str, quick: bool = False, source: str = NETWORK) -> list[Candidate]:
+def candidates_for(device: str, source: str = NETWORK) -> list[Candidate]:
     """Those that run on `device` ("cpu" or "cuda") of this machine; may be empty.
 
     Args:
         device: where the model will run.
-        quick: leave out those that take long to build.
         source: what they are built from: "network" or one of `models.programs.FORMATS`.
     """
     here = (candidate for candidate in CANDIDATES if candidate.device == device and candidate.runs_here())
-    here = (candidate for candidate in here if source in candidate.sources)
-    return [candidate for candidate in here if not (quick and candidate.is_slow_to_build)]
+    return [candidate for candidate in here if source in candidate.sources]

@@ -47,4 +47,7 @@ def has_compiler() -> bool:
     return shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
-FP32 = Candidate("aotinductor-fp32", "cpu", "fp32", build, has_compiler, servable=False, is_slow_to_build=True)
+# It compiles for a minute and would not be served (models.engines.UNSERVABLE): for comparisons, by name.
+FP32 = Candidate(
+    "aotinductor-fp32", "cpu", "fp32", build, has_compiler, servable=False, typical_s=70, is_optional=True
+)

@@ -69,7 +69,8 @@ class Candidate:
         servable: whether it leaves the interpreter to others while it runs.
         is_reference: eager fp32, or a file as it is, which is timed for comparison and has nothing to prove.
         is_published: whether its weights were published with an accuracy.
-        is_slow_to_build: left out by `--quick`.
+        typical_s: seconds that a ResNet18 takes, about, to be built, compared and timed once on two AVX2 cores;
+            what a budget leaves no time for is not begun.
         is_optional: tried only when it is asked for by name.
         sources: what it can be built from: "network" and some of `models.programs.FORMATS`.
     """
@@ -83,6 +84,6 @@ class Candidate:
     servable: bool = True
     is_reference: bool = False
     is_published: bool = False
-    is_slow_to_build: bool = False
+    typical_s: float = 10.0
     is_optional: bool = False
     sources: tuple[str, ...] = (NETWORK,)

@@ -51,6 +51,6 @@ COMPILE = Candidate(
     partial(build_weights, kind="torch-compile"),
     can_compile,
     servable=False,
-    is_slow_to_build=True,
+    typical_s=120,
     is_optional=True,
 )

@@ -15,4 +15,4 @@ def build(job: Job, folder: Path) -> EngineSpec:
     return dataclasses.replace(write_weights(job.network, folder, job.max_batch_size), kind="eager", device="cpu")
 
 
-FP32 = Candidate("eager-fp32", "cpu", "fp32", build, is_reference=True)
+FP32 = Candidate("eager-fp32", "cpu", "fp32", build, is_reference=True, typical_s=15)

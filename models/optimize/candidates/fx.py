@@ -77,7 +77,7 @@ def runs_here(engine: str) -> bool:
 def candidate(engine: str) -> Candidate:
     """int8 with that backend of torch's: which is faster depends on the processor."""
     name = f"fx-int8-{engine}"
-    return Candidate(name, "cpu", "int8", partial(build, engine=engine), partial(runs_here, engine))
+    return Candidate(name, "cpu", "int8", partial(build, engine=engine), partial(runs_here, engine), typical_s=30)
 
 
 ONEDNN, X86 = candidate("onednn"), candidate("x86")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from models.optimize import optimizer
 from models.optimize.candidates import torchscript
-from models.optimize.optimizer import Effort, Pictures
-from models.optimize.pictures import SAMPLES, deal, synthetic, unlabelled
+from models.optimize.effort import Effort
+from models.optimize.pictures import SAMPLES, Pictures, deal, synthetic, unlabelled
 from models.optimize.report import Report
 from tests.models.small import SPEC, quiet
 
@@ -23,9 +23,15 @@ def sample_pictures():
     return Pictures(calibration, photos, synthetic(SPEC.resize_size, 4))
 
 
-def optimize(weights, output, *candidates, report=None, effort=EFFORT, pictures=None):
+def optimize(weights, output, *candidates, report=None, effort=EFFORT, pictures=None, budget=None):
     return optimizer.optimize(
-        weights, candidates or (FP32,), output, report or Report(quiet()), pictures or sample_pictures(), effort
+        weights,
+        candidates or (FP32,),
+        output,
+        report or Report(quiet()),
+        pictures or sample_pictures(),
+        effort,
+        budget,
     )
 
 

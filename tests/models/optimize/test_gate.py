@@ -17,9 +17,9 @@ from models.optimize.candidates import Job, fx, openvino, torchscript
 from models.optimize.contestant import Contestant, Setting
 from models.optimize.errors import FidelityError
 from models.optimize.evidence import gather, upright_rgb
+from models.optimize.examination import judge
 from models.optimize.fidelity import LIMITS
-from models.optimize.optimizer import judge
-from models.optimize.pictures import deal, labelled, unlabelled
+from models.optimize.pictures import Pictures, deal, labelled, unlabelled
 from models.optimize.sources import WeightsChoice, resolve
 from models.optimize.trial import reservation_of
 from models.preprocess import Preprocessor
@@ -39,14 +39,14 @@ class Course:
         validation, calibration = write_folders(pictures, max(smallest, 0.4))
         _, photos = deal(labelled(validation, self.weights.labels), 0, 1000)
         calibrating, _ = deal(unlabelled(calibration), 128, 0, share=1)
-        self.evidence = gather(self.weights, calibrating, photos, ())
+        self.evidence = gather(self.weights, Pictures(calibrating, photos))
         self.job = Job(self.weights.network(), self.weights.preprocess, (32,), self.evidence.calibration)
         self.folder = pictures / "engines"
         self._scores = {}
 
     def judge(self, candidate, job=None, change=lambda scores: scores):
         scores = self.scores(candidate, job) if job else self.sound_scores(candidate)
-        return judge(candidate, change(scores), self.evidence)
+        return judge(candidate, change(scores), self.evidence, LIMITS[candidate.precision])
 
     def sound_scores(self, candidate):
         """What the candidate says that nobody has spoilt; it is built once."""
@@ -162,7 +162,7 @@ def test_pictures_that_are_prepared_wrongly_are_seen(resnet18, monkeypatch):
         Preprocessor, "__call__", lambda self, data: np.ascontiguousarray(prepare(self, data)[::-1])
     )
     with pytest.raises(FidelityError, match="agrees with eager fp32 on"):
-        gather(resnet18.weights, (), photos, ())
+        gather(resnet18.weights, Pictures(photos=photos))
 
 
 def test_int8_is_chosen_only_when_enough_pictures_prove_it(resnet18):

@@ -13,6 +13,7 @@ from models.optimize import optimizer
 from models.optimize.candidates import eager
 from models.optimize.groups import at_once, groups
 from models.optimize.report import Report
+from models.optimize.search import Search
 from tests.models.optimize.runs import EFFORT, FP32, optimize, table_of
 from tests.models.small import random_weights
 
@@ -48,17 +49,17 @@ def test_every_candidate_is_its_own_group_if_need_be():
 
 @pytest.mark.parametrize(("most", "memory"), [(1, None), (0, 2 * GIGABYTE)])
 def test_candidates_that_do_not_fit_together_take_turns(tmp_path, monkeypatch, most, memory):
-    alive, counts, made = set(), [], optimizer._contestant
+    alive, counts, made = set(), [], Search._contestant
 
     @contextmanager
-    def counted(candidate, *arguments):
+    def counted(self, candidate):
         alive.add(candidate.name)
         counts.append(len(alive))
-        with made(candidate, *arguments) as contestant:
+        with made(self, candidate) as contestant:
             yield contestant
         alive.discard(candidate.name)
 
-    monkeypatch.setattr(optimizer, "_contestant", counted)
+    monkeypatch.setattr(Search, "_contestant", counted)
     monkeypatch.setattr(optimizer, "usable_memory", lambda: memory)
     console = Console(file=io.StringIO(), width=200)
     effort = dataclasses.replace(EFFORT, at_once=most)

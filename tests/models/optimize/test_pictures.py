@@ -78,4 +78,4 @@ def test_synthetic_pictures_can_be_prepared_and_differ():
 
 
 def test_the_samples_are_there():
-    assert len(unlabelled(SAMPLES)) == 14
+    assert len(unlabelled(SAMPLES)) == 18

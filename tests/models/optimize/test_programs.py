@@ -24,9 +24,9 @@ from models.engines.base import EngineOptions
 from models.optimize import optimizer
 from models.optimize.candidates import Candidate, as_it_is, candidates_for, openvino
 from models.optimize.command import main
+from models.optimize.effort import Effort
 from models.optimize.errors import FidelityError, UsageError
-from models.optimize.optimizer import Effort, Pictures
-from models.optimize.pictures import deal, labelled, synthetic, unlabelled
+from models.optimize.pictures import Pictures, deal, labelled, synthetic, unlabelled
 from models.optimize.program import Program
 from models.optimize.report import Report
 from models.programs import ONNX, external_files
@@ -152,7 +152,17 @@ def of_another_machine(bundle, folder):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_bundle_of_a_program_is_built_anew_from_the_program_in_it(bundles, suffix, tmp_path):
     folder = of_another_machine(bundles[suffix], tmp_path)
-    words = ("--output", folder, "--if-missing", "--quick", "--threads", "1", "--engine", "openvino-fp32")
+    words = (
+        "--output",
+        folder,
+        "--if-missing",
+        "--budget-s",
+        "120",
+        "--threads",
+        "1",
+        "--engine",
+        "openvino-fp32",
+    )
     assert main_here(*words) == 0
     bundle = ModelBundle.load(folder)
     assert bundle.spec.built_with["isa"] != "z80"
@@ -240,7 +250,7 @@ def test_a_file_in_half_precision_is_compared_with_itself(suffix, tmp_path):
     file = write(Small().half(), tmp_path / f"half{suffix}")
     weights = weights_of(file)
     assert weights.reference == "the file's own fp16"
-    words = ("--from", file, "--quick", "--threads", "1", "--engine", "openvino-fp32")
+    words = ("--from", file, "--budget-s", "120", "--threads", "1", "--engine", "openvino-fp32")
     assert main_here(*words, "--output", tmp_path / "bundle") == 0
     bundle = ModelBundle.load(tmp_path / "bundle")
     assert {engine.precision for engine in bundle.spec.engines.values()} == {"fp16", "fp32"}
@@ -447,7 +457,7 @@ def test_candidates_of_a_program_are_those_that_take_one():
 def test_the_root_script_makes_a_bundle_that_the_server_serves(files, suffix, tmp_path):
     """In processes as they are started by people; settings lie beside the file."""
     command = [
-        *(sys.executable, ROOT / "optimize_model_for_inference.py", "--from", files[suffix], "--quick"),
+        *(sys.executable, ROOT / "optimize_model_for_inference.py", "--from", files[suffix], "--budget-s", "120"),
         *("--threads", "1", "--engine", "openvino-int8", "--accept-weak-gate", "--min-agreement", "0"),
         *("--output", tmp_path / "bundle"),
     ]

@@ -1,9 +1,9 @@
-from itertools import chain, cycle, repeat
+from itertools import repeat
 
 import pytest
 
 from models.optimize.contestant import Setting
-from models.optimize.timing import Speed, best_speed, measure, settings_for
+from models.optimize.timing import Rounds, Speed, best_speed, settings_for
 
 
 class Fake:
@@ -21,16 +21,18 @@ class Fake:
 ONE, TWO, STREAMS = Setting(1), Setting(2), Setting(2, 2)
 
 
-def test_everybody_takes_turns_and_the_first_round_does_not_count():
-    turns, numbers = [], []
-    a = Fake(turns, "a", [50.0, 9.0, 1.0, 2.0])
-    b = Fake(turns, "b", chain([50.0, 60.0], cycle([4.0, 3.0])))
-    speeds = measure({"a": (a, [ONE]), "b": (b, [ONE, TWO])}, (1, 8), 3, numbers.append)
-    assert turns == [("a", ONE), ("b", ONE), ("b", TWO)] * 4
-    assert numbers == [0, 1, 2, 3]
-    assert speeds["a"] == [Speed(ONE, {1: [9.0, 1.0, 2.0], 8: [72.0, 8.0, 16.0]})]
-    assert speeds["a"][0].latency_ms == {1: 2.0, 8: 16.0}
-    assert [speed.latency_ms[1] for speed in speeds["b"]] == [4.0, 3.0]
+def test_a_round_measures_every_setting_and_what_settles_does_not_count():
+    turns = []
+    fake = Fake(turns, "a", [50.0, 60.0, 9.0, 4.0, 1.0, 3.0, 2.0, 5.0])
+    rounds = Rounds((1, 8), [ONE, TWO])
+    rounds.settle(fake)
+    for _ in range(3):
+        rounds.add(fake)
+    assert turns == [("a", ONE), ("a", TWO)] * 4
+    one, two = rounds.speeds
+    assert one == Speed(ONE, {1: [9.0, 1.0, 2.0], 8: [72.0, 8.0, 16.0]})
+    assert one.latency_ms == {1: 2.0, 8: 16.0}
+    assert two.latency_ms[1] == 4.0
 
 
 def test_throughput_is_that_of_the_best_batch_size():

