@@ -21,7 +21,7 @@ from models.bundle import ModelBundle
 from models.demo.folders import write_folders
 from models.engines import load_engine
 from models.engines.base import EngineOptions
-from models.optimize import optimizer
+from models.optimize import optimizer, search
 from models.optimize.candidates import Candidate, as_it_is, candidates_for, openvino
 from models.optimize.command import main
 from models.optimize.effort import Effort
@@ -102,7 +102,7 @@ def softmax(network, pixels=PIXELS):
 def main_here(*words):
     """The command in this process alone."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(optimizer, "isolated", lambda make, *given: nullcontext(make(*given)))
+        patch.setattr(search, "isolated", lambda make, *given: nullcontext(make(*given)))
         return main([str(word) for word in words])
 
 
@@ -152,18 +152,8 @@ def of_another_machine(bundle, folder):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_bundle_of_a_program_is_built_anew_from_the_program_in_it(bundles, suffix, tmp_path):
     folder = of_another_machine(bundles[suffix], tmp_path)
-    words = (
-        "--output",
-        folder,
-        "--if-missing",
-        "--budget-s",
-        "120",
-        "--threads",
-        "1",
-        "--engine",
-        "openvino-fp32",
-    )
-    assert main_here(*words) == 0
+    words = ("--budget-s", "120", "--threads", "1", "--engine", "openvino-fp32")
+    assert main_here("--output", folder, "--if-missing", *words) == 0
     bundle = ModelBundle.load(folder)
     assert bundle.spec.built_with["isa"] != "z80"
     assert set(bundle.spec.engines) == {"as-it-is", "openvino-fp32", "weights"}
