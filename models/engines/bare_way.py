@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -23,12 +23,14 @@ from models.engines.bare_outputs import (
     tensors_of,
 )
 from models.engines.load_checks import (
+    Triple,
     check_answers,
     check_mode,
     is_quantised,
     may_end_in_scores,
     normalisation_inside,
     probes,
+    triples_of,
 )
 from models.errors import EngineError
 from models.graph import DTYPES, ServingGraph, jit_warnings_ignored
@@ -45,10 +47,12 @@ class Opened:
     Attributes:
         module: what runs: normalised float [N, 3 or 1, H, W] -> a tensor, or several in a tuple or dict.
         record: its TorchScript, in which some faults can be read; None where there is none.
+        triples: all that holds three numbers in it, where there is no such record.
     """
 
     module: Any
     record: Any | None = None
+    triples: Sequence[Triple] = ()
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,8 @@ def _examine(opened: Opened, bundle: ModelBundle, spec: EngineSpec) -> Examined:
     unbounded = record is not None and not may_end_in_scores(record)
     extreme = torch.full((1, 1), torch.inf) if unbounded else way.extreme(images[:1])
     activation, notice = choose_activation(outputs, extreme, spec.activation)
-    twice = "" if record is None else _normalised_twice(record, bundle)
+    triples = opened.triples if record is None else list(triples_of(record))
+    twice = _normalised_twice(normalisation_inside(triples), bundle)
     notices = (*way.notices(), *_notices_of_outputs(outputs, bundle), notice, twice)
     return Examined(way, outputs.shape[1], activation, tuple(filter(None, notices)))
 
@@ -265,8 +270,7 @@ def _notices_of_outputs(outputs: torch.Tensor, bundle: ModelBundle) -> Iterator[
         yield f"one output for two labels: it is the score of {bundle.labels[1]!r}"
 
 
-def _normalised_twice(module: Any, bundle: ModelBundle) -> str:
-    inside = normalisation_inside(module)
+def _normalised_twice(inside: str, bundle: ModelBundle) -> str:
     if not inside or bundle.spec.preprocess.mean == _UNNORMALISED:
         return ""
     advice = f"normalises its input itself ({inside}), and --preprocess would do it once more"

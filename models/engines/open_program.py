@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from models.engines.bare_way import Opened
-from models.engines.load_checks import move_constants
+from models.engines.load_checks import Triple, move_constants
 from models.engines.torchscript import load_module
 from models.errors import EngineError
 from models.graph import jit_warnings_ignored
@@ -53,7 +53,21 @@ def _open_onnx(file: Path, side: int, threads: int) -> Opened:
         raise EngineError(f"{file}: ONNX needs the package onnxruntime: pip install 'snapserve[onnx]'") from None
     session = onnx_session.OnnxSession(file, threads)
     check_input(file, ONNX, session.input_shapes, side)
-    return Opened(session)
+    return Opened(session, triples=_onnx_triples(file))
+
+
+def _onnx_triples(file: Path) -> list[Triple]:
+    """Name and values of the constants of three numbers, as far as OpenVINO is here to read them."""
+    try:
+        import openvino
+
+        nodes = openvino.Core().read_model(file).get_ops()
+    except (ImportError, RuntimeError):
+        return []
+    constants = [
+        each for each in nodes if each.get_type_name() == "Constant" and each.get_element_type().is_real()
+    ]
+    return [(each.get_friendly_name(), each.data.flatten().tolist()) for each in constants if each.data.size == 3]
 
 
 def load_exported(file: Path) -> torch.export.ExportedProgram:

@@ -385,6 +385,25 @@ def in_training_mode(folder):
     return [write(Dropping(), folder / "mine.pt2")], "was exported in training mode: dropout is active"
 
 
+def normalised_inside(suffix):
+    class Normalising(Small):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
+            self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+
+        def forward(self, images):
+            return super().forward((images - self.mean) / self.std)
+
+    def case(folder):
+        file = write(Normalising(), folder / f"mine{suffix}", (2, 3, 224, 224), settings={"labels": LABELS})
+        return [
+            file
+        ], "normalises its input itself (mean 0.485 0.456 0.406), and --preprocess would do it once more"
+
+    return pytest.param(case, id=f"normalised{suffix}")
+
+
 def labels(folder):
     file = folder / "labels.txt"
     file.write_text("\n".join(LABELS))
@@ -394,6 +413,7 @@ def labels(folder):
 WRONG = [
     *(no_labels, no_labels_exported, no_file, *map(shortened, SUFFIXES), one_byte_changed, weights_alone, text),
     *(*map(three_labels, SUFFIXES), *map(one_at_a_time, SUFFIXES), other_size(".pt2"), other_size(".onnx")),
+    *map(normalised_inside, SUFFIXES),
     *(other_rank, channels_last, two_inputs, unknown_operators, in_training_mode),
 ]
 
