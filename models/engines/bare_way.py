@@ -99,7 +99,12 @@ def _examine(opened: Opened, bundle: ModelBundle, spec: EngineSpec) -> Examined:
     way, outputs = _fit(opened.module, bundle, spec, images)
     _check_outputs(outputs, bundle)
     is_int8 = record is not None and is_quantised(record)
-    check_answers(way.graph("none"), images, outputs, "int8" if is_int8 else way.precision)
+    try:
+        check_answers(way.graph("none"), images, outputs, "int8" if is_int8 else way.precision)
+    except EngineError:
+        raise
+    except Exception as error:  # the program's own
+        raise EngineError(f"does not run on batches of every size: {_last_line(error)}") from None
     unbounded = record is not None and not may_end_in_scores(record)
     extreme = torch.full((1, 1), torch.inf) if unbounded else way.extreme(images[:1])
     activation, notice = choose_activation(outputs, extreme, spec.activation)

@@ -18,6 +18,7 @@ from models.errors import EngineError
 from models.graph import jit_warnings_ignored
 from models.programs import EXPORT, ONNX, format_of
 
+_LARGEST_BATCH = 256
 _STATIC = {
     EXPORT: "torch.export.export(model.eval(), (images,), dynamic_shapes=({0: torch.export.Dim('batch')},))",
     ONNX: "torch.onnx.export(…, dynamic_shapes=({0: torch.export.Dim('batch')},)), or dynamic_axes of the old one",
@@ -88,8 +89,13 @@ def _open_exported(file: Path, side: int, device: str) -> Opened:
         for node in exported.graph.nodes
         if node.op == "placeholder" and node.name in exported.graph_signature.user_inputs
     ]
-    shapes = [known_sizes(tensor.shape) for tensor in inputs]
+    shapes = [known_sizes(getattr(value, "shape", ())) for value in inputs]
     check_input(file, EXPORT, shapes, side)
+    for bounds in exported.range_constraints.values():
+        if bounds.upper < _LARGEST_BATCH:
+            raise EngineError(
+                f"{file}: takes batches of at most {bounds.upper}; export it without max: {_STATIC[EXPORT]}"
+            )
     module = _Exported(exported.module()).to(device)
     example = torch.zeros(2, shapes[0][1] or 3, side, side, dtype=inputs[0].dtype, device=device)
     return Opened(module, _record(module, example))
@@ -148,8 +154,9 @@ def check_input(file: Path, kind: str, shapes: Sequence[Sequence[int | None]], s
             f"{file}: takes batches of exactly {shape[0]} ({shown}); export it for batches of any size: "
             f"{_STATIC[kind]}"
         )
-    if any(each not in (None, side) for each in shape[2:]):
+    other = [each for each in shape[2:] if each not in (None, side)]
+    if other:
         raise EngineError(
             f"{file}: takes {shown}, but the preprocessing makes {images}; --preprocess FILE names the size, e.g. "
-            f'{{"preset": "imagenet", "resize_size": {shape[2]}, "crop_size": {shape[2]}}}'
+            f'{{"preset": "imagenet", "resize_size": {other[0]}, "crop_size": {other[0]}}}'
         )
