@@ -23,7 +23,7 @@ from models.labels import load_labels
 from models.optimize.choice import WeightsChoice
 from models.optimize.weights import SpecTransforms, Weights
 from models.presets import read_preprocess
-from models.programs import ONNX, copy_program, external_files, program_bundle
+from models.programs import ONNX, PROGRAM_ENGINE, copy_program, external_files, program_bundle
 from models.settings import Settings, settings_of
 from models.spec import PROGRAM_KIND, EngineSpec, PreprocessSpec
 
@@ -159,8 +159,11 @@ class ProgramWeights(Weights):
         return self.program
 
     def portable_engine(self, engines: Mapping[str, EngineSpec], folder: Path, max_batch_size: int) -> EngineSpec:
-        """The file itself; of ONNX rather OpenVINO's fp32 graph, which needs no further package."""
-        graph = engines.get(OPENVINO_FP32) if self.program.kind == ONNX else None
+        """The file itself; of ONNX rather OpenVINO's fp32 graph, which needs no further package.
+
+        The file is in the bundle in any case, so that it can be optimised anew.
+        """
+        graph = engines.get(OPENVINO_FP32) if self.program.kind == ONNX and PROGRAM_ENGINE in engines else None
         return graph or self.program.write(folder, max_batch_size)
 
 

@@ -20,8 +20,7 @@ from models.optimize.choice import AUTO, AUTOMATIC, WeightsChoice
 from models.optimize.defaults import Defaults
 from models.optimize.errors import DownloadError, OptimizeError, UsageError
 from models.optimize.weights import SpecTransforms, Weights
-from models.programs import PROGRAM_ENGINE
-from models.spec import WEIGHTS_ENGINE
+from models.spec import PROGRAM_KIND, WEIGHTS_ENGINE
 
 __all__ = ["AUTO", "AUTOMATIC", "WeightsChoice", "from_state_file", "random_state", "resolve"]
 
@@ -131,8 +130,9 @@ def _from_bundle(choice: WeightsChoice, folder: Path, console: Console) -> Weigh
     if given or choice.activation != "auto":
         raise UsageError("--bundle brings its own weights, labels, preprocessing and activation")
     bundle = ModelBundle.load(folder)
-    if PROGRAM_ENGINE in bundle.spec.engines:
-        return program.of_bundle(bundle.with_engine(PROGRAM_ENGINE), console)
+    programs = [name for name, engine in bundle.spec.engines.items() if engine.kind == PROGRAM_KIND]
+    if programs:
+        return program.of_bundle(bundle.with_engine(programs[0]), console)
     if not bundle.spec.engine.holds_weights:
         bundle = bundle.with_engine(WEIGHTS_ENGINE)
     spec = bundle.spec

@@ -13,9 +13,9 @@ __all__ = ["CANDIDATES", "Candidate", "Job", "candidates_for"]
 
 # In the order in which they are tried: where time is short, what is cheap and promising comes first.
 CANDIDATES: tuple[Candidate, ...] = (
-    as_it_is.PROGRAM,
     openvino.FP32,
     openvino.INT8,
+    as_it_is.PROGRAM,
     torchscript.FP32,
     published.INT8,
     fx.ONEDNN,

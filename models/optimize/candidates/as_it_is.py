@@ -16,4 +16,4 @@ def build(job: Job, folder: Path) -> EngineSpec:
     return job.network.write(folder, job.max_batch_size)
 
 
-PROGRAM = Candidate(PROGRAM_ENGINE, "cpu", "fp32", build, is_reference=True, typical_s=5, sources=FORMATS)
+PROGRAM = Candidate(PROGRAM_ENGINE, "cpu", "fp32", build, is_reference=True, typical_s=15, sources=FORMATS)
