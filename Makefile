@@ -3,6 +3,7 @@
 #   TORCH_INDEX=URL  take torch and torchvision from another index first (the CPU-only one, say; see README)
 #   MODEL=PATH       serve this bundle or TorchScript file
 #   OPTIONS="…"      further options of the server
+#   BUDGET_S=N       seconds that the first `make serve` takes to optimise
 #   WORKERS=N        processes that run the tests; as some tests wait, one more than there are cores
 
 VENV := .venv
@@ -11,6 +12,7 @@ STORE := models/store
 MODEL :=
 WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 5 ? cores + 1 : 6)))
 OPTIONS :=
+BUDGET_S := 45
 
 # The first of these that runs and is of a supported version; a shim that only prints an error is passed over.
 find_python = for python in python3 python3.13 python3.12 python3.11; do \
@@ -18,14 +20,18 @@ find_python = for python in python3 python3.13 python3.12 python3.11; do \
 		&& { echo $$python; break; }; done
 PYTHON ?= $(shell $(find_python))
 
-.PHONY: serve test test-avx2 lint peers bench simd clean
+.PHONY: serve optimize test test-avx2 lint peers bench simd clean
 
 serve: $(VENV)/.installed
 ifeq ($(MODEL),)
-	@$(BIN)/python optimize_model_for_inference.py --arch resnet18 --output $(STORE)/resnet18 --if-missing \
-		|| echo "No ImageNet model could be made; serving the handwritten-digits demo instead."
+	@$(BIN)/python optimize_model_for_inference.py --arch auto --if-missing --budget-s $(BUDGET_S) \
+		|| echo "No ImageNet model could be made; the handwritten-digits demo is served instead."
 endif
 	@exec $(BIN)/python -m server $(if $(MODEL),--model $(MODEL)) $(OPTIONS)
+
+# The full search, which takes minutes: every engine, in many rounds.
+optimize: $(VENV)/.installed
+	$(BIN)/python optimize_model_for_inference.py --arch auto --force $(OPTIONS)
 
 # Idle threads of one test process would spin on the cores of the others.
 test: $(VENV)/.installed-dev
@@ -69,7 +75,7 @@ endif
 
 $(VENV)/.installed: pyproject.toml constraints.txt models/jpeg_region.c | $(VENV)/bin/python
 	@echo "Installing SnapServe into $(VENV) (torch is large: a few minutes the first time) …"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[openvino,plot]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[openvino,timm,plot]' -c constraints.txt
 	$(again_simd)
 	@touch $@
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark import engines, gpu, http, lag, lone, policies, queue
+from benchmark import accuracy, engines, gpu, http, lag, lone, policies, queue
 from benchmark import limit_command as limit
 from benchmark.compare import command as compare
 from benchmark.compare import drawings
@@ -12,6 +12,7 @@ from benchmark.micro import command as micro
 from benchmark.peers import command as peers
 
 COMMANDS = (
+    accuracy,
     engines,
     gpu,
     http,

@@ -10,8 +10,8 @@ import torch
 import torchvision
 from torch import nn
 
-from models import timm_architectures
 from models.errors import ModelError
+from models.timm_networks import build_timm_network, check_timm_name, is_timm, name_of
 
 StateDict = Mapping[str, torch.Tensor]
 
@@ -33,15 +33,15 @@ def build_network(
         architecture: torchvision's name, or timm's behind "timm/".
         num_classes: length of an output row.
         transform_input: only for `RENORMALISING`: take input normalised with ImageNet's mean and std.
-        options: further arguments of the builder; only numbers, text and lists of these.
+        options: further arguments of the builder, that JSON can hold.
 
     Raises:
         ModelError: there is no classification architecture of that name, timm is not installed, or the builder
             refuses the options.
     """
     check_architecture(architecture)
-    if timm_architectures.is_timm(architecture):
-        return timm_architectures.build(architecture, num_classes, options or {})
+    if is_timm(architecture):
+        return build_timm_network(_untagged(architecture), num_classes, options)
     given = dict(options or {})
     if architecture in RENORMALISING:
         # Their auxiliary heads only matter in training; and torchvision warns about its slow initialisation.
@@ -94,6 +94,11 @@ def _other_type(weights: StateDict, own: StateDict) -> str:
     return ""
 
 
+def _untagged(architecture: str) -> str:
+    """timm's name without the tag, which chooses pretrained weights only."""
+    return name_of(architecture).partition(".")[0]
+
+
 COUNTER = "num_batches_tracked"  # of BatchNorm
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
@@ -108,8 +113,8 @@ def _shape(shape: torch.Size | None) -> str:
 
 def check_architecture(architecture: str) -> None:
     """Raises ModelError, with a suggestion, unless there is a classification architecture of that name."""
-    if timm_architectures.is_timm(architecture):
-        timm_architectures.check(architecture)
+    if is_timm(architecture):
+        check_timm_name(_untagged(architecture))
         return
     names = torchvision.models.list_models(module=torchvision.models)
     if architecture not in names:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.spec import PreprocessSpec
+from models.spec import SQUASH, PreprocessSpec
 
 Pixels = NDArray[np.uint8]
 
@@ -42,6 +42,10 @@ class Span(NamedTuple):
     def mirrored(self) -> Span:
         """The same pixels, counted from the other end."""
         return self._replace(first=self.resized - self.first - self.kept)
+
+    def whole(self) -> Span:
+        """All of the axis."""
+        return self._replace(first=0, kept=self.resized)
 
     def shrunk(self, scale: int) -> Span:
         """The same pixels of a picture that was decoded at 1/scale of its size."""
@@ -152,10 +156,13 @@ TURNS = {
 def crop_spans(width: int, height: int, spec: PreprocessSpec) -> tuple[Span, Span]:
     """What Resize(resize_size), CenterCrop(crop_size) would keep of a picture, across and down.
 
+    With "squash" it is Resize((resize_size, resize_size)).
     Rounding follows torchvision's `_compute_resized_output_size` and `center_crop`:
     https://github.com/pytorch/vision/blob/main/torchvision/transforms/functional.py
     """
-    if width <= height:
+    if spec.resize_mode == SQUASH:
+        resized_width = resized_height = spec.resize_size
+    elif width <= height:
         resized_width, resized_height = spec.resize_size, int(spec.resize_size * height / width)
     else:
         resized_width, resized_height = int(spec.resize_size * width / height), spec.resize_size

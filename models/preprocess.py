@@ -60,9 +60,9 @@ class Preprocessor:
 
         Returns:
             uint8 [crop_size, crop_size, 3], RGB. Of a picture that is decoded whole: within one level of
-            torchvision's Resize and CenterCrop of the upright 8-bit RGB picture (bicubic: two, at a few pixels in
-            a hundred thousand; more in pictures taller than 2 : 1). Of a JPEG that is decoded at a part of its
-            size: docs/pictures.md says how near.
+            torchvision's Resize ("squash": to a square) and CenterCrop of the upright 8-bit RGB picture (bicubic:
+            two, at a few pixels in a hundred thousand; more in pictures taller than 2 : 1 that keep their aspect).
+            Of a JPEG that is decoded at a part of its size: docs/pictures.md says how near.
 
         Raises:
             UnsupportedFormat: the magic bytes are of no format that is accepted.
@@ -103,10 +103,12 @@ class Preprocessor:
     def _region(self, width: int, height: int, turn: Turn) -> Region:
         """What has to be decoded of a JPEG."""
         scale = self._scale(width, height)
-        return Region(scale, *reads(*self._spans(width, height, turn, scale), self.spec.interpolation))
+        spans = self._spans(width, height, turn, scale)
+        return Region(scale, *reads(*spans, self.spec.interpolation, turn.transposed))
 
     def _scale(self, width: int, height: int) -> int:
         """At which part of its size a JPEG is decoded."""
+        # Both sides of a squashed picture become resize_size: the short one has the fewest to spare here too.
         enough = min(width, height) / self.spec.resize_size / self.margin if self.scaled_decode else 1
         return max(scale for scale in (1, 2, 4, 8) if scale <= max(1, enough))
 

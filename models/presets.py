@@ -9,6 +9,7 @@ from typing import Any
 
 from models.errors import BundleError
 from models.paths import is_file
+from models.preprocess_files import is_library_file, library_preprocess
 from models.spec import IMAGENET, PreprocessSpec, spec_from_json
 from models.text import read_json
 
@@ -25,7 +26,7 @@ _PRESET = "preset"
 
 
 def read_preprocess(choice: str) -> PreprocessSpec:
-    """Returns the preset of that name, else reads a JSON file with the fields of PreprocessSpec.
+    """Returns the preset of that name, else reads a JSON file as `preprocess_of` takes it.
 
     Raises:
         BundleError: neither a preset nor a readable file, or a field is missing or wrong.
@@ -40,13 +41,16 @@ def read_preprocess(choice: str) -> PreprocessSpec:
 def preprocess_of(document: Any, where: str) -> PreprocessSpec:
     """The preprocessing in parsed JSON: a preset's name, or an object.
 
-    An object has the fields of PreprocessSpec; one with "preset" needs only those that differ from the preset.
+    An object has the fields of PreprocessSpec; one with "preset" needs only those that differ from the preset. Or
+    it is a configuration file of timm or Hugging Face.
 
     Raises:
         BundleError: a field is missing, unknown or wrong; begins with `where`.
     """
     if isinstance(document, str):
         document = {_PRESET: document}
+    if isinstance(document, dict) and is_library_file(document):
+        return library_preprocess(document, where)
     if isinstance(document, dict):
         fields = [field.name for field in dataclasses.fields(PreprocessSpec)]
         unknown = sorted(document.keys() - {*fields, _PRESET})

@@ -26,6 +26,8 @@ _RESAMPLING = {
 # torch has no box: it computes an axis from where an output pixel and a source pixel begin together, which may be
 # the picture's border. In a long strip that would be many pixels for nothing.
 _ELONGATED = 4
+# From here on it makes a difference whether a picture that is squashed is upright. Rounding alone gives less.
+_UPRIGHT = 1.05
 
 
 def resize_crop(
@@ -49,24 +51,45 @@ def resize_crop(
     Returns:
         [down.kept, across.kept, 1 or 3], which may be a view.
     """
-    if not _suits_torch(across, down, interpolation):
+    if not _suits_torch(across, down, interpolation, transposed):
         if transposed:
             return _by_pillow(pixels.swapaxes(0, 1), down, across, interpolation).swapaxes(0, 1)
         return _by_pillow(pixels, across, down, interpolation)
-    # The height first is faster, and bilinear is within a level either way. Bicubic overshoots and is clipped in
-    # between, which made up to 10 levels; torchvision takes the width first.
     axes = [(0, down), (1, across)]
-    if (interpolation == "bicubic") != transposed:
+    if _width_first(across, down, interpolation, transposed):
         axes.reverse()
     for axis, span in axes:
         pixels = _along(pixels, axis, span, interpolation)
     return pixels
 
 
+@lru_cache(maxsize=1024)
+def _width_first(across: Span, down: Span, interpolation: str, transposed: bool) -> bool:
+    """Which axis of the stored picture torch resizes first.
+
+    The height first is faster, and bilinear is within a level either way. Bicubic overshoots and is clipped in
+    between, which made up to 10 levels; torchvision takes the width first. In a strip that is squashed the long
+    side comes first, as in Pillow: otherwise 1 x 50 million pixels would become hundreds of times 50 million.
+    """
+    if _is_squashed_strip(across, down):
+        return across.ratio > down.ratio
+    return (interpolation == "bicubic") != transposed
+
+
+def _is_squashed_strip(across: Span, down: Span) -> bool:
+    # Where the aspect is kept, both have one ratio. A long side that does not shrink takes no memory.
+    short, long = min(across.ratio, down.ratio), max(across.ratio, down.ratio)
+    return long > 1 and long > _ELONGATED * short
+
+
+def _is_squashed_upright(across: Span, down: Span) -> bool:
+    return down.ratio > _UPRIGHT * across.ratio
+
+
 @lru_cache(maxsize=1024)  # photos come in few sizes
-def reads(across: Span, down: Span, interpolation: str) -> tuple[slice, slice]:
+def reads(across: Span, down: Span, interpolation: str, transposed: bool = False) -> tuple[slice, slice]:
     """The columns and the rows of a picture that count for what `resize_crop` returns."""
-    if not _suits_torch(across, down, interpolation):
+    if not _suits_torch(across, down, interpolation, transposed):
         return slice(0, math.ceil(across.length)), slice(0, math.ceil(down.length))
     return _read(across, interpolation), _read(down, interpolation)
 
@@ -79,13 +102,18 @@ def _read(span: Span, interpolation: str) -> slice:
 
 
 @lru_cache(maxsize=1024)
-def _suits_torch(across: Span, down: Span, interpolation: str) -> bool:
+def _suits_torch(across: Span, down: Span, interpolation: str, transposed: bool) -> bool:
     lengths = across.resized, down.resized
+    if _is_squashed_strip(across, down):
+        return interpolation != "nearest"
     if interpolation == "nearest" or max(lengths) > _ELONGATED * min(lengths):
         return False
+    # Pillow mostly takes the height first, and its own rule for that differs between versions.
+    if interpolation == "bicubic":
+        return not _is_squashed_upright(*((down, across) if transposed else (across, down)))
     # torch rounds the filter's weights to 16 bits, Pillow to 22, which tips values that lie exactly between two
     # levels. Where they are common, pixels were 2 levels off: at 5/4 20 of a million, elsewhere 1 of 10 million.
-    return interpolation == "bicubic" or not (across.ties or down.ties)
+    return not (across.ties or down.ties)
 
 
 def _along(pixels: Pixels, axis: int, span: Span, interpolation: str) -> Pixels:
@@ -125,8 +153,11 @@ def _interpolate(pixels: Pixels, axis: int, size: int, scale: float, interpolati
 
 def _by_pillow(pixels: Pixels, across: Span, down: Span, interpolation: str) -> Pixels:
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    wide, high = across.widened(), down.widened()
-    resize = _rows_first if interpolation == "bicubic" else _at_once
+    wide, high, resize = across.widened(), down.widened(), _at_once
+    if _is_squashed_upright(across, down):  # the box could change Pillow's order
+        wide, high = across.whole(), down.whole()
+    elif interpolation == "bicubic":
+        resize = _rows_first
     resized = np.asarray(resize(image, wide, high, _RESAMPLING[interpolation])).reshape(high.kept, wide.kept, -1)
     top, left = down.first - high.first, across.first - wide.first
     # Sliced by numpy: Pillow's own crop had an out-of-bounds write before 12.3, and has it in pillow-simd.

@@ -18,6 +18,8 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp64")
 WEIGHTS_ENGINE = "weights"  # name in a bundle of the engine that is compiled where it is loaded
 PROGRAM_KIND = "program"  # engine that runs a file as it was given to the optimiser
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+SHORTEST, SQUASH = "shortest", "squash"
+RESIZE_MODES = (SHORTEST, SQUASH)
 _LARGEST_SIDE = 8192  # pixels
 _LARGEST_MEAN = 2.0  # of values 0 to 1
 ACTIVATIONS = ("softmax", "sigmoid", "none")
@@ -28,11 +30,12 @@ class PreprocessSpec:
     """The geometry and normalisation that the model was trained with (torchvision's `weights.transforms()`).
 
     Attributes:
-        resize_size: length in pixels of the picture's short side after the resize.
+        resize_size: length in pixels of the picture's short side after the resize; with "squash" of both sides.
         crop_size: side in pixels of the centre crop; at most `resize_size`.
         interpolation: one of `INTERPOLATIONS`; always antialiased.
         mean: per channel (RGB), of values in 0 … 1.
         std: per channel (RGB), of values in 0 … 1.
+        resize_mode: one of `RESIZE_MODES`: "shortest" keeps the aspect, "squash" does not.
     """
 
     resize_size: int
@@ -40,6 +43,7 @@ class PreprocessSpec:
     interpolation: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    resize_mode: str = SHORTEST
 
     def __post_init__(self) -> None:
         if not 1 <= self.crop_size <= self.resize_size:
@@ -51,6 +55,10 @@ class PreprocessSpec:
         if self.interpolation not in INTERPOLATIONS:
             raise BundleError(
                 f"preprocess: interpolation {self.interpolation!r} must be one of {', '.join(INTERPOLATIONS)}"
+            )
+        if self.resize_mode not in RESIZE_MODES:
+            raise BundleError(
+                f"preprocess: resize_mode {self.resize_mode!r} must be one of {', '.join(RESIZE_MODES)}"
             )
         if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
             raise BundleError("preprocess: mean and std must be finite, and std above 0")
@@ -64,7 +72,8 @@ class PreprocessSpec:
         """Size and normalisation in one line, e.g. "resize 256, crop 224, bilinear, mean 0.5, std 0.5"."""
         mean, std = _shown(self.mean), _shown(self.std)
         name = f" ({_NORMALISATIONS[mean, std]})" if (mean, std) in _NORMALISATIONS else ""
-        sizes = f"resize {self.resize_size}, crop {self.crop_size}, {self.interpolation}"
+        squash = f" x {self.resize_size} (squash)" if self.resize_mode == SQUASH else ""
+        sizes = f"resize {self.resize_size}{squash}, crop {self.crop_size}, {self.interpolation}"
         return f"{sizes}, mean {mean}, std {std}{name}"
 
 

@@ -20,6 +20,7 @@ def banner(
     seconds: float,
     workers: int = 1,
     root_path: str = "",
+    reason: str = "",
 ) -> str:
     """A few lines: where, what, and a command to try.
 
@@ -29,6 +30,7 @@ def banner(
         address: of the listening socket.
         seconds: that the start took.
         workers: processes that serve.
+        reason: why these models are served, or "".
         root_path: under which a proxy serves it; this server knows it with that path, too.
     """
     host, port = address[:2]
@@ -41,6 +43,7 @@ def banner(
         [
             f"SnapServe {__version__} on {url} (ready in {seconds:.1f} s, {', '.join(facts)})",
             *models,
+            *([f"    {reason}"] if reason else []),
             f"  try: curl -F image=@{picture} {url}{root_path}/classify",
             f"  or open {url}{root_path}/ in a browser; Ctrl-C stops",
         ]

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from PIL import Image
 
-import models
 from batching import Batcher, BatchPolicy
 from models.bare import bare_bundle
-from models.bundle import MANIFEST, ModelBundle
+from models.bundle import ModelBundle
 from models.engines import load_engine
 from models.engines.base import EngineOptions
 from models.errors import BundleError
@@ -29,6 +28,7 @@ from server.choice import Choice, choose
 from server.classifier import Classifier, infer_checked
 from server.config import Config, ModelConfig
 from server.decode_pool import DecodePool
+from server.default_model import default_model
 from server.errors import NotReady, UnknownModel
 from server.metrics import Metrics
 from server.model_options import model_settings
@@ -39,20 +39,16 @@ log = logging.getLogger("snapserve")
 
 Bundles = dict[str, ModelBundle]
 
-_FOLDER = Path(models.__file__).parent
-OPTIMISED = _FOLDER / "store" / "resnet18"
-DEMO = _FOLDER / "demo"
-
 
 def find_bundles(config: ModelConfig) -> Bundles:
     """Reads and verifies what is to be served; runs nothing and needs no torch for bundles.
 
-    Without `--model` that is the optimised ResNet18 if there is one, else the digits demo.
+    Without `--model` that is `default_model()`.
 
     Raises:
         BundleError: a bundle or file is damaged, or two models have one name.
     """
-    words = config.model or (str(OPTIMISED if (OPTIMISED / MANIFEST).exists() else DEMO),)
+    words = config.model or (str(default_model()),)
     found = [_find(*_split(word)) for word in words]
     bundles: Bundles = {}
     names = [name for name, _ in found]

@@ -22,6 +22,7 @@ from server.banner import banner, describe
 from server.catalog import Bundles
 from server.config import Config, ServerConfig
 from server.context import CONTEXT
+from server.default_model import reason
 from server.lag import LoopLag
 from server.listener import BACKLOG, LAST_CALL_S, ignore_newcomers
 from server.metrics import SharedMetrics
@@ -150,7 +151,9 @@ async def serve(config: Config, bundles: Bundles, listening: socket.socket) -> N
     if not await loaded_before(stop, service):
         leave(0)
     seconds, root_path = time.monotonic() - began, config.server.root_path
-    say(banner(service.describe(), bundles, listening.getsockname(), seconds, root_path=root_path))
+    why = reason(config.models, bundles)
+    address = listening.getsockname()
+    say(banner(service.describe(), bundles, address, seconds, root_path=root_path, reason=why))
     await stop.wait()
     service.context.leaving = True
     await shutdown_delay(config.server)

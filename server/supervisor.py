@@ -20,6 +20,7 @@ from server.banner import banner
 from server.catalog import Bundles
 from server.channel import LEAVE, MOST, READY_WORKERS, SHED, until_beat
 from server.config import Config
+from server.default_model import reason
 from server.dispatcher import Dispatcher
 from server.listener import LAST_CALL_S, ignore_newcomers
 from server.metrics import SharedMetrics, SupervisorMetrics
@@ -186,7 +187,8 @@ class Supervisor:
             self._was_ready = True
             address = self._listening.getsockname()
             root_path = self._config.server.root_path
-            say(banner(models, self._bundles, address, now - self._began, workers, root_path))
+            why = reason(self._config.models, self._bundles)
+            say(banner(models, self._bundles, address, now - self._began, workers, root_path, why))
 
     def _show_stopping(self) -> None:
         ready = [worker for worker in self._workers.values() if worker.ready_at is not None]

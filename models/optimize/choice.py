@@ -29,6 +29,7 @@ class WeightsChoice:
         checkpoint: a file of weights, which excludes `weights` and needs `labels`.
         checkpoint_key: which weights of that file, where it holds several sets; "" takes the plain model's.
         bundle: a bundle that holds weights; it brings architecture, labels and preprocessing.
+        folder: a folder of Hugging Face, which brings the same; labels, preprocessing and activation may be named.
         labels: label file; else those of the pretrained weights.
         preprocess: a preset's name or a file; else what the architecture's pretrained weights have.
         num_classes: only for random weights; 0 is the number of labels.
@@ -47,6 +48,7 @@ class WeightsChoice:
     weights: str = "default"
     checkpoint: Path | None = None
     bundle: Path | None = None
+    folder: Path | None = None
     labels: Path | None = None
     preprocess: Path | None = None
     num_classes: int = 0

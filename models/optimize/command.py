@@ -134,7 +134,7 @@ def _optimize(options: OptimizeOptions, budget: Budget, console: Console) -> Non
     pictures, effort = _pictures(options, weights, recipe), _effort(options, weights, recipe)
     optimize(weights, candidates, options.folder, report, pictures, effort, budget)
     if recipe:
-        report.note(f"int8 was compared on crops of {len(pictures.photos)} … ")
+        report.note(recipe.describe())
 
 
 def _device(options: OptimizeOptions) -> str:

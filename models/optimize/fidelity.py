@@ -18,6 +18,8 @@ DECISIVE_GAP = 1e-3
 MAX_LEVELS = 2.5
 # int8 is not chosen on the word of fewer pictures.
 ENOUGH_PICTURES = 256
+FOR_A_CHECK = 384  # of which a third calibrates (`models.optimize.pictures.deal`)
+LEFT_OUT = "left out"  # how the reason begins why a candidate was not tried
 _TOP = 5
 
 
@@ -31,7 +33,7 @@ class Limits:
         relative_diff: largest relative difference of the reference's five best scores. It also catches what
             absolute differences cannot: an untrained network gives every class about 1 / num_classes.
         accuracy_drop: how much less of the labelled pictures may be right, as a share of them.
-        gap: by which the reference's best score must lead for a picture to be decisive.
+        gap: how much less than the best score the reference may give to a winner that counts as the same.
     """
 
     top1_agreement: float
@@ -60,8 +62,9 @@ class Fidelity:
 
     Attributes:
         images: compared.
-        decisive_images: those whose winner leads by more than `Limits.gap`.
-        top1_agreement: share of the decisive images with the same winner (of all, if none is decisive).
+        decisive_images: those whose winner leads by more than `DECISIVE_GAP`.
+        top1_agreement: share of the decisive images (of all, if none is decisive) with the same winner, or one
+            that the reference gives nearly as much (`Limits.gap`).
         max_abs_diff: of any score.
         max_relative_diff: of the reference's five best scores.
         labelled_images: those whose class is known; the accuracies are None when there are none.
@@ -118,11 +121,12 @@ def compare(expected: Probabilities, actual: Probabilities, gap: float = DECISIV
     Args:
         expected: the reference's, float32 [N, num_classes].
         actual: likewise.
-        gap: of the reference's two best scores, above which a picture counts as decisive.
+        gap: how much less than the best score the reference may give to the winner of `actual`.
     """
     best = np.sort(expected, axis=1)[:, -2:]
-    decisive = best[:, -1] - best[:, 0] > gap if expected.shape[1] > 1 else best[:, 0] > 1
-    same = expected.argmax(axis=1) == actual.argmax(axis=1)
+    decisive = best[:, -1] - best[:, 0] > DECISIVE_GAP if expected.shape[1] > 1 else best[:, 0] > 1
+    winner = np.take_along_axis(expected, actual.argmax(axis=1)[:, None], axis=1)[:, 0]
+    same = best[:, -1] - winner <= gap
     top = np.argsort(expected, axis=1)[:, -_TOP:]
     expected_top, actual_top = (np.take_along_axis(scores, top, axis=1) for scores in (expected, actual))
     relative = np.abs(actual_top - expected_top) / np.maximum(expected_top, np.finfo(np.float32).tiny)

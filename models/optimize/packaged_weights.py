@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from models.architectures import StateDict, build_network
+from models.architectures import StateDict, build_network, check_architecture
 from models.bundle import sha256_of
 from models.optimize import timm_weights
 from models.optimize.choice import WeightsChoice
@@ -48,6 +48,7 @@ def pretrained(choice: WeightsChoice, console: Console) -> Weights:
     if choice.weights != "default":
         raise UsageError(f"--weights {choice.weights}: {NAME} has those of the package {PACKAGE} only")
     choice = dataclasses.replace(choice, architecture=ARCHITECTURE)
+    check_architecture(ARCHITECTURE)
     given = defaults(choice)
     labels = given.chosen_labels(choice)
     check_label_count(choice, labels, len(timm_weights.imagenet_labels()))
@@ -128,4 +129,4 @@ def _renamed(file: Path) -> StateDict:
     """Tensors by timm's names: the order is the same."""
     state = torch.load(file, map_location="cpu", weights_only=True)
     own = build_network(ARCHITECTURE, len(timm_weights.imagenet_labels())).state_dict()
-    return dict(zip(own, state.values(), strict=True))
+    return {name: tensor.contiguous() for name, tensor in zip(own, state.values(), strict=True)}

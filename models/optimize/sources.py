@@ -9,7 +9,6 @@ from typing import Protocol
 import torch
 from rich.console import Console
 
-from models import timm_architectures
 from models.architectures import StateDict, build_network, check_architecture
 from models.bundle import ModelBundle, sha256_of
 from models.errors import ModelError
@@ -19,8 +18,11 @@ from models.optimize.checkpoint import fitting_state
 from models.optimize.choice import AUTO, AUTOMATIC, WeightsChoice
 from models.optimize.defaults import Defaults
 from models.optimize.errors import DownloadError, OptimizeError, UsageError
+from models.optimize.hugging_face import read_folder
 from models.optimize.weights import SpecTransforms, Weights
+from models.presets import read_preprocess
 from models.spec import PROGRAM_KIND, WEIGHTS_ENGINE
+from models.timm_networks import is_timm
 
 __all__ = ["AUTO", "AUTOMATIC", "WeightsChoice", "from_state_file", "random_state", "resolve"]
 
@@ -51,6 +53,8 @@ def resolve(choice: WeightsChoice, console: Console) -> Weights:
             return program.from_file(choice, choice.program, console)
         if choice.bundle is not None:
             return _from_bundle(choice, choice.bundle, console)
+        if choice.folder is not None:
+            return _from_folder(choice, choice.folder)
         if choice.architecture == AUTO:
             return _first_that_comes(choice, console)
         if choice.architecture == packaged_weights.NAME and (choice.checkpoint or choice.weights == "none"):
@@ -106,7 +110,7 @@ def _library(architecture: str) -> Library:
     """The module that knows the weights of the architecture."""
     if architecture == packaged_weights.NAME:
         return packaged_weights
-    return timm_weights if timm_architectures.is_timm(architecture) else torchvision_weights
+    return timm_weights if is_timm(architecture) else torchvision_weights
 
 
 def _check_activation(activation: str, num_classes: int) -> None:
@@ -137,17 +141,37 @@ def _from_bundle(choice: WeightsChoice, folder: Path, console: Console) -> Weigh
         bundle = bundle.with_engine(WEIGHTS_ENGINE)
     spec = bundle.spec
     own = WeightsChoice(spec.architecture, options=spec.architecture_options)
+    defaults = _library(spec.architecture).defaults(own)
+    usual = defaults.preprocess == spec.preprocess
     return Weights(
         spec.architecture,
         fitting_state(bundle.file, own, spec.num_classes, Console(quiet=True)),
         bundle.labels,
         spec.preprocess,
-        SpecTransforms(spec.preprocess),
+        defaults.transforms if usual else SpecTransforms(spec.preprocess),
         source=spec.source,
         name=spec.name,
         example=spec.example,
         activation=spec.activation,
         options=spec.architecture_options,
+    )
+
+
+def _from_folder(choice: WeightsChoice, folder: Path) -> Weights:
+    labels = load_labels(choice.labels) if choice.labels else None
+    found = read_folder(folder, labels, read_preprocess(str(choice.preprocess)) if choice.preprocess else None)
+    activation = found.activation if choice.activation == "auto" else choice.activation
+    _check_activation(activation, len(found.labels))
+    return Weights(
+        found.architecture,
+        found.state,
+        found.labels,
+        found.preprocess,
+        SpecTransforms(found.preprocess),
+        source={"weights": folder.resolve().name},
+        name=folder.resolve().name,
+        activation=activation,
+        options=found.options,
     )
 
 

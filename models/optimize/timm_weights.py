@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -18,8 +17,9 @@ from models.optimize.choice import WeightsChoice
 from models.optimize.defaults import Defaults, check_label_count
 from models.optimize.errors import DownloadError, UsageError
 from models.optimize.weights import Weights
+from models.preprocess_files import library_preprocess
 from models.spec import PreprocessSpec
-from models.timm_architectures import import_timm, name_of
+from models.timm_networks import name_of
 
 _IMAGENET_CLASSES = 1000
 
@@ -41,7 +41,6 @@ class EvalTransforms:
 
 def defaults(choice: WeightsChoice) -> Defaults:
     """What timm's weights of that name are used with. Raises UsageError where it is not known or not possible."""
-    import_timm(choice.architecture)
     from timm.data import resolve_data_config
 
     facts = _facts(choice)
@@ -69,7 +68,8 @@ def pretrained(choice: WeightsChoice, console: Console) -> Weights:
 def _download(choice: WeightsChoice, name: str) -> Mapping[str, torch.Tensor]:
     for variable in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
         os.environ.setdefault(variable, f"{choice.connect_limit_s:.0f}")
-    timm = import_timm(choice.architecture)
+    import timm
+
     try:
         state: Mapping[str, torch.Tensor] = timm.create_model(name, pretrained=True).state_dict()
         return state
@@ -82,7 +82,8 @@ def _download(choice: WeightsChoice, name: str) -> Mapping[str, torch.Tensor]:
 
 def _facts(choice: WeightsChoice) -> dict[str, Any]:
     """timm's record of the pretrained weights, or of the architecture where it has none."""
-    timm = import_timm(choice.architecture)
+    import timm
+
     name = name_of(choice.architecture)
     facts = timm.get_pretrained_cfg(name, allow_unregistered=True)
     if facts is None:
@@ -113,9 +114,5 @@ def imagenet_labels() -> Labels:
 
 
 def _preprocess(choice: WeightsChoice, config: Mapping[str, Any]) -> PreprocessSpec:
-    _, height, width = config["input_size"]
-    if height != width or config["crop_mode"] != "center":
-        raise UsageError(f"{choice.architecture}: timm's preprocessing of it is not square, or no centre crop")
-    mean, std = (tuple(float(value) for value in config[name]) for name in ("mean", "std"))
-    resize = math.floor(height / config["crop_pct"])
-    return PreprocessSpec(resize, height, config["interpolation"], mean, std)  # type: ignore[arg-type]
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in config.items()}
+    return library_preprocess(plain, choice.architecture)

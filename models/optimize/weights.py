@@ -16,7 +16,7 @@ from torchvision.transforms import functional as F
 from models.architectures import StateDict, build_network, load_weights
 from models.labels import Labels
 from models.optimize.weights_file import write_weights
-from models.spec import EngineSpec, PreprocessSpec
+from models.spec import SQUASH, EngineSpec, PreprocessSpec
 
 NETWORK = "network"
 
@@ -67,7 +67,8 @@ class SpecTransforms:
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         spec = self._spec
-        resized = F.resize(image, [spec.resize_size], InterpolationMode(spec.interpolation), antialias=True)
+        sides = [spec.resize_size] * (2 if spec.resize_mode == SQUASH else 1)  # one is the short side
+        resized = F.resize(image, sides, InterpolationMode(spec.interpolation), antialias=True)
         cropped = F.pil_to_tensor(F.center_crop(resized, [spec.crop_size]))
         scaled = F.convert_image_dtype(cropped, torch.float32)
         normalised: torch.Tensor = F.normalize(scaled, list(self.mean), list(self.std))

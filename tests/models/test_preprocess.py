@@ -29,7 +29,7 @@ from models.geometry import Region, crop_spans
 from models.jpeg_file import read_jpeg
 from models.preprocess import MARGIN, Preprocessor
 from models.resize import reads, resize_crop
-from models.spec import IMAGENET, PreprocessSpec
+from models.spec import IMAGENET, RESIZE_MODES, SQUASH, PreprocessSpec
 from tests.conftest import lacking
 
 IMAGES = Path(__file__).parents[2] / "images"
@@ -40,16 +40,19 @@ PHOTOS = sorted(
 )
 # (resize, crop, interpolation) of torchvision's own presets
 GEOMETRIES = [(256, 224, "bilinear"), (232, 224, "bilinear"), (342, 299, "bicubic"), (64, 64, "bilinear")]
+# Those of ViT in Hugging Face and of timm's "squash".
+SQUASHED = [(224, 224, "bilinear", SQUASH), (256, 224, "bilinear", SQUASH), (384, 384, "bicubic", SQUASH)]
 
 
-def spec(resize=256, crop=224, interpolation="bilinear"):
-    return PreprocessSpec(resize, crop, interpolation, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+def spec(resize=256, crop=224, interpolation="bilinear", mode="shortest"):
+    return PreprocessSpec(resize, crop, interpolation, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), mode)
 
 
 def torchvision_crop(image, spec):
     """What `weights.transforms()` does before it makes floats."""
     mode = reference.InterpolationMode(spec.interpolation)
-    resized = reference.resize(image.convert("RGB"), [spec.resize_size], mode, antialias=True)
+    size = [spec.resize_size] * (2 if spec.resize_mode == SQUASH else 1)
+    resized = reference.resize(image.convert("RGB"), size, mode, antialias=True)
     return np.asarray(reference.center_crop(resized, [spec.crop_size] * 2))
 
 
@@ -78,13 +81,13 @@ def decoded(data):
 @given(
     width=st.integers(1, 900),
     height=st.integers(1, 900),
-    geometry=st.sampled_from(GEOMETRIES),
+    geometry=st.sampled_from(GEOMETRIES + SQUASHED),
     transposed=st.booleans(),
 )
 @settings(max_examples=200, deadline=None)
 def test_pixels_that_are_not_read_may_be_anything(width, height, geometry, transposed):
     across, down = crop_spans(width, height, spec(*geometry))
-    columns, rows = reads(across, down, geometry[2])
+    columns, rows = reads(across, down, geometry[2], transposed)
     pixels = np.random.default_rng(width).integers(0, 256, (rows.stop, columns.stop, 3), np.uint8)
     kept = []
     for level in (0, 255):
@@ -100,7 +103,7 @@ def test_there_are_photos_of_every_kind():
     assert any(image.width < image.height for image in images)
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+@pytest.mark.parametrize("geometry", GEOMETRIES + SQUASHED, ids=str)
 @pytest.mark.parametrize("turned", [False, True], ids=["as-it-is", "turned"])
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("photo", PHOTOS, ids=lambda file: file.name)
@@ -128,17 +131,43 @@ def test_any_shape(width, height, geometry):
         assert_close(got, torchvision_crop(image, spec(*geometry)), geometry)
 
 
-def test_extreme_shapes_cost_only_the_crop():
-    for size in ((1, 20_000), (20_000, 1)):
-        assert Preprocessor(IMAGENET).crop(Image.new("RGB", size)).shape == (224, 224, 3)
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 900), st.integers(1, 900), st.sampled_from(SQUASHED))
+def test_any_shape_is_squashed(width, height, geometry):
+    image = Image.open(PHOTOS[0]).convert("RGB").resize((width, height))
+    got = Preprocessor(spec(*geometry)).crop(image)
+    assert got.shape == (geometry[1], geometry[1], 3)
+    assert_close(got, torchvision_crop(image, spec(*geometry)), geometry)
+
+
+@pytest.mark.parametrize("geometry", [*SQUASHED, (64, 64, "bilinear", SQUASH)], ids=str)
+@pytest.mark.parametrize("size", [(60, 2400), (2400, 60), (300, 1210), (3, 5000), (5000, 3)], ids=str)
+def test_strips_are_squashed_as_by_torchvision_whose_long_side_is_first(size, geometry):
+    noise = np.random.default_rng(1).integers(0, 2, (size[1], size[0], 3), np.uint8) * 255
+    image = Image.fromarray(noise)
+    got = Preprocessor(spec(*geometry)).crop(image)
+    assert_close(got, torchvision_crop(image, spec(*geometry)), geometry)
+
+
+@pytest.mark.parametrize("mode", ["shortest", SQUASH])
+def test_extreme_shapes_cost_only_the_crop(mode):
+    for size in ((1, 20_000_000), (20_000_000, 1)):
+        for interpolation in ("bilinear", "bicubic", "nearest"):
+            geometry = spec(256, 224, interpolation, mode)
+            assert Preprocessor(geometry).crop(Image.new("RGB", size)).shape == (224, 224, 3)
 
 
 @settings(deadline=None)
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 300), st.integers(1, 300))
 def test_the_spans_lie_inside_the_picture_and_hold_the_crop(width, height, resize, crop):
-    for length, span in zip(
-        (width, height), crop_spans(width, height, spec(max(resize, crop), crop)), strict=True
-    ):
+    spans = [
+        pair
+        for mode in RESIZE_MODES
+        for pair in zip(
+            (width, height), crop_spans(width, height, spec(max(resize, crop), crop, mode=mode)), strict=True
+        )
+    ]
+    for length, span in spans:
         assert span.kept == crop
         for each in (span, span.mirrored(), span.widened(), span.mirrored().widened()):
             start, stop = each.ends()
@@ -162,19 +191,20 @@ TURNS = {
 }
 
 
+@pytest.mark.parametrize("model", [IMAGENET, spec(240, 224, "bilinear", SQUASH)], ids=["shortest", "squash"])
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "JPEG"])
 @pytest.mark.parametrize("orientation", TURNS)
-def test_each_exif_orientation_gives_the_upright_picture(orientation, format):
+def test_each_exif_orientation_gives_the_upright_picture(orientation, format, model):
     upright = Image.open(IMAGES / "cat.jpg").convert("RGB").crop((0, 0, 330, 240))
     stored = upright if TURNS[orientation] is None else upright.transpose(TURNS[orientation])
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"PNG": {}, "WEBP": {"lossless": True}, "JPEG": {"quality": 95}}[format]
     data = encoded(stored, format, exif=exif, **options)
-    got = Preprocessor(IMAGENET)(data)
-    assert distance(got, torchvision_crop(ImageOps.exif_transpose(decoded(data)), IMAGENET)) <= 1
+    got = Preprocessor(model)(data)
+    assert distance(got, torchvision_crop(ImageOps.exif_transpose(decoded(data)), model)) <= 1
     if format != "JPEG":  # lossless: the upright picture itself
-        assert np.array_equal(got, Preprocessor(IMAGENET)(encoded(upright, "PNG")))
+        assert np.array_equal(got, Preprocessor(model)(encoded(upright, "PNG")))
 
 
 def test_a_nonsense_orientation_is_ignored():
@@ -353,24 +383,26 @@ def decoder(request, monkeypatch):
 
 
 # Not divisible by 8, so the last of the scaled pixels stands for fewer: 1031 = 128 * 8 + 7.
-@pytest.mark.parametrize("size", [(1031, 1031), (1025, 1543), (1543, 1025), (1024, 1024)], ids=str)
+@pytest.mark.parametrize("mode", RESIZE_MODES)
+@pytest.mark.parametrize("size", [(1031, 1031), (1025, 1543), (1543, 1025), (1024, 1024), (300, 1500)], ids=str)
 @pytest.mark.usefixtures("decoder")
-def test_a_big_jpeg_is_scaled_while_it_is_decoded_and_looks_the_same(size):
-    data = big_jpeg(*size)
-    got, whole = scaled_and_whole(data, spec(64, 64))
+def test_a_big_jpeg_is_scaled_while_it_is_decoded_and_looks_the_same(size, mode):
+    data, small = big_jpeg(*size), spec(64, 64, mode=mode)
+    got, whole = scaled_and_whole(data, small)
     assert_like(got, whole)
     assert distance(got, whole) > 0, "it was scaled"
-    assert distance(whole, torchvision_crop(decoded(data), spec(64, 64))) <= 1
+    assert distance(whole, torchvision_crop(decoded(data), small)) <= 1
 
 
+@pytest.mark.parametrize("mode", RESIZE_MODES)
 @pytest.mark.parametrize("orientation", TURNS)
 @pytest.mark.usefixtures("decoder")
-def test_a_scaled_jpeg_stands_upright(orientation):
+def test_a_scaled_jpeg_stands_upright(orientation, mode):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = big_jpeg(1031, 771, exif=exif)
-    got = Preprocessor(spec(64, 64))(data)
-    assert_like(got, torchvision_crop(ImageOps.exif_transpose(decoded(data)), spec(64, 64)))
+    data, small = big_jpeg(1031, 771, exif=exif), spec(64, 64, mode=mode)
+    got = Preprocessor(small)(data)
+    assert_like(got, torchvision_crop(ImageOps.exif_transpose(decoded(data)), small))
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
@@ -389,6 +421,14 @@ def test_a_jpeg_that_is_not_much_larger_than_needed_is_not_scaled():
     assert np.array_equal(got, whole)
     got, whole = scaled_and_whole(big_jpeg(least, least), spec(64, 64))
     assert not np.array_equal(got, whole)
+
+
+@pytest.mark.usefixtures("decoder")
+def test_a_squashed_jpegs_short_side_tells_how_much_it_is_scaled():
+    least = 2 * MARGIN * 64
+    for size in ((least - 1, 9 * least), (9 * least, least - 1)):
+        got, whole = scaled_and_whole(big_jpeg(*size), spec(64, 64, mode=SQUASH))
+        assert np.array_equal(got, whole)
 
 
 def test_nearest_picks_single_pixels_and_so_is_not_scaled():

@@ -40,6 +40,13 @@ def test_a_file_may_name_a_preset_and_what_differs(tmp_path, mark):
     assert read_preprocess(str(file)) == expected
 
 
+def test_a_file_may_say_that_the_aspect_is_not_kept():
+    fields = dataclasses.asdict(IMAGENET) | {"mean": [0.5], "std": [0.5]}
+    assert preprocess_of(fields | {"resize_mode": "squash"}, "x").resize_mode == "squash"
+    del fields["resize_mode"]  # of a bundle from before it was there
+    assert preprocess_of(fields, "x").resize_mode == "shortest"
+
+
 def test_one_number_stands_for_three():
     grey = {"preset": "none", "mean": 0.1307, "std": [0.3081]}
     spec = preprocess_of(grey, "x")
@@ -65,6 +72,8 @@ def test_one_number_stands_for_three():
         ({"preset": "half", "mean": [123.675, 116.28, 103.53]}, "of values 0 to 255; .* divide both by 255"),
         ({"preset": "half", "resize_size": 10**7}, "resize_size 10000000 must be at most 8192"),
         ({"preset": ["x"]}, r"preset \['x'\] must be one of"),
+        ({"preset": "half", "resize_mode": "longest"}, "resize_mode 'longest' must be one of shortest, squash"),
+        ({"preset": "half", "resize_mode": 1}, "'resize_mode' must be of type str"),
         ([], "expected an object"),
     ],
 )
@@ -81,6 +90,11 @@ def test_a_name_that_is_neither(tmp_path):
 def test_it_is_told_in_one_line():
     assert IMAGENET.describe() == (
         "resize 256, crop 224, bilinear, mean 0.485 0.456 0.406, std 0.229 0.224 0.225 (ImageNet's)"
+    )
+    assert (
+        dataclasses.replace(IMAGENET, resize_mode="squash")
+        .describe()
+        .startswith("resize 256 x 256 (squash), crop 224, bilinear, mean")
     )
     assert PRESETS["half"].describe().endswith("mean 0.5, std 0.5 (values -1 to 1)")
     assert PRESETS["none"].describe().endswith("mean 0, std 1 (values 0 to 1)")

@@ -1,0 +1,33 @@
+"""The model that is served when none is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import models
+from models.bundle import MANIFEST, ModelBundle
+from models.optimize.choice import AUTOMATIC
+from server.config import ModelConfig
+
+_FOLDER = Path(models.__file__).parent
+STORE = _FOLDER / "store"
+DEMO = _FOLDER / "demo"
+
+
+def default_model() -> Path:
+    """The ImageNet model that was optimised here, ResNet18 before EfficientNet-Lite0, else the digits demo."""
+    optimised = (STORE / name for name in AUTOMATIC)
+    return next((folder for folder in optimised if (folder / MANIFEST).exists()), DEMO)
+
+
+def reason(config: ModelConfig, bundles: Mapping[str, ModelBundle]) -> str:
+    """Why the default model is the one that is served, in one line; "" where a model was named."""
+    if config.model:
+        return ""
+    (bundle,) = bundles.values()
+    if bundle.file.parent == DEMO:
+        return "no --model was named, and no ImageNet model has been optimised here: make serve does that"
+    missing = [str(each).partition(":")[0] for each in bundle.spec.source.get("instead_of", ())]
+    instead = f", made because the weights of {' and '.join(missing)} could not be downloaded" if missing else ""
+    return f"no --model was named: this is the ImageNet model that was optimised here{instead}"
