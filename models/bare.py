@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickletools
 import zipfile
 from pathlib import Path
@@ -29,21 +30,47 @@ def bare_bundle(file: Path, settings: Settings, name: str | None = None) -> Mode
     if not file.is_file():
         raise BundleError(f"{file}: no such file")
     check_archive(file)
+    return bundle_around(file, settings, EngineSpec(KIND, file.name, sha256_of(file)), "torchscript", name)
+
+
+def bundle_around(
+    file: Path, settings: Settings, engine: EngineSpec, architecture: str, name: str | None = None
+) -> ModelBundle:
+    """What settings say of a file, as a bundle's facts.
+
+    Args:
+        file: the program.
+        settings: labels are needed; ImageNet's preprocessing is the default.
+        engine: how it runs; activation and output come from the settings.
+        architecture: what kind of file it is.
+        name: of the model; the file's own by default.
+
+    Raises:
+        BundleError: there are no labels.
+    """
     if settings.labels is None:
         beside = file.with_suffix(".json").name
-        raise BundleError(f'{file}: a TorchScript file needs labels: --labels FILE, or "labels" in {beside}')
-    engine = EngineSpec(KIND, file.name, sha256_of(file), activation=settings.activation, output=settings.output)
+        raise BundleError(
+            f'{file}: {_INDEFINITE[architecture]} needs labels: --labels FILE, or "labels" in {beside}'
+        )
     spec = ModelSpec(
         name=name or file.stem,
-        architecture="torchscript",
+        architecture=architecture,
         num_classes=len(settings.labels),
         labels="",
         preprocess=settings.preprocess or IMAGENET,
         activation=settings.activation or ("softmax" if len(settings.labels) > 1 else "sigmoid"),
-        engine=engine,
+        engine=dataclasses.replace(engine, activation=settings.activation, output=settings.output),
         source={"weights": file.name, "preprocess": "named" if settings.preprocess else "default"},
     )
     return ModelBundle(spec, settings.labels, file)
+
+
+_INDEFINITE = {
+    "torchscript": "a TorchScript file",
+    "torch.export": "a program of torch.export",
+    "onnx": "an ONNX file",
+}
 
 
 def check_archive(file: Path) -> None:
@@ -73,7 +100,7 @@ def _what_else(file: Path) -> str:
     if file.suffix == ".safetensors" or head[8:10] == b'{"':
         return f"weights alone, no TorchScript; {_OPTIMISE}"
     if file.suffix == ".onnx":
-        return "an ONNX file, which is not served; export the model with torch.jit.trace or torch.jit.script"
+        return f"an ONNX file; {_FROM}"
     if head[:2] == b"\x80\x02":
         return f"written by torch.save in its old format, no TorchScript; if it holds weights, {_OPTIMISE}"
     return "not a TorchScript file, or damaged"
@@ -83,11 +110,15 @@ _OPTIMISE = (
     "make a bundle of them: python optimize_model_for_inference.py --arch NAME --checkpoint FILE --labels LABELS "
     "--output FOLDER"
 )
+_FROM = (
+    "make a bundle of it, which is served: python optimize_model_for_inference.py --from FILE --labels LABELS "
+    "--output FOLDER"
+)
 
 
 def _no_program(names: list[str], pickled: bytes) -> str:
     if any(name.endswith(("archive_format", "models/model.json")) for name in names):
-        return "a program of torch.export, which is not served; export the model with torch.jit.trace"
+        return f"a program of torch.export; {_FROM}"
     whole = whole_module(pickled)
     if whole:
         return (

@@ -17,10 +17,10 @@ def misfit(spec: ModelSpec, device: str = "auto") -> str:
         device: that was asked for: "auto", "cpu" or "cuda".
 
     Returns:
-        "", when it fits; weights do always, because they are compiled where they are loaded.
+        "", when it fits; weights and programs do always, because they are compiled where they are loaded.
     """
     engine, built = spec.engine, spec.built_with
-    if engine.holds_weights:
+    if engine.is_portable:
         return ""
     if "auto" != device != engine.device != "any":
         return f"built for {engine.device}, {device} was asked for"

@@ -57,7 +57,10 @@ class ServingGraph(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """images: uint8 [N, H, W, 3], RGB. Returns scores float32 [N, num_classes]."""
-        outputs = self.network(self.normalise(images)).float()
+        return self.activate(self.network(self.normalise(images)).float())
+
+    def activate(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Outputs -> scores, float32 [N, num_classes]."""
         if self.activation == "softmax":
             return torch.softmax(outputs, dim=1)
         return torch.sigmoid(outputs) if self.activation == "sigmoid" else outputs
@@ -67,15 +70,15 @@ class ServingGraph(nn.Module):
         # [N, H, W, 3] seen as [N, 3, H, W] is channels-last already: nothing is copied.
         images = images.permute(0, 3, 1, 2)
         if self.grey:
-            images = _as_grey(images)
+            images = as_grey(images)
         normalised = images.float() * self.scale + self.shift
         if not self.channels_last:
             normalised = normalised.contiguous()
         return normalised.to(self.dtype)
 
 
-def _as_grey(images: torch.Tensor) -> torch.Tensor:
-    """uint8 [N, 3, H, W], RGB -> int32 [N, 1, H, W], level by level what Pillow's conversion to mode L gives.
+def as_grey(images: torch.Tensor) -> torch.Tensor:
+    """Levels [N, 3, H, W], RGB, 0 to 255 -> int32 [N, 1, H, W], as Pillow's conversion to mode L gives them.
 
     Its weights are those of ITU-R BT.601, in 65,536ths.
     """

@@ -16,6 +16,7 @@ FORMAT = 1
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp64")
 WEIGHTS_ENGINE = "weights"  # name in a bundle of the engine that is compiled where it is loaded
+PROGRAM_KIND = "program"  # engine that runs a file as it was given to the optimiser
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 SHORTEST, SQUASH = "shortest", "squash"
 RESIZE_MODES = (SHORTEST, SQUASH)
@@ -108,8 +109,8 @@ class EngineSpec:
         streams: parts of a batch that run at the same time, where the backend can do that.
         quantized_engine: torch's backend of the int8 operators, which is chosen when the graph is loaded.
         reduce_range: whether int8 uses 7 bits of one operand, as processors without VNNI need it.
-        activation: of a file that is no bundle, one of `ACTIVATIONS`; "" is found out, or the model's own.
-        output: of such a file, which of several outputs holds the scores; "" is found out.
+        activation: of a program as it was given, one of `ACTIVATIONS`; "" is found out, or the model's own.
+        output: of such a program, which of several outputs holds the scores; "" is found out.
         companions: further files of the engine in the bundle, with their hashes.
     """
 
@@ -138,6 +139,11 @@ class EngineSpec:
     def holds_weights(self) -> bool:
         return self.file.endswith(".safetensors")
 
+    @property
+    def is_portable(self) -> bool:
+        """Whether it is compiled where it is loaded, for the machine that it finds there."""
+        return self.holds_weights or self.kind == PROGRAM_KIND
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -147,7 +153,7 @@ class ModelSpec:
     project that suits the model, for the banner's curl line.
 
     Attributes:
-        architecture: torchvision's name, or timm's behind "timm/".
+        architecture: torchvision's name, or timm's behind "timm/"; of a program, one of `models.programs.FORMATS`.
         architecture_options: further arguments of its builder.
         activation: what makes scores of the outputs, one of `ACTIVATIONS`; compiled graphs contain it.
         engine: what is served; `engines` holds it and others of the same bundle, by name.

@@ -17,6 +17,7 @@ __all__ = ["ENGINES", "UNSERVABLE", "load_engine"]
 ENGINES = {
     "torchscript": "models.engines.torchscript",
     "bare-torchscript": "models.engines.bare_torchscript",
+    "program": "models.engines.program",
     "openvino": "models.engines.openvino",
     "aotinductor": "models.engines.aotinductor",
     "eager": "models.engines.eager",

@@ -3,44 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import product
-from typing import Any
-
-import torch
-from torch import nn
 
 from models.bundle import ModelBundle
-from models.engines.bare_outputs import (
-    OneByOne,
-    Output,
-    Pair,
-    Rows,
-    choose_activation,
-    choose_output,
-    describe,
-    fits,
-    tensors_of,
-)
+from models.engines.bare_outputs import Pair
+from models.engines.bare_way import Opened, examine
 from models.engines.base import EngineOptions
-from models.engines.load_checks import (
-    check_answers,
-    check_mode,
-    is_quantised,
-    may_end_in_scores,
-    move_constants,
-    normalisation_inside,
-    probes,
-)
+from models.engines.load_checks import move_constants
 from models.engines.torch_engine import TorchEngine
 from models.engines.torchscript import load_module, resolve
-from models.errors import EngineError
-from models.graph import DTYPES, ServingGraph, jit_warnings_ignored
-from models.spec import EngineSpec, PreprocessSpec
-
-_EXTREME = 100  # times what an image can be; half precision still holds it
-_UNNORMALISED = (0.0, 0.0, 0.0)  # the mean of the presets none and raw
+from models.spec import EngineSpec
 
 
 def load(bundle: ModelBundle, options: EngineOptions) -> TorchEngine:
@@ -52,215 +23,19 @@ def load(bundle: ModelBundle, options: EngineOptions) -> TorchEngine:
     """
     spec = resolve(bundle, options)
     module = load_module(bundle.file, spec.device)
-    try:
-        with torch.inference_mode():
-            return _wrap(module, bundle, spec)
-    except EngineError as error:
-        raise EngineError(f"{bundle.file}: {error}") from None
-
-
-def _wrap(module: Any, bundle: ModelBundle, spec: EngineSpec) -> TorchEngine:
     move_constants(module, spec.device)
-    check_mode(module)
-    images = probes(bundle.spec.preprocess.crop_size, spec.device)
-    way, outputs = _fit(module, bundle, spec, images)
-    _check_outputs(outputs, bundle)
-    check_answers(way.graph("none"), images, outputs, "int8" if is_quantised(module) else way.precision)
-    extreme = way.extreme(images[:1]) if may_end_in_scores(module) else torch.full((1, 1), torch.inf)
-    activation, notice = choose_activation(outputs, extreme, spec.activation)
-    graph = way.compiled(activation)
-    if outputs.shape[1] != bundle.spec.num_classes:
+    return engine_of(Opened(module, module), bundle, spec)
+
+
+def engine_of(opened: Opened, bundle: ModelBundle, spec: EngineSpec) -> TorchEngine:
+    """The same of a program that was read already. Raises EngineError."""
+    found = examine(opened, bundle, spec)
+    graph = found.way.compiled(found.activation)
+    if found.columns != bundle.spec.num_classes:
         graph = Pair(graph)
-    resolved = dataclasses.replace(spec, precision=way.precision, activation=activation, output=way.output)
+    resolved = dataclasses.replace(
+        spec, precision=found.way.precision, activation=found.activation, output=found.way.output
+    )
     engine = TorchEngine(graph, resolved, bundle.spec.preprocess.crop_size, bundle.spec.num_classes)
-    notices = (*way.notices(), *_notices_of_outputs(outputs, bundle), notice, _normalised_twice(module, bundle))
-    engine.notices = tuple(filter(None, notices))
+    engine.notices = found.notices
     return engine
-
-
-@dataclass(frozen=True)
-class _Way:
-    """In which way a program takes images.
-
-    Attributes:
-        program: TorchScript.
-        preprocess: mean and std.
-        device: on which it computes.
-        precision: of its input.
-        grey: it takes one channel.
-        one_by_one: it takes a single image.
-        output: which of several outputs holds the scores; "" where there is one.
-        is_matrix: the answer is one tensor, float [N, columns].
-        channels_last: it takes that layout, which is faster, and answers the same.
-    """
-
-    program: Any
-    preprocess: PreprocessSpec
-    device: str
-    precision: str
-    grey: bool
-    one_by_one: bool
-    output: str = ""
-    is_matrix: bool = True
-    channels_last: bool = False
-
-    def graph(self, activation: str) -> nn.Module:
-        """uint8 [N, H, W, 3] -> float32 [N, columns], as Python runs it."""
-        return self._in_turns(self._whole(activation))
-
-    def compiled(self, activation: str) -> nn.Module:
-        """The same, compiled where the program answers with a matrix."""
-        whole = self._whole(activation)
-        return self._in_turns(_compile(whole) if self.is_matrix else whole)
-
-    def _whole(self, activation: str) -> ServingGraph:
-        network = Rows(self.program) if self.is_matrix else Output(self.program, self.output)
-        graph = ServingGraph(network, self.preprocess, self.precision, activation, self.channels_last, self.grey)
-        return graph.eval().to(self.device)
-
-    def _in_turns(self, graph: nn.Module) -> nn.Module:
-        return OneByOne(graph).eval() if self.one_by_one else graph
-
-    def answer(self, images: torch.Tensor) -> Any:
-        """The program's own answer, whatever that is. images: uint8 [N, H, W, 3]."""
-        return self.program(self._whole("none").normalise(images))
-
-    def extreme(self, images: torch.Tensor) -> torch.Tensor:
-        """Outputs, float32 [N, columns], to images far beyond black and white; NaN where it refuses them."""
-        whole = self._whole("none")
-        try:
-            outputs: torch.Tensor = whole.network(whole.normalise(images) * _EXTREME).float()
-        except Exception:  # the program's own
-            return torch.full((1, 1), torch.nan)
-        return outputs
-
-    def notices(self) -> Iterator[str]:
-        """Warnings about it, a line each."""
-        if self.one_by_one:
-            yield "takes one image at a time, so batches are no faster; export it with a batch of two or more"
-        if self.precision == "fp64":
-            yield "computes in double precision, which takes twice as long; export it after model.float()"
-        if self.grey:
-            yield "takes one channel: images become grey"
-        if self.output:
-            yield f"its output {self.output!r} holds the scores"
-
-
-def _fit(module: Any, bundle: ModelBundle, spec: EngineSpec, images: torch.Tensor) -> tuple[_Way, torch.Tensor]:
-    """The first way in which the program takes images, and its outputs, float32 [N, columns]."""
-    preprocess, reason = bundle.spec.preprocess, ""
-    for precision, one_by_one, grey in product(_precisions(module), (False, True), (False, True)):
-        way = _Way(module, preprocess, spec.device, precision, grey, one_by_one)
-        asked = images[:1] if one_by_one else images
-        try:
-            answer = way.answer(asked)
-        # A program that somebody else wrote: any exception may come out of it.
-        except Exception as error:
-            reason = reason or _last_line(error)
-            continue
-        if not one_by_one and _is_one_answer(answer):
-            continue
-        if grey:
-            _check_grey(preprocess)
-        output = choose_output(answer, spec.output, len(asked), bundle.spec.num_classes)
-        matrix = isinstance(answer, torch.Tensor)
-        way = dataclasses.replace(way, output=output, is_matrix=matrix)
-        _check_scores(tensors_of(answer)[output], answer, len(asked), bundle.spec.num_classes)
-        return _fastest(way, images)
-    raise EngineError(_refusal(module, images, preprocess, reason))
-
-
-def _is_one_answer(answer: Any) -> bool:
-    """Whether it has a single row, although there were several images: the batch was recorded as one."""
-    return all(tensor.dim() > 0 and len(tensor) == 1 for tensor in tensors_of(answer).values())
-
-
-def _fastest(way: _Way, images: torch.Tensor) -> tuple[_Way, torch.Tensor]:
-    """Channels-last is faster, but a recorded `view` may refuse it or, in principle, read it wrongly."""
-    outputs = way.graph("none")(images)
-    fast = dataclasses.replace(way, channels_last=True)
-    try:
-        again = fast.graph("none")(images)
-    except Exception:  # the program's own
-        return way, outputs
-    same = torch.allclose(again, outputs, rtol=0.02, atol=1e-3, equal_nan=True)
-    return (fast, again) if same else (way, outputs)
-
-
-def _check_grey(preprocess: PreprocessSpec) -> None:
-    if len({*preprocess.mean}) > 1 or len({*preprocess.std}) > 1:
-        raise EngineError(
-            "takes one channel, but the preprocessing has three means; name the one that it was trained with: "
-            '--preprocess half, none, raw, or a file with "mean": 0.1307, "std": 0.3081, say'
-        )
-
-
-def _check_scores(tensor: torch.Tensor, answer: Any, rows: int, num_classes: int) -> None:
-    if not tensor.is_floating_point():
-        raise EngineError(f"answers with {describe(answer)}: class numbers, not scores; export it without argmax")
-    if tensor.dim() != 2 and not fits(tensor, rows, num_classes):
-        raise EngineError(
-            f"answers {rows} images with {describe(answer)}, expected a score for each of the {num_classes} labels"
-        )
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].removeprefix("RuntimeError: ")[:300] if lines else type(error).__name__
-
-
-def _refusal(module: Any, images: torch.Tensor, preprocess: PreprocessSpec, reason: str) -> str:
-    try:
-        module(images)
-    except Exception:
-        side = preprocess.crop_size
-        return (
-            f"does not run on normalised float [N, 3, {side}, {side}]: {reason}. If it was made for another size, "
-            '--preprocess FILE names it, e.g. {"preset": "imagenet", "resize_size": 256, "crop_size": 224}; '
-            "if for another device, --device does"
-        )
-    return "takes uint8 [N, H, W, 3], as a graph inside a bundle does; export it for normalised float [N, 3, H, W]"
-
-
-def _check_outputs(outputs: torch.Tensor, bundle: ModelBundle) -> None:
-    columns, classes = outputs.shape[1], bundle.spec.num_classes
-    if columns != classes and not (columns == 1 and classes == 2):
-        more = "; is the first one a background class?" if columns == classes + 1 else ""
-        raise EngineError(f"has {columns} classes, but there are {classes} labels{more}")
-    if not outputs.isfinite().all():
-        raise EngineError("the output is not finite")
-
-
-def _notices_of_outputs(outputs: torch.Tensor, bundle: ModelBundle) -> Iterator[str]:
-    if bool((outputs == outputs[:1]).all()):
-        yield "gives four very different images the same scores; is --preprocess the one that it was trained with?"
-    if outputs.shape[1] != bundle.spec.num_classes:
-        yield f"one output for two labels: it is the score of {bundle.labels[1]!r}"
-
-
-def _normalised_twice(module: Any, bundle: ModelBundle) -> str:
-    inside = normalisation_inside(module)
-    if not inside or bundle.spec.preprocess.mean == _UNNORMALISED:
-        return ""
-    advice = f"normalises its input itself ({inside}), and --preprocess would do it once more"
-    if bundle.spec.source.get("preprocess") == "named":
-        return f"{advice}; if so, choose none (it gets 0 to 1) or raw (0 to 255)"
-    raise EngineError(f"{advice}; name --preprocess none (it gets 0 to 1), raw (0 to 255), or what is right")
-
-
-def _precisions(module: nn.Module) -> list[str]:
-    """That of the first floating parameter, which frozen and quantised models lack, and then the others."""
-    names = {dtype: name for name, dtype in DTYPES.items()}
-    found = [names[parameter.dtype] for parameter in module.parameters() if parameter.dtype in names]
-    return list(dict.fromkeys([*found[:1], "fp32", "fp16", "bf16", "fp64"]))
-
-
-def _compile(graph: ServingGraph) -> torch.jit.ScriptModule:
-    with jit_warnings_ignored(), torch.inference_mode():
-        scripted = torch.jit.script(graph)
-        try:
-            compiled: torch.jit.ScriptModule = torch.jit.freeze(scripted)
-        except RuntimeError:
-            # Modules frozen before they were saved, and some quantised ones, cannot be frozen again.
-            compiled = scripted
-    return compiled

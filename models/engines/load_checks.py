@@ -11,6 +11,7 @@ import torch
 from models.errors import EngineError
 
 Run = Callable[[torch.Tensor], torch.Tensor]
+Triple = tuple[str, list[float]]  # name and values of what holds three numbers
 
 AGAIN = "export it again after model.eval()"
 
@@ -114,13 +115,14 @@ def _differ(actual: torch.Tensor, expected: torch.Tensor, limit: float) -> bool:
     return actual.shape != expected.shape or not bool(((actual - expected).abs() <= limit).all())
 
 
-def normalisation_inside(module: Any) -> str:
+def normalisation_inside(triples: Sequence[Triple]) -> str:
     """The mean that a program subtracts itself, in words: "mean 0.485 0.456 0.406"; "" where none is seen.
 
-    Looks at tensors and lists of three numbers: a known mean and a known standard deviation, of values 0 to 1 or
-    0 to 255.
+    Looks for a known mean and a known standard deviation, of values 0 to 1 or 0 to 255.
+
+    Args:
+        triples: all that holds three numbers in the program.
     """
-    triples = list(_triples(module))
     for mean in _MEANS:
         if any(_like(values, mean) for _, values in triples) and any(
             _like(values, std) for std in _STDS for _, values in triples
@@ -139,8 +141,8 @@ def _like(values: Sequence[float], known: Sequence[float]) -> bool:
     ) or all(math.isclose(value * each, 1, rel_tol=2e-3) for value, each in zip(values, known, strict=True))
 
 
-def _triples(module: Any) -> Iterator[tuple[str, list[float]]]:
-    """Name and values of everything in the program that holds three numbers."""
+def triples_of(module: Any) -> Iterator[Triple]:
+    """Name and values of the tensors and lists of three numbers in TorchScript."""
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if tensor.numel() == 3 and tensor.is_floating_point():
             yield name, tensor.detach().flatten().tolist()

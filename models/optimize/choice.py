@@ -40,6 +40,8 @@ class WeightsChoice:
         device: where the model will run: "cpu" or "cuda".
         activation: what makes scores of the logits; "auto" is softmax, or the bundle's own.
         options: further arguments of the architecture's builder.
+        program: a TorchScript, ONNX or torch.export file, which brings architecture and weights.
+        output_name: which of its outputs holds the scores; "" is found out.
     """
 
     architecture: str
@@ -58,3 +60,5 @@ class WeightsChoice:
     checkpoint_key: str = ""
     activation: str = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
+    program: Path | None = None
+    output_name: str = ""

@@ -69,8 +69,8 @@ def run(options: OptimizeOptions, budget: Budget) -> int:
             return 0
         print(f"{each.folder}: {reason}; it is built anew")
         options = each
-        if WEIGHTS_ENGINE in existing.spec.engines:
-            options = dataclasses.replace(each, bundle=each.folder)
+        if WEIGHTS_ENGINE in existing.spec.engines and each.program is None:
+            options = dataclasses.replace(each, bundle=each.folder, output=each.folder, from_=None)
         break
     # A damaged bundle is as good as a missing one.
     if options.arch != AUTO or options.output:
@@ -99,13 +99,13 @@ def _existing(options: OptimizeOptions) -> ModelBundle | None:
 
 
 def _optimize(options: OptimizeOptions, budget: Budget, console: Console) -> None:
-    from models.optimize.candidates.torchscript import has_cuda
     from models.optimize.optimizer import optimize
     from models.optimize.report import Report
     from models.optimize.sources import resolve
 
-    device = options.device if options.device != "auto" else ("cuda" if has_cuda() else "cpu")
-    candidates = _candidates(options, device)
+    device = _device(options)
+    if options.from_ is None and options.bundle is None:
+        _candidates(options, device)  # a wrong name is told before a download
     report = Report(console)
     if options.weights == "none":
         report.warn_random()
@@ -122,23 +122,37 @@ def _optimize(options: OptimizeOptions, budget: Budget, console: Console) -> Non
         seed=options.seed,
         url_base=options.weights_url_base,
         device=device,
+        program=options.program,
+        folder=None if options.program else options.from_,
+        output_name=options.output_name,
     )
     weights = resolve(choice, console)
+    candidates = _candidates(options, device, weights.source_kind)
     if options.arch == AUTO and not options.bundle:
         options = dataclasses.replace(options, arch=weights.name or weights.architecture)
         check_replaceable(options.folder, force=options.force or options.if_missing)
     recipe = _recipe(options, weights)
-    pictures, effort = _pictures(options, weights, recipe), _effort(options, recipe)
+    pictures, effort = _pictures(options, weights, recipe), _effort(options, weights, recipe)
     optimize(weights, candidates, options.folder, report, pictures, effort, budget)
     if recipe:
         report.note(recipe.describe())
 
 
-def _candidates(options: OptimizeOptions, device: str) -> list[Candidate]:
+def _device(options: OptimizeOptions) -> str:
+    from models.optimize.candidates.torchscript import has_cuda
+
+    if options.device != "auto":
+        return options.device
+    return "cuda" if has_cuda() and options.program is None else "cpu"
+
+
+def _candidates(options: OptimizeOptions, device: str, source: str = "network") -> list[Candidate]:
+    """Those that are asked for, of what can be built from `source` (`Weights.source_kind`)."""
     from models.optimize.candidates import candidates_for
 
-    if not (here := candidates_for(device)):
-        raise UsageError(f"--device {device}: is not available on this machine")
+    device = device if source == "network" or options.device != "auto" else "cpu"
+    if not (here := candidates_for(device, source)):
+        raise UsageError(f"--device {device}: is not available on this machine, or not for a {source} model")
     if options.engine == "auto":
         return [each for each in here if not each.is_optional]
     names = [each.name for each in here]
@@ -147,7 +161,7 @@ def _candidates(options: OptimizeOptions, device: str) -> list[Candidate]:
     return [each for each in here if each.name == options.engine or each.is_reference]
 
 
-def _effort(options: OptimizeOptions, recipe: Recipe | None) -> Effort:
+def _effort(options: OptimizeOptions, weights: Weights, recipe: Recipe | None) -> Effort:
     from models.optimize import recipes
     from models.optimize.effort import Effort
     from models.optimize.fidelity import LIMITS
@@ -157,6 +171,8 @@ def _effort(options: OptimizeOptions, recipe: Recipe | None) -> Effort:
     limits["int8"] = dataclasses.replace(limits["int8"], top1_agreement=options.min_agreement / 100)
     if recipe:
         limits["int8"] = recipes.LIMITS
+    # What a file in half precision says itself is rounded as coarsely.
+    limits["fp32"] = limits["fp32" if weights.precision == "fp64" else weights.precision]
     effort = Effort(
         cores=options.threads,
         accept_weak_gate=options.accept_weak_gate,

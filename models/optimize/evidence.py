@@ -41,6 +41,7 @@ class Evidence:
         labels: int64 [N], the class that is shown; -1 where nobody knows.
         photos: how many of the pictures are somebody's, not synthetic.
         calibration: uint8 [M, crop_size, crop_size, 3], from none of the pictures above.
+        reference: what has given the answers, in words; eager fp32 stands for it above.
     """
 
     pixels: Pixels
@@ -49,6 +50,7 @@ class Evidence:
     labels: NDArray[np.int64]
     photos: int
     calibration: Pixels
+    reference: str = "eager fp32"
 
     @property
     def reference_accuracy(self) -> float | None:
@@ -106,6 +108,7 @@ def gather(weights: Weights, pictures: Pictures, is_enough: Callable[[], bool] =
         labels=np.array([-1 if picture.label is None else picture.label for picture, _ in prepared], np.int64),
         photos=photos,
         calibration=_stacked([pixels for _, pixels in _prepared(preprocessor, pictures.calibration)], weights),
+        reference=weights.reference,
     )
     some = len(evidence.end_to_end)
     compare(evidence.end_to_end, evidence.expected[:some], PREPARED_GAP).check(PREPARED)

@@ -35,7 +35,7 @@ def examine(
     try:
         step(f"{candidate.name}: building")
         build = contestant.build()
-        step(f"{candidate.name}: comparing with eager fp32")
+        step(f"{candidate.name}: comparing with {asked.reference}")
         scores = contestant.scores(asked.pixels, judged)
         fidelity = judge(candidate, scores, asked, limits)
         fidelity.check(limits)
@@ -72,4 +72,5 @@ def judge(candidate: Candidate, scores: Probabilities, evidence: Evidence, limit
         labelled_images=int((evidence.labels >= 0).sum()),
         accuracy=accuracy(scores, evidence.labels),
         reference_accuracy=evidence.reference_accuracy,
+        reference=evidence.reference,
     )

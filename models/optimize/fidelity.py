@@ -69,7 +69,8 @@ class Fidelity:
         max_relative_diff: of the reference's five best scores.
         labelled_images: those whose class is known; the accuracies are None when there are none.
         accuracy: share of them that the engine gets right.
-        reference_accuracy: that eager fp32 gets right, prepared by torchvision's own transforms.
+        reference_accuracy: that the reference gets right, prepared by torchvision's own transforms.
+        reference: what was compared with, in words.
     """
 
     images: int
@@ -80,6 +81,7 @@ class Fidelity:
     labelled_images: int = 0
     accuracy: float | None = None
     reference_accuracy: float | None = None
+    reference: str = "eager fp32"
 
     def to_json(self) -> dict[str, Any]:
         """For the bundle."""
@@ -88,13 +90,13 @@ class Fidelity:
             "max_abs_diff": float(f"{self.max_abs_diff:.3g}"),
             "max_relative_diff": float(f"{self.max_relative_diff:.3g}"),
         }
-        return {"reference": "eager fp32", **dataclasses.asdict(self), **rounded}
+        return {"reference": self.reference, **dataclasses.asdict(self), **rounded}
 
     def check(self, limits: Limits) -> None:
         """Raises FidelityError, with the figure, when a limit is passed. NaN passes every limit."""
         if self.decisive_images and not self.top1_agreement >= limits.top1_agreement:
             raise FidelityError(
-                f"agrees with eager fp32 on {self.top1_agreement:.2%} of {self.decisive_images} pictures, "
+                f"agrees with {self.reference} on {self.top1_agreement:.2%} of {self.decisive_images} pictures, "
                 f"at least {limits.top1_agreement:.2%} is asked"
             )
         if self.accuracy is not None and self.reference_accuracy is not None:
@@ -102,7 +104,7 @@ class Fidelity:
             if not drop <= limits.accuracy_drop:
                 allowed = f"at most {100 * limits.accuracy_drop:g} points less are allowed"
                 raise FidelityError(
-                    f"is right on {self.accuracy:.2%} of {self.labelled_images} pictures, eager fp32 on "
+                    f"is right on {self.accuracy:.2%} of {self.labelled_images} pictures, {self.reference} on "
                     f"{self.reference_accuracy:.2%}; {allowed}"
                 )
         for what, actual, limit in (
@@ -110,7 +112,7 @@ class Fidelity:
             ("the best scores differ, relative to themselves,", self.max_relative_diff, limits.relative_diff),
         ):
             if not actual <= limit:
-                raise FidelityError(f"{what} from eager fp32 by {actual:.3g}, at most {limit:g} is allowed")
+                raise FidelityError(f"{what} from {self.reference} by {actual:.3g}, at most {limit:g} is allowed")
 
 
 def compare(expected: Probabilities, actual: Probabilities, gap: float = DECISIVE_GAP) -> Fidelity:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.managers import BaseManager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from models.errors import EngineError
@@ -22,6 +23,7 @@ def _call(make: Callable[..., Made], *arguments: Any) -> Made:
 
 # Forked not from this process, which has threads, but from one that has done nothing but import modules.
 _METHOD = "forkserver"
+_PATH, _ROOT = "PYTHONPATH", Path(__file__).parents[2]
 
 
 def prepare(*modules: str) -> None:
@@ -30,7 +32,15 @@ def prepare(*modules: str) -> None:
     Without it, the first `isolated` starts one that imports nothing.
     """
     forkserver.set_forkserver_preload(list(modules))
-    forkserver.ensure_running()
+    before = os.environ.get(_PATH)
+    # It would look for them in the working directory, and take those of another installation.
+    os.environ[_PATH] = os.pathsep.join(filter(None, (str(_ROOT), before)))
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.pop(_PATH)
+        if before is not None:
+            os.environ[_PATH] = before
 
 
 class _Manager(BaseManager):

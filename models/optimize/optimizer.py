@@ -12,7 +12,6 @@ from models.bundle import ModelBundle
 from models.machine import built_with, usable_memory
 from models.optimize.budget import Budget
 from models.optimize.candidates import Candidate, Job
-from models.optimize.candidates.eager import write_weights
 from models.optimize.contestant import LABELS_FILE
 from models.optimize.destination import move_into_place, workshop
 from models.optimize.effort import Effort
@@ -71,7 +70,7 @@ def optimize(
     steps = 1 + 3 * len(candidates) + len(parts) * effort.rounds
     interrupted = False
     with report.progress(steps), workshop(output) as folder:
-        report.step(f"asking eager fp32 about {len(pictures.photos) + len(pictures.synthetic)} pictures")
+        report.step(f"asking {weights.reference} about {len(pictures.photos) + len(pictures.synthetic)} pictures")
         evidence = gather(weights, pictures, _is_enough(budget))
         answers = evidence.end_to_end.argmax(axis=1)
         check_label_order(answers, evidence.labels[: len(answers)], weights.labels)
@@ -125,7 +124,7 @@ def _assemble(
             for name in (trial.build.engine.file, *trial.build.engine.companions):
                 shutil.move(workshop_folder / trial.name / name, folder / name)
             engines[trial.name] = _settled(trial, max(sizes))
-    engines[WEIGHTS_ENGINE] = write_weights(weights.network(), folder, max(sizes))
+    engines[WEIGHTS_ENGINE] = weights.portable_engine(engines, folder, max(sizes))
     machine = built_with()
     table = {"winner": winner.name, "built_with": machine, "candidates": [trial.to_json() for trial in trials]}
     (folder / TABLE_FILE).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")

@@ -44,6 +44,12 @@ class OptimizeOptions:
     )
     checkpoint: Annotated[Path | None, "own weights: a state dict, .safetensors or .pth; needs --labels"] = None
     checkpoint_key: Annotated[str, "which weights of --checkpoint, where it holds several, e.g. model_ema"] = ""
+    from_: Annotated[
+        Path | None,
+        "own model: a TorchScript, ONNX (.onnx) or torch.export (.pt2) file, which needs labels; or a Hugging Face "
+        "folder",
+    ] = None
+    output_name: Annotated[str, "of several outputs of --from the one with the scores: name or position"] = ""
     bundle: Annotated[Path | None, "a bundle that holds weights, to optimise it (anew) for this machine"] = None
     labels: Annotated[Path | None, "label file: one per line, or JSON"] = None
     preprocess: Annotated[
@@ -88,12 +94,32 @@ class OptimizeOptions:
                 raise UsageError(f"--{name} {folder}: no such folder")
         if self.checkpoint_key and self.checkpoint is None:
             raise UsageError("--checkpoint-key is for --checkpoint only")
+        self._check_from()
         if self.num_classes and self.weights != "none":
             raise UsageError("--num-classes is for --weights none only")
+
+    def _check_from(self) -> None:
+        if self.from_ is None:
+            if self.output_name:
+                raise UsageError("--output-name is for --from FILE only")
+            return
+        for name in ("arch", "weights", "checkpoint", "bundle", "num_classes"):
+            if getattr(self, name) != getattr(type(self), name):
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(f"--from brings architecture and weights; leave out {option}")
+        if self.device == "cuda" and self.program:
+            raise UsageError("--from FILE is for a CPU; on a GPU: python -m server --model FILE --device cuda")
+
+    @property
+    def program(self) -> Path | None:
+        """`--from`, unless it is a folder."""
+        return None if self.from_ is None or self.from_.is_dir() else self.from_
 
     @property
     def folder(self) -> Path:
         """Where the bundle goes; for "auto" that is known when the weights are."""
+        if self.from_:
+            return self.output or STORE / self.from_.resolve().stem
         return self.output or STORE / (self.bundle.resolve().name if self.bundle else self.arch.rpartition("/")[2])
 
 
@@ -119,7 +145,7 @@ def parse(arguments: list[str] | None, environment: Mapping[str, str]) -> Optimi
 
 def _add(parser: ArgumentParser, name: str, hint: Any, default: Any) -> None:
     kind, text = typing.get_args(hint)
-    flag = f"--{name.replace('_', '-')}"
+    flag = f"--{name.rstrip('_').replace('_', '-')}"
     if kind is bool:
         parser.add_argument(flag, action="store_true", help=text)
         return
@@ -129,4 +155,4 @@ def _add(parser: ArgumentParser, name: str, hint: Any, default: Any) -> None:
         return
     kind = typing.get_args(kind)[0] if isinstance(kind, types.UnionType) else kind
     metavar = {str: "TEXT", int: "N", float: "X", Path: "PATH"}[kind]
-    parser.add_argument(flag, type=kind, default=default, help=text, metavar=metavar)
+    parser.add_argument(flag, dest=name, type=kind, default=default, help=text, metavar=metavar)

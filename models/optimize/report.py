@@ -82,7 +82,7 @@ class Report:
 
 def candidates_table(trials: Sequence[Trial], winner: Trial) -> Table:
     """One row per candidate: what it is worth, and what became of it. Fits into 80 columns."""
-    table = Table(title="Candidates against eager fp32", box=SIMPLE, padding=(0, 0, 0, 1))
+    table = Table(title=f"Candidates against {_reference(winner)}", box=SIMPLE, padding=(0, 0, 0, 1))
     table.add_column("candidate", no_wrap=True)
     for heading in ("agrees", "right", "images/s", "lone", "MB", "build"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -90,6 +90,10 @@ def candidates_table(trials: Sequence[Trial], winner: Trial) -> Table:
     for trial in trials:
         table.add_row(trial.name, *_worth(trial), *_speed(trial), *_size(trial), fate(trial, winner))
     return table
+
+
+def _reference(winner: Trial) -> str:
+    return winner.fidelity.reference if winner.fidelity else "the reference"
 
 
 def _worth(trial: Trial) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from models.architectures import StateDict, build_network, check_architecture
 from models.bundle import ModelBundle, sha256_of
 from models.errors import ModelError
 from models.labels import Labels, load_labels
-from models.optimize import packaged_weights, timm_weights, torchvision_weights
+from models.optimize import packaged_weights, program, timm_weights, torchvision_weights
 from models.optimize.checkpoint import fitting_state
 from models.optimize.choice import AUTO, AUTOMATIC, WeightsChoice
 from models.optimize.defaults import Defaults
@@ -21,7 +21,7 @@ from models.optimize.errors import DownloadError, OptimizeError, UsageError
 from models.optimize.hugging_face import read_folder
 from models.optimize.weights import SpecTransforms, Weights
 from models.presets import read_preprocess
-from models.spec import WEIGHTS_ENGINE
+from models.spec import PROGRAM_KIND, WEIGHTS_ENGINE
 from models.timm_networks import is_timm
 
 __all__ = ["AUTO", "AUTOMATIC", "WeightsChoice", "from_state_file", "random_state", "resolve"]
@@ -49,8 +49,10 @@ def resolve(choice: WeightsChoice, console: Console) -> Weights:
         DownloadError: pretrained weights that cannot be downloaded.
     """
     try:
+        if choice.program is not None:
+            return program.from_file(choice, choice.program, console)
         if choice.bundle is not None:
-            return _from_bundle(choice, choice.bundle)
+            return _from_bundle(choice, choice.bundle, console)
         if choice.folder is not None:
             return _from_folder(choice, choice.folder)
         if choice.architecture == AUTO:
@@ -127,11 +129,14 @@ def _from_checkpoint(choice: WeightsChoice, file: Path, console: Console) -> Wei
     return _library(choice.architecture).defaults(choice).weights(choice, state, labels, source)
 
 
-def _from_bundle(choice: WeightsChoice, folder: Path) -> Weights:
+def _from_bundle(choice: WeightsChoice, folder: Path, console: Console) -> Weights:
     given = choice.checkpoint or choice.labels or choice.preprocess or choice.weights != "default"
     if given or choice.activation != "auto":
         raise UsageError("--bundle brings its own weights, labels, preprocessing and activation")
     bundle = ModelBundle.load(folder)
+    programs = [name for name, engine in bundle.spec.engines.items() if engine.kind == PROGRAM_KIND]
+    if programs:
+        return program.of_bundle(bundle.with_engine(programs[0]), console)
     if not bundle.spec.engine.holds_weights:
         bundle = bundle.with_engine(WEIGHTS_ENGINE)
     spec = bundle.spec

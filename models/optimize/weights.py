@@ -15,7 +15,10 @@ from torchvision.transforms import functional as F
 
 from models.architectures import StateDict, build_network, load_weights
 from models.labels import Labels
-from models.spec import SQUASH, PreprocessSpec
+from models.optimize.weights_file import write_weights
+from models.spec import SQUASH, EngineSpec, PreprocessSpec
+
+NETWORK = "network"
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,25 @@ class Weights:
     def _network(self, transform_input: bool) -> nn.Module:
         network = build_network(self.architecture, len(self.labels), transform_input, self.options)
         return load_weights(network, self.state)
+
+    @property
+    def source_kind(self) -> str:
+        """What candidates start from: "network", or one of `models.programs.FORMATS`."""
+        return NETWORK
+
+    @property
+    def precision(self) -> str:
+        """Of the reference."""
+        return "fp32"
+
+    @property
+    def reference(self) -> str:
+        """What candidates are compared with, in words."""
+        return "eager fp32"
+
+    def portable_engine(self, engines: Mapping[str, EngineSpec], folder: Path, max_batch_size: int) -> EngineSpec:
+        """Writes what runs on any machine, for the bundle in `folder` that has `engines` already."""
+        return write_weights(self.network(), folder, max_batch_size)
 
     def scores(self, logits: torch.Tensor) -> torch.Tensor:
         """The reference's scores. logits: float [N, num_classes]."""

@@ -5,8 +5,9 @@ A new precision or backend joins by one more entry in `CANDIDATES`.
 
 from __future__ import annotations
 
-from models.optimize.candidates import aotinductor, cuda, eager, fx, openvino, published, torchscript
+from models.optimize.candidates import aotinductor, as_it_is, cuda, eager, fx, openvino, published, torchscript
 from models.optimize.candidates.base import Candidate, Job
+from models.optimize.weights import NETWORK
 
 __all__ = ["CANDIDATES", "Candidate", "Job", "candidates_for"]
 
@@ -14,6 +15,7 @@ __all__ = ["CANDIDATES", "Candidate", "Job", "candidates_for"]
 CANDIDATES: tuple[Candidate, ...] = (
     openvino.FP32,
     openvino.INT8,
+    as_it_is.PROGRAM,
     torchscript.FP32,
     published.INT8,
     fx.ONEDNN,
@@ -29,6 +31,12 @@ CANDIDATES: tuple[Candidate, ...] = (
 )
 
 
-def candidates_for(device: str) -> list[Candidate]:
-    """Those that run on `device` ("cpu" or "cuda") of this machine; may be empty."""
-    return [candidate for candidate in CANDIDATES if candidate.device == device and candidate.runs_here()]
+def candidates_for(device: str, source: str = NETWORK) -> list[Candidate]:
+    """Those that run on `device` ("cpu" or "cuda") of this machine; may be empty.
+
+    Args:
+        device: where the model will run.
+        source: what they are built from: "network" or one of `models.programs.FORMATS`.
+    """
+    here = (candidate for candidate in CANDIDATES if candidate.device == device and candidate.runs_here())
+    return [candidate for candidate in here if source in candidate.sources]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.optimize.weights import PublishedInt8
+from models.optimize.weights import NETWORK, PublishedInt8
 from models.preprocess import Pixels
 from models.spec import EngineSpec, PreprocessSpec
 
@@ -24,7 +24,8 @@ class Job:
     """What every candidate starts from.
 
     Attributes:
-        network: fp32, on the CPU, in eval mode: normalised float [N, 3, H, W] -> logits. Not to be changed.
+        network: fp32 (a program in its own precision), on the CPU, in eval mode: normalised float [N, 3, H, W] ->
+            logits. Not to be changed.
         preprocess: holds the normalisation that goes into the graph.
         batch_sizes: that the engine will be timed at.
         calibration: uint8 [N, crop_size, crop_size, 3], pictures whose activations show what int8 must span.
@@ -66,11 +67,12 @@ class Candidate:
         runs_here: whether this machine can build and run it.
         has_streams: whether parts of a batch can run at the same time.
         servable: whether it leaves the interpreter to others while it runs.
-        is_reference: eager fp32, which is timed for comparison and has nothing to prove.
+        is_reference: eager fp32, or a file as it is, which is timed for comparison and has nothing to prove.
         is_published: whether its weights were published with an accuracy.
         typical_s: seconds that a ResNet18 takes, about, to be built, compared and timed once on two AVX2 cores;
             what a budget leaves no time for is not begun.
         is_optional: tried only when it is asked for by name.
+        sources: what it can be built from: "network" and some of `models.programs.FORMATS`.
     """
 
     name: str
@@ -84,3 +86,4 @@ class Candidate:
     is_published: bool = False
     typical_s: float = 10.0
     is_optional: bool = False
+    sources: tuple[str, ...] = (NETWORK,)

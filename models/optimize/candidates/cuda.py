@@ -9,8 +9,8 @@ from pathlib import Path
 
 from models.optimize.candidates import torchscript
 from models.optimize.candidates.base import Candidate, Job
-from models.optimize.candidates.eager import write_weights
 from models.optimize.candidates.torchscript import has_cuda
+from models.optimize.weights_file import write_weights
 from models.spec import EngineSpec
 
 

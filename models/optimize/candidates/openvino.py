@@ -11,8 +11,12 @@ from typing import Any
 from models.errors import ModelError
 from models.graph import ServingGraph, jit_warnings_ignored
 from models.optimize.candidates.base import Candidate, Job
+from models.optimize.candidates.openvino_parts import convert_in_parts
 from models.optimize.candidates.torchscript import has_bf16
+from models.optimize.program import Program
+from models.optimize.weights import NETWORK
 from models.processor import saturates_int8
+from models.programs import FORMATS, TORCHSCRIPT
 from models.spec import EngineSpec
 
 
@@ -27,12 +31,7 @@ def build(job: Job, folder: Path, precision: str) -> EngineSpec:
     forbid_telemetry()
     import openvino
 
-    side = job.preprocess.crop_size
-    graph = ServingGraph(job.network, job.preprocess, activation=job.activation).eval()
-    with jit_warnings_ignored():
-        model = openvino.convert_model(
-            graph, example_input=job.example(), input=[([-1, side, side, 3], openvino.Type.u8)]
-        )
+    model = convert(job)
     reduce_range = precision == "int8" and saturates_int8()
     if precision == "int8":
         model = _quantize(model, job, reduce_range)
@@ -48,6 +47,20 @@ def build(job: Job, folder: Path, precision: str) -> EngineSpec:
         reduce_range=reduce_range,
         companions={file.with_suffix(".bin").name: ""},
     )
+
+
+def convert(job: Job) -> Any:
+    """The openvino.Model: uint8 [N, side, side, 3] -> scores float32 [N, num_classes]."""
+    import openvino
+
+    if isinstance(job.network, Program) and job.network.kind != TORCHSCRIPT:
+        return convert_in_parts(job, job.network)
+    side = job.preprocess.crop_size
+    graph = ServingGraph(job.network, job.preprocess, activation=job.activation).eval()
+    with jit_warnings_ignored():
+        return openvino.convert_model(
+            graph, example_input=job.example(), input=[([-1, side, side, 3], openvino.Type.u8)]
+        )
 
 
 def _quantize(model: Any, job: Job, reduce_range: bool) -> Any:
@@ -92,6 +105,7 @@ def can_bf16() -> bool:
     return has_bf16() and installed("openvino")
 
 
+_ANY = (NETWORK, *FORMATS)
 FP32 = Candidate(
     "openvino-fp32",
     "cpu",
@@ -99,8 +113,11 @@ FP32 = Candidate(
     partial(build, precision="fp32"),
     partial(installed, "openvino"),
     has_streams=True,
+    sources=_ANY,
 )
-BF16 = Candidate("openvino-bf16", "cpu", "bf16", partial(build, precision="bf16"), can_bf16, has_streams=True)
+BF16 = Candidate(
+    "openvino-bf16", "cpu", "bf16", partial(build, precision="bf16"), can_bf16, has_streams=True, sources=_ANY
+)
 INT8 = Candidate(
     "openvino-int8",
     "cpu",
@@ -109,4 +126,5 @@ INT8 = Candidate(
     partial(installed, "openvino", "nncf"),
     has_streams=True,
     typical_s=25,
+    sources=_ANY,
 )
