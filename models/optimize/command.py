@@ -133,8 +133,8 @@ def _optimize(options: OptimizeOptions, budget: Budget, console: Console) -> Non
         check_replaceable(options.folder, force=options.force or options.if_missing)
     recipe = _recipe(options, weights)
     pictures, effort = _pictures(options, weights, recipe), _effort(options, weights, recipe)
-    optimize(weights, candidates, options.folder, report, pictures, effort, budget)
-    if recipe:
+    bundle = optimize(weights, candidates, options.folder, report, pictures, effort, budget)
+    if recipe and bundle.spec.engine.precision == "int8":
         report.note(recipe.describe())
 
 

@@ -23,7 +23,7 @@ from models.optimize.weights import Weights
 from models.preprocess import Pixels, Preprocessor
 
 _BATCH = 8
-_LEVEL_CHECKS = 64  # photos whose every pixel is compared
+_LEVEL_CHECKS = 32  # photos whose every pixel is compared
 _ENOUGH_FOR_FLOATS = 64  # unlabelled photos, as every one must have the reference's winner
 
 Prepared = tuple[Picture, Pixels]

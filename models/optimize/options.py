@@ -46,8 +46,8 @@ class OptimizeOptions:
     checkpoint_key: Annotated[str, "which weights of --checkpoint, where it holds several, e.g. model_ema"] = ""
     from_: Annotated[
         Path | None,
-        "own model: a TorchScript, ONNX (.onnx) or torch.export (.pt2) file, which needs labels; or a Hugging Face "
-        "folder",
+        "own model: a TorchScript, ONNX (.onnx) or torch.export (.pt2) file, which needs labels; or a folder of "
+        "Hugging Face",
     ] = None
     output_name: Annotated[str, "of several outputs of --from the one with the scores: name or position"] = ""
     bundle: Annotated[Path | None, "a bundle that holds weights, to optimise it (anew) for this machine"] = None

@@ -125,6 +125,6 @@ INT8 = Candidate(
     partial(build, precision="int8"),
     partial(installed, "openvino", "nncf"),
     has_streams=True,
-    typical_s=25,
+    typical_s=18,
     sources=_ANY,
 )
