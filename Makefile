@@ -12,7 +12,7 @@ STORE := models/store
 MODEL :=
 WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 5 ? cores + 1 : 6)))
 OPTIONS :=
-BUDGET_S := 45
+BUDGET_S := 50
 
 # The first of these that runs and is of a supported version; a shim that only prints an error is passed over.
 find_python = for python in python3 python3.13 python3.12 python3.11; do \

@@ -7,7 +7,7 @@ from benchmark import limit_command as limit
 from benchmark.compare import command as compare
 from benchmark.compare import drawings
 from benchmark.load import command as load
-from benchmark.micro import agreement, memory
+from benchmark.micro import agreement, memory, recipe
 from benchmark.micro import command as micro
 from benchmark.peers import command as peers
 
@@ -28,4 +28,5 @@ COMMANDS = (
     micro,
     agreement,
     memory,
+    recipe,
 )

@@ -234,7 +234,9 @@ def test_the_report_names_what_was_not_tried(tmp_path):
         budget=Budget(100, clock),
     )
     printed = console.file.getvalue()
-    assert "Not tried for want of time: far. A longer --budget-s, or none, tries them too." in printed
+    assert (
+        "Not tried for want of time: far. A longer --budget-s, or none (make optimize), tries them too." in printed
+    )
     assert "a: building (100 s left)" in printed
 
 

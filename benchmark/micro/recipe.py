@@ -1,0 +1,126 @@
+"""What a recipe's crops say of int8 that is good and of int8 that is spoilt: `python -m benchmark recipe`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from models.engines.base import Probabilities
+from models.optimize.candidates import Candidate, Job, openvino
+from models.optimize.contestant import Contestant, Setting
+from models.optimize.evidence import gather
+from models.optimize.fidelity import compare
+from models.optimize.pictures import Picture, Pictures, unlabelled
+from models.optimize.recipes import LIMITS, recipe_for
+from models.optimize.sources import WeightsChoice, resolve
+from models.preprocess import Pixels
+from models.spec import IMAGENET
+
+Change = Callable[[Job], Job]
+_SETTING, _SIZE, _ROUNDS = Setting(2), 8, 10
+
+
+def add_command(commands: Any) -> None:
+    """Adds `recipe` to the command line."""
+    parser = commands.add_parser("recipe", help=__doc__)
+    parser.add_argument("--arch", default="efficientnet_lite0", help="architecture with a recipe [%(default)s]")
+    parser.add_argument("--photos", type=Path, metavar="FOLDER", help="photos to compare on, too")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Builds int8 in several ways, and asks each about the recipe's crops and about photos."""
+    weights = resolve(WeightsChoice(options.arch), Console(stderr=True))
+    recipe = recipe_for(weights.source)
+    if recipe is None:
+        raise SystemExit(f"benchmark recipe: there is no recipe for {options.arch}")
+    found = unlabelled(options.photos) if options.photos else []
+    crops = gather(weights, recipe.pictures())
+    photos = (
+        gather(weights, Pictures(photos=[Picture(each.file.read_bytes()) for each in found])) if found else crops
+    )
+    job = Job(weights.network(), weights.preprocess, (_SIZE,), crops.calibration)
+    table = Table("built", "crops", "photos" if found else "crops, first label", f"images/s at {_SIZE}")
+    with contextlib.ExitStack() as stack:
+        built = {name: stack.enter_context(_built(*each, job, weights.labels)) for name, each in _ways().items()}
+        speeds = _speeds(built)
+        for name, contestant in built.items():
+            shown, seen = (contestant.scores(each.pixels, _SETTING) for each in (crops, photos))
+            near = compare(crops.expected, shown, LIMITS.gap).top1_agreement
+            table.add_row(name, f"{near:.1%}", f"{_same(photos.expected, seen):.1%}", f"{speeds[name]:.0f}")
+    Console(width=120).print(table)
+    return 0
+
+
+def _same(expected: Probabilities, actual: Probabilities) -> float:
+    """Share of the same first label."""
+    return float((expected.argmax(axis=1) == actual.argmax(axis=1)).mean())
+
+
+def _ways() -> dict[str, tuple[Candidate, Change, Any]]:
+    """By name: the candidate, what is changed in its job, and what is changed in its code meanwhile."""
+    whole: Any = mock.patch.object(openvino, "_depthwise", lambda model: [])
+    eight_bits: Any = mock.patch.object(openvino, "saturates_int8", lambda: False)
+    noise = np.random.default_rng(0)
+    return {
+        "fp32": (openvino.FP32, _as_it_is, contextlib.nullcontext()),
+        "int8, as it is built": (openvino.INT8, _as_it_is, contextlib.nullcontext()),
+        "depthwise convolutions in int8, too": (openvino.INT8, _as_it_is, whole),
+        "8 bits, where the processor needs 7": (openvino.INT8, _as_it_is, eight_bits),
+        "calibrated on noise": (
+            openvino.INT8,
+            _calibrated_on(lambda pixels: noise.integers(0, 256, pixels.shape, np.uint8)),
+            contextlib.nullcontext(),
+        ),
+        "calibrated on black": (openvino.INT8, _calibrated_on(np.zeros_like), contextlib.nullcontext()),
+        "normalised with ImageNet's mean and std": (
+            openvino.INT8,
+            _normalised_otherwise,
+            contextlib.nullcontext(),
+        ),
+    }
+
+
+def _as_it_is(job: Job) -> Job:
+    return job
+
+
+def _calibrated_on(change: Callable[[Pixels], Pixels]) -> Change:
+    return lambda job: dataclasses.replace(job, calibration=change(job.calibration))
+
+
+def _normalised_otherwise(job: Job) -> Job:
+    preprocess = dataclasses.replace(job.preprocess, mean=IMAGENET.mean, std=IMAGENET.std)
+    return dataclasses.replace(job, preprocess=preprocess)
+
+
+@contextlib.contextmanager
+def _built(
+    candidate: Candidate, change: Change, patch: Any, job: Job, labels: tuple[str, ...]
+) -> Iterator[Contestant]:
+    with tempfile.TemporaryDirectory() as folder:
+        contestant = Contestant(candidate, change(job), "recipe", labels, Path(folder))
+        with patch:
+            contestant.build()
+        yield contestant
+        contestant.close()
+
+
+def _speeds(built: dict[str, Contestant]) -> dict[str, float]:
+    """Images per second: medians of rounds in which each takes its turn; the first does not count."""
+    rounds: dict[str, list[float]] = {name: [] for name in built}
+    for _ in range(_ROUNDS + 1):
+        for name, contestant in built.items():
+            rounds[name].append(contestant.round(_SETTING, (_SIZE,))[_SIZE])
+    return {name: _SIZE * 1000 / median(ms[1:]) for name, ms in rounds.items()}
