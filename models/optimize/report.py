@@ -174,4 +174,5 @@ def left_out(trials: Sequence[Trial]) -> str:
     names = [trial.name for trial in trials if trial.refusal.startswith(LEFT_OUT)]
     if not names:
         return ""
-    return f"Not tried for want of time: {', '.join(names)}. A longer --budget-s, or none (make optimize), tries them too."
+    longer = "A longer --budget-s, or none (make optimize), tries them too."
+    return f"Not tried for want of time: {', '.join(names)}. {longer}"
