@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Classes = NDArray[np.int64]
 _RESAMPLES = 10_000
 _Z = 1.96  # of a 95 % interval
+_ONLY = "weights"  # of a bundle with one engine, which holds its weights
 _SHOWN = 20  # photos on which the served fp32 and the library differ
 
 
@@ -114,9 +115,10 @@ def run(options: argparse.Namespace) -> int:
     reference = evidence.end_to_end.argmax(axis=1)
     library = result("eager fp32, the library's own pipeline", reference, reference, evidence.labels)
     results, answers = [library], {}
-    for name, engine in bundle.spec.engines.items():
+    for name, engine in (bundle.spec.engines or {_ONLY: bundle.spec.engine}).items():
         if engine.kind not in UNSERVABLE:
-            answers[name] = _scores(bundle.with_engine(name), evidence.pixels).argmax(axis=1)
+            chosen = bundle if name == _ONLY else bundle.with_engine(name)
+            answers[name] = _scores(chosen, evidence.pixels).argmax(axis=1)
             results.append(result(name, answers[name], reference, evidence.labels))
     _show(bundle.spec.name, results)
     differing = {
@@ -158,5 +160,6 @@ def _show(model: str, results: Sequence[Result]) -> None:
 
 def _show_differing(bundle: Any, differing: dict[str, list[str]]) -> None:
     for name, photos in differing.items():
-        if bundle.spec.engines[name].precision == "fp32" and photos:
+        engine = bundle.spec.engines.get(name, bundle.spec.engine)
+        if engine.precision == "fp32" and photos:
             print(f"{name} and the library differ on: {', '.join(photos[:_SHOWN])}")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
-from models.optimize import optimizer
+import pytest
+
+from models.optimize import optimizer, search
 from models.optimize.candidates import torchscript
+from models.optimize.command import main
 from models.optimize.effort import Effort
 from models.optimize.pictures import SAMPLES, Pictures, deal, synthetic, unlabelled
 from models.optimize.report import Report
@@ -38,3 +42,10 @@ def optimize(weights, output, *candidates, report=None, effort=EFFORT, pictures=
 def table_of(folder):
     """The rows of a bundle's table by name."""
     return {row["name"]: row for row in json.loads((folder / "table.json").read_text())["candidates"]}
+
+
+def main_here(words):
+    """The command in this process alone; the root script's test and test_isolation.py are about the others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "isolated", lambda make, *given: nullcontext(make(*given)))
+        return main(words)

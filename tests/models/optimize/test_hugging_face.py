@@ -11,6 +11,7 @@ import re
 import sys
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -18,6 +19,9 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from models.architectures import build_network, load_weights
+from models.bundle import ModelBundle
+from models.engines import load_engine
+from models.engines.base import EngineOptions
 from models.errors import ModelError
 from models.optimize.errors import UsageError
 from models.optimize.hugging_face import read_folder
@@ -25,6 +29,7 @@ from models.presets import preprocess_of
 from models.spec import IMAGENET
 from models.timm_networks import build_timm_network
 from tests.conftest import lacking
+from tests.models.optimize.runs import main_here
 
 SIDE = 32
 LABELS = ("cat", "dog", "bird")
@@ -395,6 +400,27 @@ def test_a_convnext_gives_the_logits_of_the_reference(tmp_path, timm, kind):
     tensors = convnext_tensors(config)
     write(tmp_path, config, tensors)
     assert_same(logits(network_of(read_folder(tmp_path))), convnext_logits(config, tensors))
+
+
+# the command
+
+
+def test_the_optimiser_makes_a_bundle_of_a_folder(tmp_path, timm):
+    reference = resnet(torchvision.models.resnet.BasicBlock, [1, 1, 1, 1])
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    config = RESNET | {"depths": [1, 1, 1, 1], "problem_type": "multi_label_classification"}
+    write(folder, config, as_transformers_resnet(reference.state_dict()))
+    words = ["--from", str(folder), "--output", str(tmp_path / "bundle"), "--engine", "torchscript-fp32"]
+    assert main_here([*words, "--budget-s", "100", "--threads", "1"]) == 0
+    bundle = ModelBundle.load(tmp_path / "bundle")
+    assert (bundle.spec.name, bundle.labels, bundle.spec.activation) == ("mine", LABELS, "sigmoid")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), np.uint8)
+    with torch.inference_mode():
+        expected = reference((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5).sigmoid().numpy()
+    for name in ("torchscript-fp32", "weights"):
+        scores = load_engine(bundle.with_engine(name), EngineOptions()).infer(pixels)
+        np.testing.assert_allclose(scores, expected, atol=1e-4)
 
 
 # timm

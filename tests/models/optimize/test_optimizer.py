@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -17,7 +16,6 @@ from models.bundle import ModelBundle
 from models.engines import load_engine
 from models.engines.base import EngineOptions
 from models.errors import ModelError
-from models.optimize import search
 from models.optimize.candidates import CANDIDATES, Candidate, candidates_for, eager, fx, torchscript
 from models.optimize.command import main
 from models.optimize.contestant import Contestant
@@ -27,7 +25,7 @@ from models.optimize.options import OptimizeOptions, parse
 from models.optimize.report import RANDOM_WARNING, Report
 from models.processor import processor_kind
 from models.table import Table
-from tests.models.optimize.runs import EFFORT, FP32, ROOT, optimize, table_of
+from tests.models.optimize.runs import EFFORT, FP32, ROOT, main_here, optimize, table_of
 from tests.models.small import ARCHITECTURE, CLASSES, SPEC, random_weights, write_labels, write_preprocess
 
 
@@ -56,13 +54,6 @@ def arguments(folder, *more):
             *more,
         ),
     ]
-
-
-def main_here(words):
-    """The command in this process alone; the root script's test and test_isolation.py are about the others."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "isolated", lambda make, *given: nullcontext(make(*given)))
-        return main(words)
 
 
 def broken(name, change):
