@@ -25,7 +25,7 @@ from models.optimize.weights import Weights
 
 # An engine with less than this part of the fastest one's images/s at its first measurement is not timed again.
 HOPELESS = 0.5
-_TO_FINISH_S = 4.0  # for the table, the plot and the bundle
+_TO_FINISH_S = 5.0  # for the table, the plot and the bundle
 _TO_FINISH_SHARE = 0.1
 _QUICKEST = 0.2  # of what is typical: one quick candidate says little about the next
 _END_OF_TIME = f"{LEFT_OUT}: stopped at the end of the time"
