@@ -29,6 +29,8 @@ DIGITS = [file for file in SAMPLES if file.name.startswith("digit-")]
 IMAGES = [file for file in SAMPLES if file not in DIGITS] + DIGITS[:5:2]
 TOLERANCE, CLEAR = 5e-3, 1e-2
 
+pytestmark = pytest.mark.timeout(300)  # two servers with two models each
+
 PHOTOS = {"cat.jpg": range(281, 286), "coffee.png": (504, 967, 968), "flower.jpg": (985,), "palace.jpg": (698,)}
 
 

@@ -35,7 +35,7 @@ def test_those_of_a_server(spins, workers):
 def test_those_of_the_optimiser(spins, tmp_path):
     words = [sys.executable, str(ROOT / "optimize_model_for_inference.py"), "--arch", "none-such"]
     done = subprocess.run([*words, "--output", str(tmp_path / "b")], capture_output=True, text=True, check=False)
-    assert spins(done.stderr) == ["0"]
+    assert set(spins(done.stderr)) == {"0"}  # of the command, and of the process that candidates are forked from
 
 
 def test_who_wants_them_to_spin_is_obeyed(monkeypatch):

@@ -121,7 +121,8 @@ def test_the_table_holds_every_candidate_with_every_round(finished):
         assert (row["refusal"], row["reservation"]) == ("", "")
         assert row["megabytes"] > 1 and row["build_s"] >= 0
         (speed,) = row["speeds"]
-        assert [len(rounds) for rounds in speed["rounds_ms"].values()] == [7, 7, 7]
+        rounds = [len(each) for each in speed["rounds_ms"].values()]
+        assert rounds in ([7, 7, 7], [1, 1, 1]), "the reference may be hopeless"
     assert ModelBundle.load(finished[0]).spec.latency_ms == rows["torchscript-fp32"]["speeds"][0]["latency_ms"]
 
 
