@@ -7,11 +7,11 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from models.bundle import ModelBundle
+from models.bundle import MANIFEST, ModelBundle
 from models.compatibility import misfit
 from models.errors import BundleError, ModelError
 from models.openmp import sleep_when_idle
@@ -33,7 +33,17 @@ if TYPE_CHECKING:
 _PICTURES = 1024
 _CALIBRATION = 128
 _SHORT_CALIBRATION = 64
-_PRELOADED = "models.optimize.preloaded"
+_PRELOADED, _PRELOADED_TIMM = "models.optimize.preloaded", "models.optimize.preloaded_timm"
+_AS_IN_THE_BUNDLE: Any = {
+    "weights": "default",
+    "checkpoint": None,
+    "checkpoint_key": "",
+    "from_": None,
+    "labels": None,
+    "preprocess": None,
+    "activation": "auto",
+    "num_classes": 0,
+}
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -60,6 +70,9 @@ def run(options: OptimizeOptions, budget: Budget) -> int:
     console = Console()
     for each in _destinations(options):
         existing = _existing(each)
+        if existing is None and (each.folder / MANIFEST).exists() and options.arch == AUTO:
+            options = dataclasses.replace(each, output=each.folder)  # damaged, and the server would take it
+            break
         if existing is None:
             continue
         reason = misfit(existing.spec)
@@ -70,12 +83,12 @@ def run(options: OptimizeOptions, budget: Budget) -> int:
         print(f"{each.folder}: {reason}; it is built anew")
         options = each
         if WEIGHTS_ENGINE in existing.spec.engines and each.program is None:
-            options = dataclasses.replace(each, bundle=each.folder, output=each.folder, from_=None)
+            options = dataclasses.replace(each, **_AS_IN_THE_BUNDLE, bundle=each.folder, output=each.folder)
         break
     # A damaged bundle is as good as a missing one.
-    if options.arch != AUTO or options.output:
+    if options.arch != AUTO or options.output or options.bundle:
         check_replaceable(options.folder, force=options.force or options.if_missing)
-    prepare(*(["timm"] if needs_timm(options.arch) else []), _PRELOADED)
+    prepare(*([_PRELOADED_TIMM] if needs_timm(options.arch) else []), _PRELOADED)
     with console.status("Loading torch"):
         import models.optimize.optimizer  # noqa: F401  # 2 to 8 seconds
     _optimize(options, budget, console)
@@ -135,7 +148,7 @@ def _optimize(options: OptimizeOptions, budget: Budget, console: Console) -> Non
     pictures, effort = _pictures(options, weights, recipe), _effort(options, weights, recipe)
     bundle = optimize(weights, candidates, options.folder, report, pictures, effort, budget)
     if recipe and bundle.spec.engine.precision == "int8":
-        report.note(recipe.describe())
+        report.note(recipe.describe(bundle.spec.fidelity["images"]))
 
 
 def _device(options: OptimizeOptions) -> str:
@@ -170,7 +183,9 @@ def _effort(options: OptimizeOptions, weights: Weights, recipe: Recipe | None) -
     limits = {name: dataclasses.replace(limits, accuracy_drop=drop) for name, limits in LIMITS.items()}
     limits["int8"] = dataclasses.replace(limits["int8"], top1_agreement=options.min_agreement / 100)
     if recipe:
-        limits["int8"] = recipes.LIMITS
+        asked = options.min_agreement if options.min_agreement != type(options).min_agreement else 0.0
+        strictest = max(recipes.LIMITS.top1_agreement, asked / 100)
+        limits["int8"] = dataclasses.replace(recipes.LIMITS, top1_agreement=strictest)
     # What a file in half precision says itself is rounded as coarsely.
     limits["fp32"] = limits["fp32" if weights.precision == "fp64" else weights.precision]
     effort = Effort(
@@ -186,7 +201,7 @@ def _recipe(options: OptimizeOptions, weights: Weights) -> Recipe | None:
     """The project's own for these weights, unless there are pictures of the user's."""
     from models.optimize.recipes import recipe_for
 
-    own = options.pictures or options.validation or options.calibration
+    own = options.pictures or options.validation or options.calibration or options.preprocess
     return None if own else recipe_for(weights.source)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -100,17 +102,20 @@ class Contestant:
         Returns:
             float32 [N, num_classes].
         """
-        return engine_scores(self._engine(setting), pixels)
+        with _engine_errors():
+            return engine_scores(self._engine(setting), pixels)
 
     def round(self, setting: Setting, sizes: tuple[int, ...]) -> dict[int, float]:
         """Times one call of `Engine.infer` per batch size, copies included: milliseconds."""
-        engine, side = self._engine(setting), self._job.preprocess.crop_size
+        side = self._job.preprocess.crop_size
         pixels = np.random.default_rng(0).integers(0, 256, (max(sizes), side, side, 3), np.uint8)
         measured = {}
-        for size in sizes:
-            began = time.perf_counter()
-            engine.infer(pixels[:size])
-            measured[size] = (time.perf_counter() - began) * 1000
+        with _engine_errors():
+            engine = self._engine(setting)
+            for size in sizes:
+                began = time.perf_counter()
+                engine.infer(pixels[:size])
+                measured[size] = (time.perf_counter() - began) * 1000
         return measured
 
     def close(self) -> None:
@@ -132,6 +137,18 @@ class Contestant:
             self._engines[setting] = load_engine(self._bundle, options)
             self._engines[setting].warm_up()
         return self._engines[setting]
+
+
+@contextmanager
+def _engine_errors() -> Iterator[None]:
+    """Whatever a backend raises becomes an EngineError of one line, which every process can unpickle."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise EngineError(f"does not run ({type(error).__name__}: {first[:200]})") from None
 
 
 def engine_scores(engine: Engine, pixels: Pixels) -> Probabilities:

@@ -54,7 +54,7 @@ def move_into_place(folder: Path, output: Path) -> None:
     target.rename(old)
     try:
         folder.rename(target)
-    except OSError:
+    except BaseException:
         old.rename(target)
         raise
     shutil.rmtree(old, ignore_errors=True)

@@ -14,12 +14,13 @@ from models.optimize.candidates import Candidate
 from models.optimize.contestant import Contestant, Setting
 from models.optimize.effort import Effort
 from models.optimize.evidence import Evidence, accuracy
-from models.optimize.fidelity import PUBLISHED, Fidelity, Limits, compare
+from models.optimize.fidelity import ENOUGH_PICTURES, PUBLISHED, Fidelity, Limits, compare
 from models.optimize.isolation import died
 from models.optimize.timing import settings_for
 from models.optimize.trial import Trial, reservation_of
 
 _COMPARED = 64  # pictures that all settings of a candidate are asked about
+_ENOUGH_DECISIVE = ENOUGH_PICTURES // 2  # of which the reference's best score leads at all
 _SAME = 0.01  # of a score; bf16 adds up differently with other threads
 
 
@@ -48,6 +49,9 @@ def examine(
     except (EOFError, OSError):
         return Trial(candidate, build, fidelity, str(died()))
     reservation = reservation_of(candidate, evidence, effort.accept_weak_gate)
+    undecided = candidate.precision == "int8" and fidelity.decisive_images < _ENOUGH_DECISIVE
+    if undecided and not (reservation or candidate.is_published or effort.accept_weak_gate):
+        reservation = f"weak gate: the reference is decided on {fidelity.decisive_images} pictures only"
     return Trial(candidate, build, fidelity, reservation=reservation, inconsistent=inconsistent)
 
 
@@ -66,7 +70,7 @@ def judge(candidate: Candidate, scores: Probabilities, evidence: Evidence, limit
     """Compares answers with eager fp32's on the same pixels, and accuracy with its library's own pipeline's."""
     # Noise drives int8 out of the range that pictures have shown it, which says nothing about pictures.
     shown = evidence.photos if candidate.precision == "int8" and evidence.photos else len(evidence.pixels)
-    fidelity = compare(evidence.expected[:shown], scores[:shown], limits.gap)
+    fidelity = compare(evidence.expected[:shown], scores[:shown], limits.gap, evidence.independent)
     return dataclasses.replace(
         fidelity,
         labelled_images=int((evidence.labels >= 0).sum()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ def _call(make: Callable[..., Made], *arguments: Any) -> Made:
 
 # Forked not from this process, which has threads, but from one that has done nothing but import modules.
 _METHOD = "forkserver"
-_PATH, _ROOT = "PYTHONPATH", Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[2]
 
 
 def prepare(*modules: str) -> None:
@@ -32,15 +33,33 @@ def prepare(*modules: str) -> None:
     Without it, the first `isolated` starts one that imports nothing.
     """
     forkserver.set_forkserver_preload(list(modules))
-    before = os.environ.get(_PATH)
-    # It would look for them in the working directory, and take those of another installation.
-    os.environ[_PATH] = os.pathsep.join(filter(None, (str(_ROOT), before)))
-    try:
+    # It would look for them in the working directory first, and take whatever has such a name there.
+    path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+    with _environment(PYTHONPATH=path, PYTHONSAFEPATH="1"), _interrupts_blocked():
         forkserver.ensure_running()
+
+
+@contextmanager
+def _environment(**changes: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
     finally:
-        os.environ.pop(_PATH)
-        if before is not None:
-            os.environ[_PATH] = before
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """What is started meanwhile is never interrupted: Ctrl-C is this process's business."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Manager(BaseManager):

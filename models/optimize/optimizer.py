@@ -18,6 +18,7 @@ from models.optimize.effort import Effort
 from models.optimize.errors import FidelityError, Interrupted, OptimizeError
 from models.optimize.evidence import gather
 from models.optimize.groups import at_once, groups
+from models.optimize.interrupts import held_interrupts
 from models.optimize.label_order import check_label_order
 from models.optimize.pictures import Pictures
 from models.optimize.plot import draw
@@ -87,8 +88,10 @@ def optimize(
             interrupted = True
         if search.winner is None:
             raise _verdict(search.trials)
-        bundle = _assemble(folder, weights, search.trials, search.winner, sizes)
-        move_into_place(bundle.file.parent, output)
+        with held_interrupts() as held:
+            bundle = _assemble(folder, weights, search.trials, search.winner, sizes)
+            move_into_place(bundle.file.parent, output)
+        interrupted = interrupted or held.is_set()
     bundle = ModelBundle.load(output)
     report.outcome(output, bundle.spec, search.trials, search.winner)
     if interrupted:
@@ -131,7 +134,7 @@ def _assemble(
     draw(folder / PLOT_FILE, weights.name or weights.architecture, trials)
     assert winner.speed and winner.fidelity
     spec = ModelSpec(
-        name=weights.name or weights.architecture,
+        name=weights.name or weights.architecture.rpartition("/")[2],
         architecture=weights.architecture,
         architecture_options=weights.options,
         num_classes=len(weights.labels),

@@ -111,7 +111,8 @@ def _env() -> dict[str, str]:
 
 def _last_error(text: str) -> str:
     lines = [line.removeprefix("ERROR: ") for line in text.splitlines() if line.startswith("ERROR")]
-    return lines[-1] if lines else "no reason given"
+    others = text.strip().splitlines() or ["no reason given"]
+    return (lines or others)[-1]
 
 
 def _from_wheel(wheel: bytes) -> bytes:

@@ -1,8 +1,14 @@
-"""What the process of each candidate has at once: importing it takes seconds, and is done once for all."""
+"""What the process of each candidate has at once: importing it takes seconds, and is done once for all.
+
+What cannot be imported is no candidate's loss but that of those that need it.
+"""
+
+from contextlib import suppress
 
 from models.optimize import contestant  # noqa: F401
 from models.optimize.candidates import openvino
 
-if openvino.installed("openvino", "nncf"):
-    openvino.forbid_telemetry()
-    import nncf  # noqa: F401
+with suppress(Exception):
+    if openvino.installed("openvino", "nncf"):
+        openvino.forbid_telemetry()
+        import nncf  # noqa: F401

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,13 +157,17 @@ class ProgramWeights(Weights):
     def reference_network(self) -> nn.Module:
         return self.program
 
-    def portable_engine(self, engines: Mapping[str, EngineSpec], folder: Path, max_batch_size: int) -> EngineSpec:
+    def portable_engine(self, engines: dict[str, EngineSpec], folder: Path, max_batch_size: int) -> EngineSpec:
         """The file itself; of ONNX rather OpenVINO's fp32 graph, which needs no further package.
 
         The file is in the bundle in any case, so that it can be optimised anew.
         """
-        graph = engines.get(OPENVINO_FP32) if self.program.kind == ONNX and PROGRAM_ENGINE in engines else None
-        return graph or self.program.write(folder, max_batch_size)
+        graph = engines.get(OPENVINO_FP32) if self.program.kind == ONNX else None
+        if graph is None:
+            return self.program.write(folder, max_batch_size)
+        if PROGRAM_ENGINE not in engines:
+            engines[PROGRAM_ENGINE] = self.program.write(folder, max_batch_size)
+        return graph
 
 
 def from_file(choice: WeightsChoice, file: Path, console: Console) -> ProgramWeights:

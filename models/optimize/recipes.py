@@ -36,9 +36,8 @@ class Recipe:
     weights: str
     measured: str
 
-    def describe(self) -> str:
-        """What the comparison shows, in one line."""
-        count = _HELD_OUT_CROPS * len(_HELD_OUT)
+    def describe(self, count: int) -> str:
+        """What the comparison on that many crops shows, in one line."""
         return (
             f"int8 was compared with fp32 on {count} crops of {len(_HELD_OUT)} photos, which shows that it is the "
             f"same classifier, not how accurate it is; {self.measured}. --validation FOLDER measures it on "

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
+from models.errors import ModelError
 from models.optimize.budget import Budget
 from models.optimize.candidates import Candidate, Job
 from models.optimize.contestant import Contestant
@@ -72,8 +73,8 @@ class Search:
                 for candidate in part:
                     if trial := self._passed_over(candidate):
                         self.trials.append(trial)
-                    else:
-                        alive[candidate.name] = self._look(candidate, stack)
+                    elif contestant := self._look(candidate, stack):
+                        alive[candidate.name] = contestant
                 self._time_in_turns(alive, len(parts) - number)
 
     def _passed_over(self, candidate: Candidate) -> Trial | None:
@@ -94,11 +95,16 @@ class Search:
             return budget.left
         return max(0.0, budget.left - max(_TO_FINISH_S, _TO_FINISH_SHARE * budget.seconds))
 
-    def _look(self, candidate: Candidate, stack: ExitStack) -> Contestant:
-        """Builds, compares and times a candidate once."""
+    def _look(self, candidate: Candidate, stack: ExitStack) -> Contestant | None:
+        """Builds, compares and times a candidate once; None where its process does not even start."""
         began = self._budget.spent
-        contestant = stack.enter_context(self._contestant(candidate))
-        with self._time_limit(contestant) as is_over:
+        try:
+            contestant = stack.enter_context(self._contestant(candidate))
+            pid = contestant.pid()
+        except (EOFError, OSError):
+            self.trials.append(Trial(candidate, refusal=str(died())))
+            return None
+        with self._time_limit(pid) as is_over:
             trial = examine(candidate, contestant, self._evidence, self._effort, self._step)
             if not trial.refusal:
                 trial = self._timed_once(trial, contestant)
@@ -118,19 +124,19 @@ class Search:
         )
 
     @contextmanager
-    def _time_limit(self, contestant: Contestant) -> Iterator[Callable[[], bool]]:
+    def _time_limit(self, pid: int) -> Iterator[Callable[[], bool]]:
         """Ends the contestant's process when the time is over and another candidate can be served instead."""
         over = threading.Event()
         if self.winner is None or not self._budget.is_limited or not self._effort.is_isolated:
             yield over.is_set
             return
 
-        def end(pid: int) -> None:
+        def end() -> None:
             over.set()
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-        timer = threading.Timer(self._time_left, end, (contestant.pid(),))
+        timer = threading.Timer(self._time_left, end)
         timer.daemon = True
         timer.start()
         try:
@@ -146,6 +152,8 @@ class Search:
         try:
             rounds.settle(contestant)
             rounds.add(contestant)
+        except ModelError as error:
+            return Trial(trial.candidate, trial.build, trial.fidelity, str(error))
         except (EOFError, OSError):
             return Trial(trial.candidate, trial.build, trial.fidelity, str(died()))
         return dataclasses.replace(trial, speeds=rounds.speeds)
@@ -166,11 +174,27 @@ class Search:
                 return
             sizes = self._job.batch_sizes
             self._step(f"timing batches of {sizes[0]} to {sizes[-1]}, round {number} of {self._effort.rounds}")
-            for name, rounds in running.items():
-                rounds.add(alive[name])
+            for name in list(running):
+                self._add_round(name, running, alive)
             longest = max(longest, self._budget.spent - began)
             speeds = {name: rounds.speeds for name, rounds in running.items()}
             self.trials = [trial.with_speeds(speeds.get(trial.name, ())) for trial in self.trials]
+
+    def _add_round(self, name: str, running: dict[str, Rounds], alive: Mapping[str, Contestant]) -> None:
+        """Measures one candidate; one that fails at it is out, and only it."""
+        try:
+            running[name].add(alive[name])
+        except ModelError as error:
+            reason = str(error)
+        except (EOFError, OSError):
+            reason = str(died())
+        else:
+            return
+        del running[name]
+        self.trials = [
+            dataclasses.replace(trial, refusal=reason, speeds=()) if trial.name == name else trial
+            for trial in self.trials
+        ]
 
     def _step(self, text: str) -> None:
         left = self._budget.describe()

@@ -89,7 +89,7 @@ def _first_that_comes(choice: WeightsChoice, console: Console) -> Weights:
             weights = resolve(
                 dataclasses.replace(plain, architecture=architecture, connect_limit_s=_SOON_S), console
             )
-        except DownloadError as error:
+        except OptimizeError as error:  # also where timm is not installed
             reasons.append(f"{architecture}: {error}")
             continue
         for reason in reasons:

@@ -140,7 +140,7 @@ class Weights:
         """What candidates are compared with, in words."""
         return "eager fp32"
 
-    def portable_engine(self, engines: Mapping[str, EngineSpec], folder: Path, max_batch_size: int) -> EngineSpec:
+    def portable_engine(self, engines: dict[str, EngineSpec], folder: Path, max_batch_size: int) -> EngineSpec:
         """Writes what runs on any machine, for the bundle in `folder` that has `engines` already."""
         return write_weights(self.network(), folder, max_batch_size)
 

@@ -53,4 +53,5 @@ def test_a_recipe_is_for_certain_weights_only():
 
 def test_a_recipe_says_what_it_shows_and_what_not():
     for recipe in RECIPES:
-        assert "256 crops of 4 photos" in recipe.describe() and "not how accurate it is" in recipe.describe()
+        said = recipe.describe(256)
+        assert "256 crops of 4 photos" in said and "not how accurate it is" in said
