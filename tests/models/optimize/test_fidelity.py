@@ -68,3 +68,21 @@ def test_accuracy_counts_labelled_pictures_only():
     answers = scores([0.9, 0.1], [0.2, 0.8], [0.3, 0.7])
     assert accuracy(answers, np.array([0, 0, -1])) == 0.5
     assert accuracy(answers, np.array([-1, -1, -1])) is None
+
+
+def test_scores_that_are_independent_are_compared_one_by_one():
+    """Sigmoid, or one class: there is no winner, and a best score says nothing about the others."""
+    expected = scores([0.9, 0.9, 0.0], [0.9, 0.0, 0.0])
+    second_lost = scores([0.9, 0.0, 0.0], [0.9, 0.0, 0.0])
+    assert compare(expected, second_lost).top1_agreement == 1
+    assert compare(expected, second_lost, independent=True).top1_agreement == 0.5
+    noise = np.random.default_rng(0).random((50, 1)).astype(np.float32)
+    one_class = compare(np.full((50, 1), 0.01, np.float32), noise)
+    assert one_class.decisive_images == 50 and one_class.top1_agreement < 0.3
+
+
+def test_logits_may_be_near_zero():
+    expected = scores([4.0, 1e-9, -3.0])
+    compare(expected, expected + 1e-6).check(LIMITS["fp32"])
+    with pytest.raises(FidelityError, match="differ"):
+        compare(expected, expected * 1.02).check(LIMITS["fp32"])

@@ -207,6 +207,24 @@ def test_a_bundle_of_another_machine_is_built_anew_from_its_own_weights(finished
     assert table_of(folder)["fx-int8-x86"]["reservation"] == "weak gate: 12 of 256 pictures"
 
 
+def test_a_bundle_of_another_machine_is_built_anew_whatever_made_it(finished, tmp_path):
+    """The same command as the first time, with all that the bundle has by now."""
+    folder = shutil.copytree(finished[0], tmp_path / "bundle")
+    manifest = json.loads((folder / "model.json").read_text())
+    manifest["built_with"]["isa"] = "z80"
+    (folder / "model.json").write_text(json.dumps(manifest))
+    assert main_here(arguments(tmp_path, "--if-missing")) == 0
+    assert ModelBundle.load(folder).spec.built_with["isa"] == processor_kind()
+
+
+def test_a_folder_of_something_else_is_left_alone_by_auto_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models/store/demo").mkdir(parents=True)
+    (tmp_path / "models/store/demo/thesis.txt").write_text("all of it")
+    assert main(["--arch", "auto", "--bundle", str(ROOT / "models/demo")]) == 2
+    assert "left alone" in capsys.readouterr().err
+
+
 def test_speed_that_was_not_taken_is_named_last(tmp_path):
     report = Report(Console(record=True, width=200, file=io.StringIO()))
     weights = random_weights(tmp_path)

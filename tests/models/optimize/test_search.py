@@ -17,12 +17,15 @@ from rich.console import Console
 from models.bundle import ModelBundle
 from models.engines import load_engine
 from models.engines.base import EngineOptions
+from models.errors import ModelError
+from models.optimize import optimizer
 from models.optimize.budget import Budget
 from models.optimize.candidates import Candidate, eager
 from models.optimize.contestant import Contestant
-from models.optimize.errors import Interrupted
+from models.optimize.errors import Interrupted, OptimizeError
 from models.optimize.report import Report
 from models.optimize.search import HOPELESS
+from models.spec import EngineSpec
 from tests.conftest import ROOT
 from tests.models.optimize.runs import EFFORT, FP32, optimize, table_of
 from tests.models.small import ARCHITECTURE, CLASSES, quiet, random_weights, write_preprocess
@@ -199,11 +202,11 @@ def sleep(job, folder):
 
 def test_what_does_not_end_in_time_is_stopped(tmp_path):
     """Its process is killed; the clock is real but for a jump to just before the end."""
-    skipped = [0.0]
+    skipped, start = [0.0], time.monotonic()
 
     def jump(text):
         if text.startswith("torchscript-fp32: timing"):
-            skipped[0] = 170.0
+            skipped[0] = 165.0 - (time.monotonic() - start)
 
     endless = Candidate("endless", "cpu", "fp32", sleep, typical_s=0.1)
     budget = Budget(200, lambda: time.monotonic() + skipped[0])
@@ -264,3 +267,63 @@ def test_ctrl_c_of_the_command_leaves_a_bundle_that_answers(tmp_path):
     assert "interrupted" in errors and "Traceback" not in errors
     bundle = ModelBundle.load(tmp_path / "bundle")
     load_engine(bundle, EngineOptions()).warm_up()
+
+
+def test_ctrl_c_does_not_interrupt_the_writing(tmp_path, monkeypatch):
+    """Neither the new bundle nor the one that was there is lost, however often."""
+    assemble = optimizer._assemble
+
+    def interrupted(*arguments):
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+        return assemble(*arguments)
+
+    monkeypatch.setattr(optimizer, "_assemble", interrupted)
+    with pytest.raises(Interrupted, match="has what was finished"):
+        optimize(random_weights(tmp_path), tmp_path / "bundle")
+    ModelBundle.load(tmp_path / "bundle")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["bundle", "preprocess.json"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("error", [EOFError, ModelError("no more")], ids=["died", "failed"])
+def test_what_fails_in_the_rounds_is_out_and_only_it(tmp_path, monkeypatch, error):
+    honest, rounds = Contestant.round, []
+
+    def round(self, setting, sizes):
+        if self._candidate.name == "frail":
+            rounds.append(setting)
+            if len(rounds) > 2:  # what settles, and the first look
+                raise error
+        return honest(self, setting, sizes)
+
+    monkeypatch.setattr(Contestant, "round", round)
+    effort = dataclasses.replace(EFFORT, rounds=3)
+    optimize(random_weights(tmp_path), tmp_path / "bundle", named("frail"), named("sound"), effort=effort)
+    rows = table_of(tmp_path / "bundle")
+    assert "died" in rows["frail"]["refusal"] or "no more" in rows["frail"]["refusal"]
+    assert len(rows["sound"]["speeds"][0]["rounds_ms"]["1"]) == 3 and not rows["frail"]["speeds"]
+
+
+def test_what_an_engine_raises_is_one_line(tmp_path, monkeypatch):
+    class Limited:
+        spec = EngineSpec("limited", "file", "")
+
+        def infer(self, pixels):
+            raise RuntimeError("at most 8 rows\nand a stack")
+
+    monkeypatch.setattr(Contestant, "_engine", lambda self, setting: Limited())
+    with pytest.raises(OptimizeError, match=r"does not run \(RuntimeError: at most 8 rows\)$"):
+        optimize(random_weights(tmp_path), tmp_path / "bundle")
+
+
+def test_files_of_the_working_directory_are_not_imported(tmp_path):
+    """One that is called like a package of the project, and one like the library's."""
+    for name in ("models.py", "nncf.py"):
+        (tmp_path / name).write_text("raise SystemExit('imported')")
+    words = ["--arch", ARCHITECTURE, "--weights", "none", "--num-classes", str(CLASSES), "--budget-s", "100"]
+    words += ["--threads", "1", "--preprocess", str(write_preprocess(tmp_path)), "--engine", "torchscript-fp32"]
+    command = [sys.executable, str(ROOT / "optimize_model_for_inference.py"), *words, "--output", "bundle"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")
+    ModelBundle.load(tmp_path / "bundle")
