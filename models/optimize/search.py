@@ -127,7 +127,7 @@ class Search:
     def _time_limit(self, pid: int) -> Iterator[Callable[[], bool]]:
         """Ends the contestant's process when the time is over and another candidate can be served instead."""
         over = threading.Event()
-        if self.winner is None or not self._budget.is_limited or not self._effort.is_isolated:
+        if self.winner is None or not self._budget.is_limited or pid == os.getpid():
             yield over.is_set
             return
 

@@ -412,7 +412,7 @@ def test_the_optimiser_makes_a_bundle_of_a_folder(tmp_path, timm):
     config = RESNET | {"depths": [1, 1, 1, 1], "problem_type": "multi_label_classification"}
     write(folder, config, as_transformers_resnet(reference.state_dict()))
     words = ["--from", str(folder), "--output", str(tmp_path / "bundle"), "--engine", "torchscript-fp32"]
-    assert main_here([*words, "--budget-s", "100", "--threads", "1"]) == 0
+    assert main_here([*words, "--budget-s", "10000", "--threads", "1"]) == 0
     bundle = ModelBundle.load(tmp_path / "bundle")
     assert (bundle.spec.name, bundle.labels, bundle.spec.activation) == ("mine", LABELS, "sigmoid")
     pixels = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), np.uint8)

@@ -155,7 +155,7 @@ def of_another_machine(bundle, folder):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_bundle_of_a_program_is_built_anew_from_the_program_in_it(bundles, suffix, tmp_path):
     folder = of_another_machine(bundles[suffix], tmp_path)
-    words = ("--budget-s", "120", "--threads", "1", "--engine", "openvino-fp32")
+    words = ("--budget-s", "10000", "--threads", "1", "--engine", "openvino-fp32")
     assert main_here("--output", folder, "--if-missing", *words) == 0
     bundle = ModelBundle.load(folder)
     assert bundle.spec.built_with["isa"] != "z80"
@@ -256,7 +256,7 @@ def test_a_file_in_half_precision_is_compared_with_itself(suffix, tmp_path):
     file = write(copy.deepcopy(loud).half(), tmp_path / f"half{suffix}")
     weights = weights_of(file)
     assert weights.reference == "the file's own fp16"
-    words = ("--from", file, "--budget-s", "120", "--threads", "1", "--engine", "openvino-fp32")
+    words = ("--from", file, "--budget-s", "10000", "--threads", "1", "--engine", "openvino-fp32")
     assert main_here(*words, "--output", tmp_path / "bundle") == 0
     bundle = ModelBundle.load(tmp_path / "bundle")
     assert {engine.precision for engine in bundle.spec.engines.values()} == {"fp16", "fp32"}
@@ -507,7 +507,14 @@ def test_the_root_script_makes_a_bundle_that_the_server_serves(files, tmp_path):
     """In processes as they are started by people; settings lie beside the file."""
     suffix = ".pt2"
     command = [
-        *(sys.executable, ROOT / "optimize_model_for_inference.py", "--from", files[suffix], "--budget-s", "600"),
+        *(
+            sys.executable,
+            ROOT / "optimize_model_for_inference.py",
+            "--from",
+            files[suffix],
+            "--budget-s",
+            "10000",
+        ),
         *("--threads", "1", "--engine", "openvino-int8", "--accept-weak-gate", "--min-agreement", "0"),
         *("--output", tmp_path / "bundle"),
     ]

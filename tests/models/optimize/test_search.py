@@ -245,7 +245,7 @@ def test_the_report_names_what_was_not_tried(tmp_path):
 
 def test_ctrl_c_of_the_command_leaves_a_bundle_that_answers(tmp_path):
     """The real thing: a process group that gets SIGINT, as from a terminal."""
-    words = ["--arch", ARCHITECTURE, "--weights", "none", "--num-classes", str(CLASSES), "--budget-s", "300"]
+    words = ["--arch", ARCHITECTURE, "--weights", "none", "--num-classes", str(CLASSES), "--budget-s", "10000"]
     words += [
         "--threads",
         "1",
@@ -321,7 +321,7 @@ def test_files_of_the_working_directory_are_not_imported(tmp_path):
     """One that is called like a package of the project, and one like the library's."""
     for name in ("models.py", "nncf.py"):
         (tmp_path / name).write_text("raise SystemExit('imported')")
-    words = ["--arch", ARCHITECTURE, "--weights", "none", "--num-classes", str(CLASSES), "--budget-s", "100"]
+    words = ["--arch", ARCHITECTURE, "--weights", "none", "--num-classes", str(CLASSES), "--budget-s", "10000"]
     words += ["--threads", "1", "--preprocess", str(write_preprocess(tmp_path)), "--engine", "torchscript-fp32"]
     command = [sys.executable, str(ROOT / "optimize_model_for_inference.py"), *words, "--output", "bundle"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=100)
