@@ -78,7 +78,7 @@ def _summary(rounds_ms: Mapping[int, Sequence[float]]) -> dict[str, Row]:
 def entrants(device: str) -> list[Entrant]:
     """The optimiser's candidates, and CUDA graphs in ways that are not served, to see whether they should be.
 
-    "+whole" does not cut batches, "+32" and "+128" cut them into such pieces, "+fused" lets torch fuse operators.
+    "+whole" does not cut batches, "+16" and "+64" cut them into such pieces.
     """
     found = []
     for candidate in candidates_for(device):
@@ -87,9 +87,8 @@ def entrants(device: str) -> list[Entrant]:
         if candidate is cuda.GRAPHS:
             variants: dict[str, Load] = {
                 "whole": partial(cuda_graphs.load, largest_piece=max(CUDA_BATCH_SIZES)),
-                "32": partial(cuda_graphs.load, largest_piece=32),
-                "128": partial(cuda_graphs.load, largest_piece=128),
-                "fused": partial(cuda_graphs.load, fuse=True),
+                "16": partial(cuda_graphs.load, largest_piece=16),
+                "64": partial(cuda_graphs.load, largest_piece=64),
             }
             found += [Entrant(f"{candidate.name}+{name}", candidate, load) for name, load in variants.items()]
     return found

@@ -109,9 +109,20 @@ def compile_graph(graph: nn.Module, example: torch.Tensor, script: bool = False)
         example: an input like those to come, with at least two rows, so that no size of 1 is traced as fixed.
         script: compile the source instead of recording one run.
     """
+    return _freeze(_record(graph, example, script))
+
+
+def _record(graph: nn.Module, example: torch.Tensor, script: bool) -> torch.jit.ScriptModule:
     with jit_warnings_ignored(), torch.inference_mode():
-        compiled = torch.jit.script(graph) if script else torch.jit.trace(graph, example, check_trace=False)
-        frozen: torch.jit.ScriptModule = torch.jit.freeze(compiled)
+        recorded: torch.jit.ScriptModule = (
+            torch.jit.script(graph) if script else torch.jit.trace(graph, example, check_trace=False)
+        )
+        return recorded
+
+
+def _freeze(recorded: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+    with jit_warnings_ignored(), torch.inference_mode():
+        frozen: torch.jit.ScriptModule = torch.jit.freeze(recorded)
         return frozen
 
 
@@ -131,9 +142,9 @@ def trace_or_script(graph: nn.Module, example: torch.Tensor) -> tuple[torch.jit.
     for script, how in ((False, "traced"), (True, "scripted")):
         # Both compile a program that somebody else wrote: any exception may come out of it.
         with suppress(Exception):
-            compiled = compile_graph(graph, example, script)
-            if all(_answers_alike(compiled, graph, probe) for probe in _probes(example)):
-                return compiled, how
+            recorded = _record(graph, example, script)
+            if all(_answers_alike(recorded, graph, probe) for probe in _probes(example)):
+                return _freeze(recorded), how
     raise ModelError("neither tracing nor scripting gives the network's own answers at batch sizes 1 and 3")
 
 
@@ -150,10 +161,11 @@ def _probes(example: torch.Tensor) -> list[torch.Tensor]:
     return [images[:1], images[1:]]
 
 
-def _answers_alike(compiled: nn.Module, graph: nn.Module, probe: torch.Tensor) -> bool:
+def _answers_alike(recorded: nn.Module, graph: nn.Module, probe: torch.Tensor) -> bool:
+    """Before freezing, which folds constants: rounding in half precision then changes a score by up to a tenth."""
     with torch.inference_mode():
-        actual, expected = compiled(probe), graph(probe)
-    # Freezing folds constants: in fp32 1e-6 of the largest score is usual, in half precision 1e-3.
+        actual, expected = recorded(probe), graph(probe)
+    # The same operators in the same order, but some of them fused.
     half = any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in graph.parameters())
     limit = (0.03 if half else 1e-3) * float(expected.nan_to_num().abs().max())
     return actual.shape == expected.shape and torch.allclose(actual, expected, rtol=0, atol=limit, equal_nan=True)

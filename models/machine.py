@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import platform
+import shutil
+import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -45,6 +47,19 @@ def usable_memory() -> int | None:
     except (ValueError, OSError):
         installed = None
     return min((size for size in (installed, memory_limit()) if size is not None), default=None)
+
+
+def card_memory() -> int | None:
+    """Bytes of memory of the smallest NVIDIA card; None where the driver does not tell. Does without torch."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    words = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=10, check=True)
+        return min((int(line) << 20 for line in done.stdout.split()), default=None)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
 
 
 def package_version(name: str) -> str | None:

@@ -159,7 +159,7 @@ class ServerConfig(_Checked):
     port: int = option(8088, "port to listen on; 0 takes a free one", 0, 65535)
     cors_origin: tuple[str, ...] = option((), "origin whose pages may call, or *; may be repeated")
     workers: int = option(
-        0, "processes that serve, behind one port; auto: one per core, on a GPU one", 0, 256, auto=True
+        0, "processes that serve, behind one port; auto: one per core, if memory allows", 0, 256, auto=True
     )
     decode_threads: int = option(
         0, "threads of a worker that decode pictures; auto: its share of the cores", 0, 1024, auto=True

@@ -6,30 +6,42 @@ import dataclasses
 import math
 from pathlib import Path
 
-from models.machine import usable_cores, usable_memory
+from models.machine import card_memory, usable_cores, usable_memory
 from server.catalog import Bundles
 from server.config import Config
 
 MEMORY_PER_WORKER = 1_000_000_000  # bytes; torch with a ResNet18 takes 0.4 to 0.8 GB
+# Not measured, and generous: the driver's context takes about half a gigabyte of the card, torch's libraries for
+# CUDA one to two gigabytes of the host.
+CARD_MEMORY_PER_WORKER = 2_000_000_000
+MEMORY_PER_CUDA_WORKER = 3_000_000_000
 
 
-def plan(config: Config, bundles: Bundles, cores: int | None = None, memory: int | None = None) -> Config:
+def plan(
+    config: Config,
+    bundles: Bundles,
+    cores: int | None = None,
+    memory: int | None = None,
+    on_card: int | None = None,
+) -> Config:
     """Settles everything about workers that was left to us.
 
     On a CPU there is one worker per core, with one thread for its engines and one that decodes: measured in
-    docs/performance.md; fewer where the memory is small. On a GPU there is one, until more were measured there.
+    docs/performance.md; fewer where the memory is small. On a GPU likewise, also as far as its own memory allows:
+    decoding and HTTP take the time, and one process can use no more than about three cores for them (docs/gpu.md).
 
     Args:
         config: as it was given.
         bundles: that will be served.
         cores: to divide; None: those that this process may run on.
         memory: in bytes, likewise.
+        on_card: the card's memory in bytes; None: what the driver says.
 
     Returns:
         The configuration of the whole service, without an "auto" among its workers and threads.
     """
     cores = cores or usable_cores()
-    workers = config.server.workers or (1 if _runs_on_gpu(config, bundles) else _one_per_core(cores, memory))
+    workers = config.server.workers or _one_per_core(cores, memory, _runs_on_gpu(config, bundles), on_card)
     if workers == 1:
         return _with(config, server={"workers": 1, "decode_threads": config.server.decode_threads or cores})
     share = max(1, cores // workers)
@@ -40,9 +52,13 @@ def plan(config: Config, bundles: Bundles, cores: int | None = None, memory: int
     )
 
 
-def _one_per_core(cores: int, memory: int | None) -> int:
+def _one_per_core(cores: int, memory: int | None, is_on_gpu: bool, on_card: int | None) -> int:
     memory = memory or usable_memory()
-    return cores if memory is None else max(1, min(cores, memory // MEMORY_PER_WORKER))
+    per_worker = MEMORY_PER_CUDA_WORKER if is_on_gpu else MEMORY_PER_WORKER
+    fit = cores if memory is None else memory // per_worker
+    if is_on_gpu:
+        fit = min(fit, (on_card or card_memory() or 0) // CARD_MEMORY_PER_WORKER)
+    return max(1, min(cores, fit))
 
 
 def share_of(config: Config) -> Config:

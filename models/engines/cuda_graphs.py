@@ -12,20 +12,17 @@ from models.engines.graph_engine import LARGEST_PIECE, GraphEngine
 from models.engines.torch_engine import Graph
 from models.engines.torchscript import load_module, resolve
 from models.errors import EngineError
-from models.graph import compile_graph, jit_warnings_ignored
+from models.graph import compile_graph
 from models.spec import EngineSpec
 
 
-def load(
-    bundle: ModelBundle, options: EngineOptions, largest_piece: int = LARGEST_PIECE, fuse: bool = False
-) -> GraphEngine:
+def load(bundle: ModelBundle, options: EngineOptions, largest_piece: int = LARGEST_PIECE) -> GraphEngine:
     """Loads a TorchScript graph, or traces weights, and records it for every bucket.
 
     Args:
         bundle: TorchScript for CUDA, or weights.
         options: device, largest batch.
         largest_piece: pictures in one run.
-        fuse: let torch put convolutions and what follows them into one kernel. Not measured yet, so not served.
 
     Raises:
         EngineError: the file does not load, or cannot be recorded, or there is no CUDA device.
@@ -37,9 +34,6 @@ def load(
         module = compile_graph(serving_graph(bundle, spec), example)
     else:
         module = load_module(bundle.file, spec.device)
-    if fuse:
-        with jit_warnings_ignored(), torch.inference_mode():
-            module = torch.jit.optimize_for_inference(module)
     return record(module, bundle, spec, largest_piece)
 
 
@@ -68,8 +62,12 @@ def record(
             return GraphEngine(CudaDevice(), module, spec, side, num_classes, largest_piece, bucket_factor)
     # The module is somebody's program, perhaps not compiled before: any exception may come out of it.
     except Exception as error:
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise EngineError(
-            f"{bundle.file}: cannot be recorded as CUDA graphs ({type(error).__name__}: {first[:200]})"
-        ) from error
+        raise EngineError(f"{bundle.file}: cannot be recorded as CUDA graphs ({_in_one_line(error)})") from error
     raise EngineError(f"{bundle.file}: the graph's output has shape {list(shape)}, expected [1, {num_classes}]")
+
+
+def _in_one_line(error: BaseException) -> str:
+    """With what went wrong before it: a capture that was broken off fails once more where it ends."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    described = f"{type(error).__name__}: {first[:200]}"
+    return described if error.__context__ is None else f"{described}; before it {_in_one_line(error.__context__)}"

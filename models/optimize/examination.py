@@ -8,14 +8,13 @@ from collections.abc import Callable
 import numpy as np
 
 from models.engines.base import Probabilities
-from models.errors import ModelError
 from models.machine import usable_cores
 from models.optimize.candidates import Candidate
 from models.optimize.contestant import Contestant, Setting
 from models.optimize.effort import Effort
 from models.optimize.evidence import Evidence, accuracy
 from models.optimize.fidelity import ENOUGH_PICTURES, PUBLISHED, Fidelity, Limits, compare
-from models.optimize.isolation import died
+from models.optimize.isolation import FAILURES, reason_of
 from models.optimize.timing import settings_for
 from models.optimize.trial import Trial, reservation_of
 
@@ -44,10 +43,8 @@ def examine(
         others = [setting for setting in settings if setting != judged]
         pixels, expected = asked.pixels[:_COMPARED], scores[:_COMPARED]
         inconsistent = [each for each in others if not _alike(contestant.scores(pixels, each), expected)]
-    except ModelError as error:
-        return Trial(candidate, build, fidelity, str(error))
-    except (EOFError, OSError):
-        return Trial(candidate, build, fidelity, str(died()))
+    except FAILURES as failure:
+        return Trial(candidate, build, fidelity, reason_of(failure))
     reservation = reservation_of(candidate, evidence, effort.accept_weak_gate)
     undecided = candidate.precision == "int8" and fidelity.decisive_images < _ENOUGH_DECISIVE
     if undecided and not (reservation or candidate.is_published or effort.accept_weak_gate):

@@ -21,7 +21,6 @@ MAX_LEVELS = 2.5
 # int8 is not chosen on the word of fewer pictures.
 ENOUGH_PICTURES = 256
 FOR_A_CHECK = 384  # of which a third calibrates (`models.optimize.pictures.deal`)
-LEFT_OUT = "left out"  # how the reason begins why a candidate was not tried
 _TOP = 5
 
 

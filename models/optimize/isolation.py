@@ -13,9 +13,12 @@ from multiprocessing.managers import BaseManager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from models.errors import EngineError
+from models.errors import ModelError
 
 Made = TypeVar("Made")
+
+# What comes out of a call of a proxy: the model's own error, or the end of its process.
+FAILURES = (ModelError, EOFError, OSError)
 
 
 def _call(make: Callable[..., Made], *arguments: Any) -> Made:
@@ -85,9 +88,11 @@ def isolated(make: Callable[..., Made], *arguments: Any) -> Iterator[Made]:
         manager.shutdown()
 
 
-def died() -> EngineError:
-    """What is said of a candidate whose process is gone."""
-    return EngineError("its process died, which an illegal instruction or a lack of memory makes happen")
+def reason_of(failure: BaseException) -> str:
+    """One of `FAILURES` in one line."""
+    if isinstance(failure, ModelError):
+        return str(failure)
+    return "its process died, which an illegal instruction or a lack of memory makes happen"
 
 
 def _settle() -> None:

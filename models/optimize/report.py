@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from models.optimize.fidelity import ENOUGH_PICTURES, FOR_A_CHECK, LEFT_OUT
+from models.optimize.fidelity import ENOUGH_PICTURES, FOR_A_CHECK
 from models.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -116,8 +116,8 @@ def _size(trial: Trial) -> tuple[str, str]:
 
 def fate(trial: Trial, winner: Trial) -> str:
     """What became of a candidate, in two words."""
-    if trial.refusal.startswith(LEFT_OUT):
-        return LEFT_OUT
+    if trial.is_left_out:
+        return "left out"
     if trial.refusal:
         return "refused" if trial.fidelity else "failed"
     if trial is winner:
@@ -171,7 +171,7 @@ def left_on_the_table(trials: Sequence[Trial], winner: Trial) -> str:
 
 def left_out(trials: Sequence[Trial]) -> str:
     """What a longer search would try; or ""."""
-    names = [trial.name for trial in trials if trial.refusal.startswith(LEFT_OUT)]
+    names = [trial.name for trial in trials if trial.is_left_out]
     if not names:
         return ""
     longer = "A longer --budget-s, or none (make optimize), tries them too."

@@ -10,21 +10,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from models.errors import ModelError
 from models.optimize.budget import Budget
 from models.optimize.candidates import Candidate, Job
 from models.optimize.contestant import Contestant
 from models.optimize.effort import Effort
 from models.optimize.evidence import Evidence
 from models.optimize.examination import examine, settings_of
-from models.optimize.fidelity import LEFT_OUT
-from models.optimize.isolation import died, isolated
+from models.optimize.isolation import FAILURES, isolated, reason_of
 from models.optimize.report import Report
 from models.optimize.timing import Rounds
-from models.optimize.trial import Trial
+from models.optimize.trial import LEFT_OUT, Trial
 from models.optimize.weights import Weights
 
-# An engine with less than this part of the fastest one's images/s at its first measurement is not timed again.
+# An engine with less than this part of the fastest one's images/s at its first measurement is not timed again;
+# the fastest that may be chosen, so that one that may not does not end the comparison of those that may.
 HOPELESS = 0.5
 _TO_FINISH_S = 5.0  # for the table, the plot and the bundle
 _TO_FINISH_SHARE = 0.1
@@ -84,7 +83,7 @@ class Search:
         if self.winner is None or self._time_left >= needed:
             return None
         return Trial(
-            candidate, refusal=f"left out: {self._time_left:.0f} s were left, it takes about {needed:.0f} s"
+            candidate, refusal=f"{LEFT_OUT}: {self._time_left:.0f} s were left, it takes about {needed:.0f} s"
         )
 
     @property
@@ -101,15 +100,15 @@ class Search:
         try:
             contestant = stack.enter_context(self._contestant(candidate))
             pid = contestant.pid()
-        except (EOFError, OSError):
-            self.trials.append(Trial(candidate, refusal=str(died())))
+        except (EOFError, OSError) as failure:
+            self.trials.append(Trial(candidate, refusal=reason_of(failure)))
             return None
         with self._time_limit(pid) as is_over:
             trial = examine(candidate, contestant, self._evidence, self._effort, self._step)
             if not trial.refusal:
                 trial = self._timed_once(trial, contestant)
         if is_over():
-            trial = Trial(candidate, trial.build, trial.fidelity, _END_OF_TIME)
+            trial = trial.refused(_END_OF_TIME)
         self._typical_s += candidate.typical_s
         self._took_s += self._budget.spent - began
         self.trials.append(trial)
@@ -152,15 +151,13 @@ class Search:
         try:
             rounds.settle(contestant)
             rounds.add(contestant)
-        except ModelError as error:
-            return Trial(trial.candidate, trial.build, trial.fidelity, str(error))
-        except (EOFError, OSError):
-            return Trial(trial.candidate, trial.build, trial.fidelity, str(died()))
+        except FAILURES as failure:
+            return trial.refused(reason_of(failure))
         return dataclasses.replace(trial, speeds=rounds.speeds)
 
     def _time_in_turns(self, alive: Mapping[str, Contestant], parts_left: int) -> None:
         """Measures what is not hopeless in rounds: a disturbance of the machine hits all alike."""
-        best = max((trial.peak for trial in self.trials), default=0.0)
+        best = self.winner.peak if self.winner else 0.0
         running = {}
         for trial in self.trials:
             hopeful = [speed.setting for speed in trial.speeds if speed.peak >= HOPELESS * best]
@@ -184,17 +181,10 @@ class Search:
         """Measures one candidate; one that fails at it is out, and only it."""
         try:
             running[name].add(alive[name])
-        except ModelError as error:
-            reason = str(error)
-        except (EOFError, OSError):
-            reason = str(died())
-        else:
-            return
-        del running[name]
-        self.trials = [
-            dataclasses.replace(trial, refusal=reason, speeds=()) if trial.name == name else trial
-            for trial in self.trials
-        ]
+        except FAILURES as failure:
+            del running[name]
+            reason = reason_of(failure)
+            self.trials = [trial.refused(reason) if trial.name == name else trial for trial in self.trials]
 
     def _step(self, text: str) -> None:
         left = self._budget.describe()

@@ -13,6 +13,8 @@ from models.optimize.evidence import Evidence
 from models.optimize.fidelity import ENOUGH_PICTURES, Fidelity
 from models.optimize.timing import Speed, best_speed
 
+LEFT_OUT = "left out"  # how the reason of a candidate begins that was not tried to its end
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -39,6 +41,15 @@ class Trial:
     @property
     def name(self) -> str:
         return self.candidate.name
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether it is out for want of time only."""
+        return self.refusal.startswith(LEFT_OUT)
+
+    def refused(self, reason: str) -> Trial:
+        """The same, out for `reason`."""
+        return dataclasses.replace(self, refusal=reason, speeds=())
 
     @property
     def speed(self) -> Speed | None:

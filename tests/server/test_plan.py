@@ -17,9 +17,9 @@ class Bundle:
 ON_CPU, ON_GPU = {"a": Bundle("cpu")}, {"a": Bundle("cuda")}
 
 
-def planned(cores, bundles=ON_CPU, models=None, memory=100, **server):
+def planned(cores, bundles=ON_CPU, models=None, memory=100, on_card=None, **server):
     config = Config(models=models or ModelConfig(device="cpu"), server=ServerConfig(**server))
-    config = plan(config, bundles, cores, int(memory * MEMORY_PER_WORKER))
+    config = plan(config, bundles, cores, int(memory * MEMORY_PER_WORKER), on_card)
     return config.server.workers, config.models.intra_op_threads, config.server.decode_threads
 
 
@@ -50,7 +50,28 @@ def test_there_are_no_more_workers_than_fit_into_memory_unless_they_were_asked_f
     assert planned(8, memory=3, workers=8) == (8, 1, 1)
 
 
-def test_a_gpu_has_one_worker():
+@pytest.mark.parametrize(
+    ("card_gb", "memory_gb", "workers"), [(80, 128, 16), (16, 128, 8), (80, 24, 8), (1, 128, 1), (80, 1, 1)]
+)
+def test_a_gpu_has_as_many_workers_as_its_memory_and_the_hosts_hold(card_gb, memory_gb, workers):
+    on_card, share = card_gb * 10**9, max(1, 16 // workers)
+    threads = (0, 16) if workers == 1 else (share, share)
+    assert planned(16, ON_GPU, ModelConfig(device="cuda"), memory_gb, on_card) == (workers, *threads)
+
+
+@pytest.mark.parametrize(
+    ("answer", "workers"), [("16376\n", 8), ("81559\n16376\n", 8), ("[N/A]\n", 1), ("", 1), ("exit 9", 1)]
+)
+def test_the_driver_is_asked_for_the_cards_memory(answer, workers, tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{answer}\n" if "exit" in answer else f"#!/bin/sh\nprintf '{answer}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert planned(16, ON_GPU, ModelConfig(device="cuda"), 128)[0] == workers
+
+
+def test_without_the_driver_a_gpu_has_one_worker(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
     assert planned(16, ON_GPU, ModelConfig(device="cuda")) == (1, 0, 16)
     assert planned(16, ON_GPU, ModelConfig(device="cuda"), workers=4) == (4, 4, 4)
 
