@@ -150,6 +150,23 @@ def _ratio(ratio):
     return f"{rate['median']:.2f} ({rate['min']:.2f}-{rate['max']:.2f}), {p99['median']:.2f}"
 
 
+def test_the_tables_of_the_gpu_are_the_committed_results():
+    text = (ROOT / "docs/gpu.md").read_text()
+    measured = load("gpu-h100")
+    for row in measured["service"]["rows"]:
+        assert row["wrong"] == 0
+        times = f"{row['p50_ms']:.0f} ms | {row['p99_ms']:.0f} ms | {row['lone_p50_ms']:.1f} ms"
+        cost = f"{row['cpu_ms_per_upload']:.1f} ms | {row['gpu_busy_percent']:.0f} %"
+        assert f"| {row['workers']} | {row['uploads_per_s']:.0f} | {times} | {cost} |" in text
+    for each in measured["engines"]["engines"]:
+        cells = (f"{timed['images_per_s']:.0f}" for timed in each["infer"].values())
+        assert f"| `{each['name']}` | {' | '.join(cells)} |" in text
+    for each in load("engines-h100")["engines"][:3]:
+        piece = each["buckets"][-1]
+        cells = (f"{each['infer'][size]['images_per_s']:.0f}" for size in ("32", "64", "128", "256"))
+        assert f"| pieces of {piece} | {' | '.join(cells)} |" in text
+
+
 @pytest.mark.parametrize("plot", ["serve-compare.svg", "latency.svg"])
 def test_the_plots_are_there_and_shown(plot):
     assert (ROOT / "docs" / plot).read_text(encoding="utf-8").lstrip().startswith("<?xml")
