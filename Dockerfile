@@ -17,7 +17,7 @@ RUN mkdir /wheels /native && if [ "$(uname -m)" = x86_64 ]; then \
             "pillow-simd==${PILLOW_SIMD}"; \
     fi
 # What decodes only the part of a JPEG that the model sees.
-COPY --from=models /models/jpeg_region.c /
+COPY --from=models /models/images/jpeg_region.c /
 RUN cc -O2 -shared -fPIC $(python3-config --includes) /jpeg_region.c -ljpeg \
         -o "/native/jpeg_region$(python3-config --extension-suffix)"
 

@@ -64,7 +64,7 @@ simd: $(VENV)/.installed
 again_simd = @if [ -d $(VENV)/.pillow-simd ]; then scripts/pillow-simd.sh $(BIN)/python; fi
 
 clean:
-	rm -rf $(VENV) $(STORE) models/*.so .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info build dist .coverage
+	rm -rf $(VENV) $(STORE) models/images/*.so .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info build dist .coverage
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and was not found; name one with PYTHON=…"; exit 1; }
@@ -73,7 +73,7 @@ ifneq ($(TORCH_INDEX),)
 	$(BIN)/python -m pip install --quiet torch torchvision -c constraints.txt --index-url $(TORCH_INDEX)
 endif
 
-$(VENV)/.installed: pyproject.toml constraints.txt models/jpeg_region.c | $(VENV)/bin/python
+$(VENV)/.installed: pyproject.toml constraints.txt models/images/jpeg_region.c | $(VENV)/bin/python
 	@echo "Installing SnapServe into $(VENV) (torch is large: a few minutes the first time) …"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[openvino,timm,plot]' -c constraints.txt
 	$(again_simd)

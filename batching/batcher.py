@@ -37,7 +37,7 @@ class Answer(NamedTuple, Generic[Out]):
 
 
 class BatchObserver(Protocol):
-    """Told about batches; `server/metrics.py` implements it."""
+    """Told about batches; `server/operations/metrics.py` implements it."""
 
     def batch_ran(self, size: int, seconds: float) -> None: ...
 

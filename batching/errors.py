@@ -1,4 +1,4 @@
-"""Why an item has no result. No HTTP here: `server/errors.py` maps these to statuses."""
+"""Why an item has no result. No HTTP here: `server/http/faults.py` maps these to statuses."""
 
 
 class BatchingError(Exception):

@@ -99,7 +99,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def run(options: argparse.Namespace) -> int:
     """Asks the library's own pipeline and every engine of the bundle about all photos."""
-    from models.bundle import ModelBundle
+    from models.bundles.bundle import ModelBundle
     from models.engines import UNSERVABLE
     from models.errors import ModelError
     from models.optimize.evidence import gather

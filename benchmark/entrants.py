@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmark.card import device_ms
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
+from models.bundles.spec import IMAGENET
 from models.engines import cuda_graphs, load_engine
 from models.engines.base import Engine, EngineOptions
 from models.errors import ModelError
-from models.machine import usable_cores
+from models.machine.resources import usable_cores
 from models.optimize.candidates import Candidate, Job, candidates_for, cuda
 from models.optimize.contestant import Contestant
 from models.optimize.sources import WeightsChoice, resolve
 from models.optimize.timing import CUDA_BATCH_SIZES
-from models.spec import IMAGENET
 
 _SHAPE = (IMAGENET.crop_size, IMAGENET.crop_size, 3)
 _TURN_S = 0.03  # that one engine works on one batch size before the next has its turn

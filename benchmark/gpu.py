@@ -18,7 +18,7 @@ from rich.table import Table
 from benchmark.card import describe_gpu
 from benchmark.gpu_service import measure_service
 from benchmark.machine import describe_machine
-from models.machine import usable_cores
+from models.machine.resources import usable_cores
 
 _ENGINES = {"cuda": "cuda-graphs-fp16", "cpu": "torchscript-fp32"}
 _BATCH_SIZES = {"cuda": "16,64,128", "cpu": "8,32"}

@@ -22,8 +22,8 @@ from benchmark.load.known import Rules
 from benchmark.load.plan import Plan
 from benchmark.load.questions import ask_engine
 from benchmark.server_process import ROOT, ServerProcess
-from models.bundle import ModelBundle
-from models.machine import usable_cores
+from models.bundles.bundle import ModelBundle
+from models.machine.resources import usable_cores
 
 _PICTURE = ROOT / "images" / "astronaut-portrait.jpg"  # 64 KB, 498 x 720
 _WARM_UP_S = 1.0

@@ -18,7 +18,7 @@ from benchmark.histogram import Histogram
 from benchmark.machine import describe_machine
 from benchmark.server_process import ROOT, ServerProcess
 from benchmark.settings import settings
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
 from models.engines import UNSERVABLE
 
 METRIC = "snapserve_event_loop_lag_seconds"

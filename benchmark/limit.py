@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import IO
 
 from benchmark.server_process import ROOT
-from models.machine import usable_cores
+from models.machine.resources import usable_cores
 
 PICTURE = ROOT / "images" / "astronaut-portrait.jpg"
 BATCH_SIZES = (1, 4, 8, 16, 32)

@@ -15,7 +15,7 @@ from rich.table import Table
 from benchmark.limit import BATCH_SIZES, PICTURE, Limit, Setting, usual_settings
 from benchmark.machine import describe_machine
 from benchmark.settings import settings
-from models.machine import usable_cores
+from models.machine.resources import usable_cores
 
 
 def add_command(commands: Any) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.server_process import ROOT
-from models.machine import package_version
-from models.processor import cpu_name
+from models.machine.processor import cpu_name
+from models.machine.resources import package_version
 
 _PACKAGES = ("torch", "torchvision", "aiohttp", "uvloop", "numpy", "pillow", "prometheus-client", "multipart")
 

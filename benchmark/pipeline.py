@@ -11,12 +11,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
 from models.engines import load_engine
 from models.engines.base import Engine, EngineOptions
 from models.engines.buckets import buckets_up_to
-from models.preprocess import Pixels, Preprocessor
-from server.allocator import keep_freed_memory
+from models.images.preprocess import Pixels, Preprocessor
+from models.machine.allocator import keep_freed_memory
 
 _POLL_S = 0.05  # how soon a decode thread notices that the round is over; it never waits in a round
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.load.known import Question
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
+from models.bundles.spec import EngineSpec, ModelSpec, PreprocessSpec
 from models.engines.base import Batch, EngineOptions, Probabilities
-from models.preprocess import Encoded, Pixels
-from models.spec import EngineSpec, ModelSpec, PreprocessSpec
+from models.images.preprocess import Encoded, Pixels
 
 KIND = "hash"
 _CLASSES = 10
@@ -23,7 +23,7 @@ _SPREAD = 0x9E3779B97F4A7C15F39CC061  # odd, so that different hashes stay diffe
 
 
 class HashPreprocessor:
-    """Takes the place of `models.preprocess.Preprocessor`: the pixels are a hash of the encoded bytes."""
+    """Takes the place of `models.images.preprocess.Preprocessor`: the pixels are a hash of the encoded bytes."""
 
     def __call__(self, data: Encoded) -> Pixels:
         """Returns uint8 [2, 2, 3]."""

@@ -1,4 +1,4 @@
-"""What can be wrong with a model or a picture. No HTTP here: `server/errors.py` maps these to statuses."""
+"""What can be wrong with a model or a picture. No HTTP here: `server/http/faults.py` maps these to statuses."""
 
 from collections.abc import Sequence
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from models.errors import ModelError
-from models.openmp import sleep_when_idle
+from models.machine.openmp import sleep_when_idle
 from server.config import Config, ConfigError
 from server.options import config_text, parse_config
 
@@ -36,13 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(config: Config) -> NoReturn:
     sleep_when_idle()
-    from server.catalog import find_bundles
-    from server.listener import listen
-    from server.logs import set_up_logs
-    from server.loops import loop_factory
-    from server.plan import plan
+    from runtime.store import find_bundles
+    from server.operations.listener import listen
+    from server.operations.logs import set_up_logs
+    from server.operations.loops import loop_factory
     from server.service import serve
-    from server.supervisor import supervise
+    from server.workers.sizing import plan
+    from server.workers.supervisor import supervise
 
     _check_formats(config)
     set_up_logs(config.server.log_level)
@@ -56,7 +56,7 @@ def _serve(config: Config) -> NoReturn:
 
 
 def _check_formats(config: Config) -> None:
-    from models.formats import installation
+    from models.images.formats import installation
 
     for name in config.limits.accept_format:
         if line := installation(name):

@@ -8,16 +8,16 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from server.access_log import STARTED, AccessLog
+from runtime.store import Bundles, Catalog
 from server.balance import LoadMeter
-from server.catalog import Bundles, Catalog
 from server.config import Config
-from server.context import CONTEXT, Context, request_id_of
-from server.cors import preflight
-from server.forwarded import Proxies
-from server.metrics import Metrics, SharedMetrics
-from server.routes import add_routes
-from server.upload import UploadReader
+from server.dialects.classify.handlers import add_routes
+from server.http.body import UploadReader
+from server.http.cors import preflight
+from server.http.exchange import CONTEXT, Context, request_id_of
+from server.http.forwarded import Proxies
+from server.operations.access_log import STARTED, AccessLog
+from server.operations.metrics import Metrics, SharedMetrics
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

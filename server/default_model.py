@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import models
-from models.bundle import MANIFEST, ModelBundle
+from models.bundles.bundle import MANIFEST, ModelBundle
 from models.optimize.choice import AUTOMATIC
 from server.config import ModelConfig
 

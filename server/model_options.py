@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from models.bundles.labels import load_labels
+from models.bundles.paths import exists
+from models.bundles.settings import Settings
 from models.errors import BundleError
-from models.labels import load_labels
-from models.paths import exists
-from models.presets import read_preprocess
-from models.settings import Settings
+from models.images.presets import read_preprocess
 from server.config import ModelConfig
 
 _FIELDS = ("labels", "preprocess", "activation", "output")

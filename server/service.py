@@ -16,17 +16,17 @@ from typing import NoReturn
 
 from aiohttp import web
 
-from server.allocator import keep_freed_memory
+from models.machine.allocator import keep_freed_memory
+from runtime.store import Bundles
 from server.app import make_app
-from server.banner import banner, describe
-from server.catalog import Bundles
 from server.config import Config, ServerConfig
-from server.context import CONTEXT
 from server.default_model import reason
-from server.lag import LoopLag
-from server.listener import BACKLOG, LAST_CALL_S, ignore_newcomers
-from server.metrics import SharedMetrics
-from server.protocol import Connection, Connections
+from server.http.connection import Connection, Connections
+from server.http.exchange import CONTEXT
+from server.operations.banner import banner, describe
+from server.operations.lag import LoopLag
+from server.operations.listener import BACKLOG, LAST_CALL_S, ignore_newcomers
+from server.operations.metrics import SharedMetrics
 
 log = logging.getLogger("snapserve")
 

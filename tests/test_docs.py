@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-import server.errors
-import server.protocol
+import server.http.connection
+import server.http.faults
 from server.config import allowed_text, flag, value_text
-from server.metrics import Metrics
+from server.dialects.classify.handlers import add_routes
+from server.operations.metrics import Metrics
 from server.options import _sections
-from server.routes import add_routes
 from snapserve import __version__
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +44,7 @@ def test_every_route_is_documented():
 
 
 def test_every_problem_is_documented_with_its_status():
-    source = inspect.getsource(server.errors) + inspect.getsource(server.protocol)
+    source = inspect.getsource(server.http.faults) + inspect.getsource(server.http.connection)
     problems = re.findall(r'Problem\(\s*(\d{3}),\s*"([\w-]+)"', source)
     problems += [("503", kind) for kind in re.findall(r'_unavailable\(\s*"([\w-]+)"', source)]
     assert len(problems) > 12

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
 
 _BOUNDARY = "----SnapServeLone"
 

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from benchmark.server_process import ROOT
-from models.bundle import MANIFEST, ModelBundle
-from models.compatibility import misfit
+from models.bundles.bundle import MANIFEST, ModelBundle
+from models.engines.compatibility import misfit
 
 BUNDLE = ROOT / "models" / "store" / "benchmark"
 _RESIZE, _CROP = 256, 224  # as torchvision's ResNet18 for ImageNet

@@ -25,7 +25,7 @@ from benchmark.compare.rounds import Load
 from benchmark.machine import commit, describe_machine
 from benchmark.peers.environment import Environment
 from benchmark.server_process import ROOT
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
 from models.errors import BundleError
 
 Row = dict[str, Any]

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmark.compare.contestant import PORT, Contestant
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
+from models.bundles.table import Table, images_per_s
 from models.errors import BundleError
-from models.machine import usable_cores
-from models.table import Table, images_per_s
+from models.machine.resources import usable_cores
 
 FP32 = "torchscript-fp32"
 EAGER = "eager-fp32"

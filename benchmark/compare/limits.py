@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from benchmark.limit import Limit, usual_settings
-from models.machine import usable_cores
+from models.machine.resources import usable_cores
 
 LIMIT = "limit"  # its name among the contestants
 

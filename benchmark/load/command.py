@@ -25,7 +25,7 @@ from benchmark.machine import describe_machine
 from benchmark.server_process import ROOT
 from benchmark.settings import settings
 from benchmark.trivial_model import trivial_bundle, trivial_questions
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
 
 _PICTURE = ROOT / "images" / "astronaut-portrait.jpg"
 

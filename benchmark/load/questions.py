@@ -11,10 +11,10 @@ from PIL import Image
 
 from benchmark.load.known import Question, Rules
 from benchmark.server_process import ROOT
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
 from models.engines import load_engine
 from models.engines.base import EngineOptions
-from models.preprocess import Preprocessor
+from models.images.preprocess import Preprocessor
 
 Picture = tuple[str, bytes]
 Answer = Callable[[bytes], list[float]]

@@ -19,13 +19,13 @@ from benchmark.machine import describe_machine
 from benchmark.micro import photo_levels
 from benchmark.micro.pictures import PHOTOS, encode, photo
 from benchmark.server_process import ROOT
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
+from models.bundles.spec import IMAGENET, PreprocessSpec
 from models.demo.digits import Look, load_samples, picture
 from models.engines import load_engine
 from models.engines.base import EngineOptions
-from models.geometry import Pixels
-from models.preprocess import MARGIN, Preprocessor
-from models.spec import IMAGENET, PreprocessSpec
+from models.images.geometry import Pixels
+from models.images.preprocess import MARGIN, Preprocessor
 
 _BATCH = 32
 _SCALES = (2, 4, 8)

@@ -16,9 +16,9 @@ import torch
 
 from benchmark.machine import describe_machine
 from benchmark.micro.pictures import mixture
+from models.bundles.spec import IMAGENET
 from models.errors import PictureError
-from models.preprocess import Preprocessor
-from models.spec import IMAGENET
+from models.images.preprocess import Preprocessor
 
 ALLOWED_MB = 5.0
 

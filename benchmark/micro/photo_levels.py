@@ -12,9 +12,9 @@ from PIL import Image, ImageOps
 from torchvision.transforms import functional  # type: ignore[import-untyped,unused-ignore]
 
 from benchmark.micro.pictures import encode, photo
-from models.geometry import Pixels
-from models.preprocess import MARGIN, Preprocessor
-from models.spec import IMAGENET, PreprocessSpec
+from models.bundles.spec import IMAGENET, PreprocessSpec
+from models.images.geometry import Pixels
+from models.images.preprocess import MARGIN, Preprocessor
 
 SPECS = {
     "bilinear": IMAGENET,

@@ -16,7 +16,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from models.bundles.spec import IMAGENET
 from models.engines.base import Probabilities
+from models.images.preprocess import Pixels
 from models.optimize.candidates import Candidate, Job, openvino
 from models.optimize.contestant import Contestant, Setting
 from models.optimize.evidence import gather
@@ -24,8 +26,6 @@ from models.optimize.fidelity import compare
 from models.optimize.pictures import Picture, Pictures, unlabelled
 from models.optimize.recipes import LIMITS, recipe_for
 from models.optimize.sources import WeightsChoice, resolve
-from models.preprocess import Pixels
-from models.spec import IMAGENET
 
 Change = Callable[[Job], Job]
 _SETTING, _SIZE, _ROUNDS = Setting(2), 8, 10

@@ -15,12 +15,12 @@ from torchvision import io as torchvision_io
 from torchvision.transforms import functional
 from torchvision.transforms._presets import ImageClassification
 
-from models.geometry import Region, crop_spans
-from models.jpeg import decode_jpeg, decoder
-from models.jpeg_file import read_jpeg
-from models.preprocess import Preprocessor
-from models.resize import reads, resize_crop
-from models.spec import IMAGENET
+from models.bundles.spec import IMAGENET
+from models.images.geometry import Region, crop_spans
+from models.images.jpeg import decode_jpeg, decoder
+from models.images.jpeg_file import read_jpeg
+from models.images.preprocess import Preprocessor
+from models.images.resize import reads, resize_crop
 
 try:
     import simplejpeg  # type: ignore[import-untyped,import-not-found,unused-ignore]

@@ -17,7 +17,7 @@ from torchvision import transforms
 
 from benchmark.peers.model import answer, named_bundle
 from models.engines.torchscript import load_network
-from models.graph import jit_warnings_ignored
+from models.networks.graph import jit_warnings_ignored
 
 torch.set_num_threads(int(os.environ.get("PEER_THREADS", "1")))
 bundle = named_bundle()

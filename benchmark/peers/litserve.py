@@ -10,7 +10,7 @@ from typing import Any
 import litserve
 
 from benchmark.peers.model import PeerModel
-from models.preprocess import Pixels
+from models.images.preprocess import Pixels
 
 
 class Classifier(litserve.LitAPI):

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.bundle import ModelBundle
-from models.graph import jit_warnings_ignored
-from models.preprocess import Pixels, Preprocessor
+from models.bundles.bundle import ModelBundle
+from models.images.preprocess import Pixels, Preprocessor
+from models.networks.graph import jit_warnings_ignored
 
 TOP_K = 5
 _WARM_UP_SIZES = (1, 2, 4, 8, 16, 32)

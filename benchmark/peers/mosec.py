@@ -13,7 +13,7 @@ import numpy as np
 from mosec import Server, Worker
 
 from benchmark.peers.model import PeerModel, named_bundle
-from models.preprocess import Pixels, Preprocessor
+from models.images.preprocess import Pixels, Preprocessor
 
 # mosec has its own command line; what it does not know comes from the environment.
 DECODERS = int(os.environ.get("PEER_DECODERS", "2"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
 from models.errors import BundleError, PictureError
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def _scores(bundle: ModelBundle, folder: Path, device: str) -> Probabilities:
 
     from models.engines import load_engine
     from models.engines.base import EngineOptions
+    from models.images.preprocess import Preprocessor
     from models.optimize.contestant import engine_scores
     from models.optimize.pictures import unlabelled
-    from models.preprocess import Preprocessor
 
     preprocessor = Preprocessor(bundle.spec.preprocess)
     pixels = []

@@ -80,7 +80,7 @@ def _weights(arguments: Namespace) -> Weights:
 def _graph(weights: Weights, serving: bool) -> tuple[nn.Module, torch.Tensor]:
     import torch
 
-    from models.graph import ServingGraph
+    from models.networks.graph import ServingGraph
 
     side = weights.preprocess.crop_size
     if serving:
@@ -92,7 +92,7 @@ def _graph(weights: Weights, serving: bool) -> tuple[nn.Module, torch.Tensor]:
 def _save_torchscript(graph: nn.Module, example: torch.Tensor, script: bool, file: Path) -> None:
     import torch
 
-    from models.graph import compile_graph, jit_warnings_ignored, trace_or_script
+    from models.networks.graph import compile_graph, jit_warnings_ignored, trace_or_script
 
     if script:
         try:

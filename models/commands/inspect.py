@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:

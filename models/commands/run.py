@@ -56,7 +56,7 @@ def load_program(file: Path) -> Callable[[torch.Tensor], Any] | None:
     """Loads TorchScript, or a `.pt2` of torch.export or AOTInductor. Returns None where that fails."""
     import torch
 
-    from models.graph import jit_warnings_ignored
+    from models.networks.graph import jit_warnings_ignored
 
     try:
         with zipfile.ZipFile(file) as archive:

@@ -7,12 +7,12 @@ from itertools import islice
 
 import numpy as np
 
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
 from models.demo.digits import DIGIT_SHARE, Look, encode, load_samples, picture
 from models.demo.strokes import draw_many
 from models.engines import load_engine
 from models.engines.base import EngineOptions
-from models.preprocess import Preprocessor
+from models.images.preprocess import Preprocessor
 
 Sample = tuple[bytes, int]  # a file and the digit that it shows
 

@@ -18,14 +18,14 @@ from rich.progress import track
 from safetensors.torch import save
 from torch import nn
 
-from models.architectures import build_network
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
+from models.bundles.spec import EngineSpec, ModelSpec, PreprocessSpec
 from models.demo.augment import INK_SHARE, Augmenter
 from models.demo.digits import DATASET, HELD_OUT_EVERY, Ink, enlarge, load_samples
 from models.demo.measure import fidelity
 from models.demo.strokes import draw_many
-from models.processor import cpu_name
-from models.spec import EngineSpec, ModelSpec, PreprocessSpec
+from models.machine.processor import cpu_name
+from models.networks.architectures import build_network
 
 DEMO = "shufflenet_v2_x0_5"
 LABELS = tuple("0123456789")

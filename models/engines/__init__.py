@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from models.errors import EngineError
 
 if TYPE_CHECKING:
-    from models.bundle import ModelBundle
+    from models.bundles.bundle import ModelBundle
     from models.engines.base import Engine, EngineOptions
 
 __all__ = ["ENGINES", "UNSERVABLE", "load_engine"]

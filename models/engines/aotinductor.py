@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
 from models.engines.base import EngineOptions
 from models.engines.torch_engine import Graph, TorchEngine
 from models.engines.torchscript import resolve

@@ -137,7 +137,7 @@ class OneByOne(nn.Module):
 
 
 def choose_activation(outputs: torch.Tensor, extreme: torch.Tensor, wanted: str) -> tuple[str, str]:
-    """What makes scores of the outputs, one of `models.spec.ACTIVATIONS`, and a notice for people, or "".
+    """What makes scores of the outputs, one of `models.bundles.spec.ACTIVATIONS`, and a notice for people, or "".
 
     Args:
         outputs: float [N, columns], the network's, to different images.

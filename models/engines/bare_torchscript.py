@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
+from models.bundles.spec import EngineSpec
 from models.engines.bare_outputs import Pair
 from models.engines.bare_way import Opened, examine
 from models.engines.base import EngineOptions
 from models.engines.load_checks import move_constants
 from models.engines.torch_engine import TorchEngine
 from models.engines.torchscript import load_module, resolve
-from models.spec import EngineSpec
 
 
 def load(bundle: ModelBundle, options: EngineOptions) -> TorchEngine:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
+from models.bundles.spec import EngineSpec, PreprocessSpec
 from models.engines.bare_outputs import (
     OneByOne,
     Output,
@@ -33,8 +34,7 @@ from models.engines.load_checks import (
     triples_of,
 )
 from models.errors import EngineError
-from models.graph import DTYPES, ServingGraph, jit_warnings_ignored
-from models.spec import EngineSpec, PreprocessSpec
+from models.networks.graph import DTYPES, ServingGraph, jit_warnings_ignored
 
 _EXTREME = 100  # times what an image can be; half precision still holds it
 _UNNORMALISED = (0.0, 0.0, 0.0)  # the mean of the presets none and raw
@@ -62,7 +62,7 @@ class Examined:
     Attributes:
         way: in which it takes images.
         columns: scores of a row: one per label, or one for two labels.
-        activation: what makes scores of its outputs, one of `models.spec.ACTIVATIONS`.
+        activation: what makes scores of its outputs, one of `models.bundles.spec.ACTIVATIONS`.
         notices: warnings about it, a line each.
     """
 

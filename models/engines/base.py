@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models.bundles.spec import EngineSpec
 from models.engines.buckets import buckets_up_to
-from models.preprocess import Pixels
-from models.spec import EngineSpec
+from models.images.preprocess import Pixels
 
 Probabilities = NDArray[np.float32]
 Batch = Sequence[Pixels] | Pixels

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
+from models.bundles.spec import EngineSpec
 from models.engines.base import EngineOptions
 from models.engines.cuda_device import CudaDevice
 from models.engines.eager import serving_graph
@@ -12,8 +13,7 @@ from models.engines.graph_engine import LARGEST_PIECE, GraphEngine
 from models.engines.torch_engine import Graph
 from models.engines.torchscript import load_module, resolve
 from models.errors import EngineError
-from models.graph import compile_graph
-from models.spec import EngineSpec
+from models.networks.graph import compile_graph
 
 
 def load(bundle: ModelBundle, options: EngineOptions, largest_piece: int = LARGEST_PIECE) -> GraphEngine:

@@ -9,12 +9,12 @@ import dataclasses
 
 import torch
 
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
+from models.bundles.spec import EngineSpec
 from models.engines.base import EngineOptions
 from models.engines.torch_engine import TorchEngine
 from models.engines.torchscript import load_network, resolve
-from models.graph import ServingGraph, build_graph
-from models.spec import EngineSpec
+from models.networks.graph import ServingGraph, build_graph
 
 
 def load(bundle: ModelBundle, options: EngineOptions) -> TorchEngine:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from models.bundles.spec import EngineSpec
 from models.engines.base import Batch, Probabilities
 from models.engines.buckets import bucket_of, buckets_up_to, pieces_of
 from models.engines.cuda_device import Device
 from models.engines.slot import Slot, Turn
 from models.engines.torch_engine import Graph
-from models.spec import EngineSpec
 
 # Pictures in one run: enough to fill the card, and few enough that copies overlap with runs. On an H100 batches of
 # 64 to 256 are up to 1.6 times as fast in pieces of 32 as whole, and not slower than in pieces of 64: docs/gpu.md

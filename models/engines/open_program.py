@@ -15,8 +15,8 @@ from models.engines.bare_way import Opened
 from models.engines.load_checks import Triple, move_constants
 from models.engines.torchscript import load_module
 from models.errors import EngineError
-from models.graph import jit_warnings_ignored
-from models.programs import EXPORT, ONNX, format_of
+from models.networks.graph import jit_warnings_ignored
+from models.networks.programs import EXPORT, ONNX, format_of
 
 _LARGEST_BATCH = 256
 _STATIC = {
@@ -29,7 +29,7 @@ def open_program(file: Path, side: int, device: str = "cpu", threads: int = 0) -
     """Reads a program.
 
     Args:
-        file: of one of `models.programs.FORMATS`.
+        file: of one of `models.networks.programs.FORMATS`.
         side: H and W of its input.
         device: "cpu" or "cuda"; ONNX runs on a CPU only.
         threads: of ONNX Runtime; 0 leaves the choice to it. torch has one number for the whole process.

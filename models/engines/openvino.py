@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import openvino
 
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
+from models.bundles.spec import EngineSpec
 from models.engines.base import Batch, EngineOptions, Probabilities
 from models.engines.buckets import fitted
 from models.errors import EngineError
-from models.machine import usable_cores
-from models.spec import EngineSpec
+from models.machine.resources import usable_cores
 
 # Without it OpenVINO takes bf16 for fp32 graphs wherever the processor has it.
 _ARITHMETIC = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}

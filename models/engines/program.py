@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
 from models.engines.bare_torchscript import engine_of
 from models.engines.base import EngineOptions
 from models.engines.open_program import open_program

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
 from models.engines.base import EngineOptions
 from models.engines.cuda_graphs import record, resolve_cuda
 from models.engines.eager import serving_graph

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from models.bundles.spec import EngineSpec
 from models.engines.base import Batch, Probabilities
 from models.engines.buckets import bucket_of, buckets_up_to
-from models.spec import EngineSpec
 
 Graph = Callable[[torch.Tensor], torch.Tensor]
 

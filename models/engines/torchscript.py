@@ -12,13 +12,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from models.architectures import build_network, load_weights
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
+from models.bundles.spec import EngineSpec
 from models.engines.base import EngineOptions
 from models.engines.torch_engine import Graph, TorchEngine
 from models.errors import EngineError, ModelError
-from models.graph import build_graph, compile_graph, jit_warnings_ignored
-from models.spec import EngineSpec
+from models.networks.architectures import build_network, load_weights
+from models.networks.graph import build_graph, compile_graph, jit_warnings_ignored
 
 
 def load(bundle: ModelBundle, options: EngineOptions) -> TorchEngine:

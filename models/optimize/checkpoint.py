@@ -13,12 +13,12 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from models.architectures import COUNTER, StateDict, build_network, misfit_of
+from models.bundles.paths import is_file
+from models.networks.architectures import COUNTER, StateDict, build_network, misfit_of
 from models.optimize import inert_pickle
 from models.optimize.choice import WeightsChoice
 from models.optimize.errors import UsageError
 from models.optimize.inert_pickle import Inert
-from models.paths import is_file
 
 _DEEPEST = 5  # dicts inside dicts
 # Where a file holds several sets of weights: those of the plain model before averaged ones.

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from models.bundle import MANIFEST, ModelBundle
-from models.compatibility import misfit
+from models.bundles.bundle import MANIFEST, ModelBundle
+from models.bundles.spec import WEIGHTS_ENGINE
+from models.engines.compatibility import misfit
 from models.errors import BundleError, ModelError
-from models.openmp import sleep_when_idle
+from models.machine.openmp import sleep_when_idle
 from models.optimize.budget import Budget
 from models.optimize.choice import AUTO, AUTOMATIC, WeightsChoice, needs_timm
 from models.optimize.destination import check_replaceable
 from models.optimize.errors import UsageError
 from models.optimize.isolation import prepare
 from models.optimize.options import OptimizeOptions, parse
-from models.spec import WEIGHTS_ENGINE
 
 if TYPE_CHECKING:
     from models.optimize.candidates import Candidate

@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
+from models.bundles.labels import Labels
+from models.bundles.spec import EngineSpec, ModelSpec
 from models.engines import load_engine
 from models.engines.base import Engine, EngineOptions, Probabilities
 from models.errors import EngineError, ModelError
-from models.labels import Labels
+from models.images.preprocess import Pixels
 from models.optimize.candidates import Candidate, Job
-from models.preprocess import Pixels
-from models.spec import EngineSpec, ModelSpec
 
 LABELS_FILE = "labels.json"
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.architectures import StateDict
-from models.labels import Labels, load_labels
+from models.bundles.labels import Labels, load_labels
+from models.bundles.spec import PreprocessSpec
+from models.images.presets import read_preprocess
+from models.networks.architectures import StateDict
 from models.optimize.choice import WeightsChoice
 from models.optimize.errors import UsageError
 from models.optimize.weights import SpecTransforms, Transforms, Weights
-from models.presets import read_preprocess
-from models.spec import PreprocessSpec
 
 _HALF = (0.5, 0.5, 0.5)
 
@@ -26,7 +26,7 @@ class Defaults:
         labels: one per class; None where nothing names them.
         preprocess: how images are prepared for the library's own network.
         transforms: the library's own way to do that.
-        renormalises: whether that network renormalises its input (`models.architectures.RENORMALISING`).
+        renormalises: whether that network renormalises its input (`models.networks.architectures.RENORMALISING`).
     """
 
     labels: Labels | None

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from models.bundle import MANIFEST
+from models.bundles.bundle import MANIFEST
 from models.optimize.errors import OptimizeError, UsageError
 
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from models.bundle import sha256_of
+from models.bundles.bundle import sha256_of
 from models.optimize.errors import DownloadError, OptimizeError
 
 CONNECT_LIMIT_S = 15.0

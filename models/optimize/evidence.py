@@ -17,11 +17,11 @@ from PIL import Image, ImageOps
 
 from models.engines.base import Probabilities
 from models.errors import PictureError
+from models.images.preprocess import Pixels, Preprocessor
 from models.optimize.errors import FidelityError
 from models.optimize.fidelity import MAX_LEVELS, PREPARED, PREPARED_GAP, compare
 from models.optimize.pictures import Picture, Pictures
 from models.optimize.weights import Weights
-from models.preprocess import Pixels, Preprocessor
 
 _BATCH = 8
 _LEVEL_CHECKS = 32  # photos whose every pixel is compared
@@ -155,7 +155,7 @@ def _asked(
 
 
 def upright_rgb(data: bytes) -> Image.Image:
-    """A picture as torchvision's users open it, and without models/preprocess.py; transparency lies on white."""
+    """A picture as torchvision's users open it, without `models.images.preprocess`; transparency lies on white."""
     with Image.open(io.BytesIO(data)) as opened:
         picture = ImageOps.exif_transpose(opened)
         if not picture.has_transparency_data:

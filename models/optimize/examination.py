@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from models.engines.base import Probabilities
-from models.machine import usable_cores
+from models.machine.resources import usable_cores
 from models.optimize.candidates import Candidate
 from models.optimize.contestant import Contestant, Setting
 from models.optimize.effort import Effort

@@ -16,7 +16,7 @@ from models.optimize.errors import FidelityError
 DECISIVE_GAP = 1e-3
 # By how much a label's own score may be off (sigmoid).
 SCORE_GAP = 0.1
-# The preprocessing contract allows 1 level of 255, bicubic 2 (models/preprocess.py); half a level is rounding.
+# The preprocessing contract allows 1 level of 255, bicubic 2 (models/images/preprocess.py); half is rounding.
 MAX_LEVELS = 2.5
 # int8 is not chosen on the word of fewer pictures.
 ENOUGH_PICTURES = 256

@@ -13,15 +13,15 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import load_file
 
-from models.architectures import StateDict, build_network, misfit_of
+from models.bundles.labels import Labels, labels_of
+from models.bundles.spec import PreprocessSpec
+from models.bundles.text import read_json
 from models.errors import BundleError, ModelError
-from models.labels import Labels, labels_of
+from models.images.presets import preprocess_of
+from models.networks.architectures import StateDict, build_network, misfit_of
+from models.networks.timm_networks import PREFIX, build_timm_network
 from models.optimize.errors import UsageError
 from models.optimize.hugging_face_networks import Config, Network, is_timm, network_of
-from models.presets import preprocess_of
-from models.spec import PreprocessSpec
-from models.text import read_json
-from models.timm_networks import PREFIX, build_timm_network
 
 CONFIG = "config.json"
 PROCESSOR = "preprocessor_config.json"
@@ -39,7 +39,7 @@ class HuggingFaceModel:
 
     Attributes:
         architecture: torchvision's name, or timm's behind "timm/".
-        options: of timm's network, for `models.timm_networks.build_timm_network`; JSON can hold them.
+        options: of timm's network, for `models.networks.timm_networks.build_timm_network`; JSON can hold them.
         state: tensors by the network's own names; they fit it.
         labels: one per class.
         preprocess: how images are prepared.

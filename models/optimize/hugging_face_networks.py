@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from models.architectures import StateDict
+from models.networks.architectures import StateDict
+from models.networks.timm_networks import LAYER_NORM_EPS, PREFIX
 from models.optimize.errors import UsageError
-from models.timm_networks import LAYER_NORM_EPS, PREFIX
 
 Config = Mapping[str, Any]
 
@@ -35,7 +35,7 @@ class Network:
 
     Attributes:
         architecture: torchvision's name, or timm's behind `PREFIX`.
-        options: for `models.timm_networks.build_timm_network`.
+        options: for `models.networks.timm_networks.build_timm_network`.
         rules: (pattern of a whole name, name there); the first that matches counts. A name that ends in [0], [1] …
             is a part of a tensor that is made of several, one below the other.
         ignored: pattern of names of tensors that the logits do not depend on.

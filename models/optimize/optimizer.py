@@ -8,8 +8,10 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from models.bundle import ModelBundle
-from models.machine import built_with, usable_memory
+from models.bundles.bundle import ModelBundle
+from models.bundles.spec import WEIGHTS_ENGINE, EngineSpec, ModelSpec
+from models.bundles.table import TABLE_FILE
+from models.machine.resources import built_with, usable_memory
 from models.optimize.budget import Budget
 from models.optimize.candidates import Candidate, Job
 from models.optimize.contestant import LABELS_FILE
@@ -27,8 +29,6 @@ from models.optimize.search import Search
 from models.optimize.timing import CPU_BATCH_SIZES, CUDA_BATCH_SIZES
 from models.optimize.trial import Trial
 from models.optimize.weights import Weights
-from models.spec import WEIGHTS_ENGINE, EngineSpec, ModelSpec
-from models.table import TABLE_FILE
 
 PLOT_FILE = "table.svg"
 _USUAL = Effort()

@@ -21,8 +21,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from models.architectures import StateDict, build_network, check_architecture
-from models.bundle import sha256_of
+from models.bundles.bundle import sha256_of
+from models.networks.architectures import StateDict, build_network, check_architecture
 from models.optimize import timm_weights
 from models.optimize.choice import WeightsChoice
 from models.optimize.defaults import Defaults, check_label_count

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from models.formats import sniff
-from models.labels import Labels
+from models.bundles.labels import Labels
+from models.images.formats import sniff
 from models.optimize.errors import UsageError
 
 SAMPLES = Path(__file__).parents[2] / "images"  # the repository's sample pictures

@@ -11,20 +11,20 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
+from models.bundles.labels import load_labels
+from models.bundles.settings import Settings, settings_of
+from models.bundles.spec import PROGRAM_KIND, EngineSpec, PreprocessSpec
 from models.engines.bare_outputs import tensors_of
 from models.engines.bare_way import Examined, Opened, examine
 from models.engines.load_checks import probes
 from models.engines.open_program import open_program
 from models.errors import EngineError
-from models.graph import DTYPES, as_grey
-from models.labels import load_labels
+from models.images.presets import read_preprocess
+from models.networks.graph import DTYPES, as_grey
+from models.networks.programs import ONNX, PROGRAM_ENGINE, copy_program, external_files, program_bundle
 from models.optimize.choice import WeightsChoice
 from models.optimize.weights import SpecTransforms, Weights
-from models.presets import read_preprocess
-from models.programs import ONNX, PROGRAM_ENGINE, copy_program, external_files, program_bundle
-from models.settings import Settings, settings_of
-from models.spec import PROGRAM_KIND, EngineSpec, PreprocessSpec
 
 OPENVINO_FP32 = "openvino-fp32"  # the candidate
 
@@ -34,7 +34,7 @@ class Calling:
     """How a program is called, and what is made of its answer.
 
     Attributes:
-        precision: of its input, a key of `models.graph.DTYPES`.
+        precision: of its input, a key of `models.networks.graph.DTYPES`.
         grey: it takes one channel.
         channels_last: it takes that layout.
         output: which of several outputs holds the scores; "" where there is one.
@@ -62,7 +62,7 @@ class Program(nn.Module):
     It is pickled and copied as its path.
 
     Attributes:
-        file: of one of `models.programs.FORMATS`.
+        file: of one of `models.networks.programs.FORMATS`.
         kind: of them.
         calling: how it is called.
         module: what runs.

@@ -14,8 +14,8 @@ from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from models.bundles.spec import ModelSpec
 from models.optimize.fidelity import ENOUGH_PICTURES, FOR_A_CHECK
-from models.spec import ModelSpec
 
 if TYPE_CHECKING:
     from models.optimize.trial import Trial

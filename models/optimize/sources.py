@@ -9,10 +9,13 @@ from typing import Protocol
 import torch
 from rich.console import Console
 
-from models.architectures import StateDict, build_network, check_architecture
-from models.bundle import ModelBundle, sha256_of
+from models.bundles.bundle import ModelBundle, sha256_of
+from models.bundles.labels import Labels, load_labels
+from models.bundles.spec import PROGRAM_KIND, WEIGHTS_ENGINE
 from models.errors import ModelError
-from models.labels import Labels, load_labels
+from models.images.presets import read_preprocess
+from models.networks.architectures import StateDict, build_network, check_architecture
+from models.networks.timm_networks import is_timm
 from models.optimize import packaged_weights, program, timm_weights, torchvision_weights
 from models.optimize.checkpoint import fitting_state
 from models.optimize.choice import AUTO, AUTOMATIC, WeightsChoice
@@ -20,9 +23,6 @@ from models.optimize.defaults import Defaults
 from models.optimize.errors import DownloadError, OptimizeError, UsageError
 from models.optimize.hugging_face import read_folder
 from models.optimize.weights import SpecTransforms, Weights
-from models.presets import read_preprocess
-from models.spec import PROGRAM_KIND, WEIGHTS_ENGINE
-from models.timm_networks import is_timm
 
 __all__ = ["AUTO", "AUTOMATIC", "WeightsChoice", "from_state_file", "random_state", "resolve"]
 

@@ -13,15 +13,15 @@ import torchvision
 from PIL import Image
 from rich.console import Console
 
-from models.labels import Labels
+from models.bundles.labels import Labels
+from models.bundles.spec import PreprocessSpec
+from models.images.preprocess_files import library_preprocess
+from models.networks.timm_networks import name_of
 from models.optimize.choice import WeightsChoice
 from models.optimize.defaults import Defaults, check_label_count
 from models.optimize.download import check_reachable
 from models.optimize.errors import DownloadError, UsageError
 from models.optimize.weights import Weights
-from models.preprocess_files import library_preprocess
-from models.spec import PreprocessSpec
-from models.timm_networks import name_of
 
 _IMAGENET_CLASSES = 1000
 _FILE = "model.safetensors"

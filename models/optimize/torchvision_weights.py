@@ -11,8 +11,8 @@ import torchvision
 from rich.console import Console
 from torchvision.models import WeightsEnum
 
-from models.architectures import RENORMALISING
-from models.bundle import sha256_of
+from models.bundles.bundle import sha256_of
+from models.networks.architectures import RENORMALISING
 from models.optimize.checkpoint import fitting_state
 from models.optimize.choice import WeightsChoice
 from models.optimize.defaults import Defaults, check_label_count

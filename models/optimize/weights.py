@@ -13,10 +13,10 @@ from torch import nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
-from models.architectures import StateDict, build_network, load_weights
-from models.labels import Labels
+from models.bundles.labels import Labels
+from models.bundles.spec import SQUASH, EngineSpec, PreprocessSpec
+from models.networks.architectures import StateDict, build_network, load_weights
 from models.optimize.weights_file import write_weights
-from models.spec import SQUASH, EngineSpec, PreprocessSpec
 
 NETWORK = "network"
 
@@ -86,12 +86,12 @@ class Weights:
         preprocess: how pictures are prepared for the served model.
         transforms: the reference's preparation: torchvision's ImageClassification preset, say.
         transform_input: whether the network that follows `transforms` renormalises its input
-            (`models.architectures.RENORMALISING`); `preprocess` then holds the final mean and std.
+            (`models.networks.architectures.RENORMALISING`); `preprocess` then holds the final mean and std.
         source: for the bundle: where the weights come from.
         name: of the model; the architecture's by default.
         example: picture of the project that suits the model; "" takes the usual one.
         published: int8 weights of the same model, if there are any.
-        activation: what makes scores of the logits, one of `models.spec.ACTIVATIONS`.
+        activation: what makes scores of the logits, one of `models.bundles.spec.ACTIVATIONS`.
         options: further arguments of the architecture's builder.
     """
 
@@ -127,7 +127,7 @@ class Weights:
 
     @property
     def source_kind(self) -> str:
-        """What candidates start from: "network", or one of `models.programs.FORMATS`."""
+        """What candidates start from: "network", or one of `models.networks.programs.FORMATS`."""
         return NETWORK
 
     @property

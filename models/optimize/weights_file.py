@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import nn
 
-from models.spec import EngineSpec
+from models.bundles.spec import EngineSpec
 
 
 def write_weights(network: nn.Module, folder: Path, max_batch_size: int) -> EngineSpec:

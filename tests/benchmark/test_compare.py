@@ -26,10 +26,10 @@ from benchmark.compare.requirements import tell_missing
 from benchmark.compare.rounds import rotated
 from benchmark.peers.environment import PeerMissing
 from benchmark.server_process import ROOT
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
+from models.bundles.spec import IMAGENET, EngineSpec, ModelSpec
+from models.bundles.table import Table
 from models.errors import BundleError
-from models.spec import IMAGENET, EngineSpec, ModelSpec
-from models.table import Table
 
 
 def test_every_contestant_begins_once_and_neighbours_change():

@@ -13,7 +13,7 @@ from prometheus_client import Histogram as Recorder
 
 from benchmark.histogram import Histogram
 from benchmark.lag import LIMIT_S, METRIC, Round, summary
-from server.metrics import Metrics
+from server.operations.metrics import Metrics
 
 
 def of(*counts):

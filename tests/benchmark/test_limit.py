@@ -12,7 +12,7 @@ from benchmark.__main__ import main
 from benchmark.limit import Limit, Setting, usual_settings
 from benchmark.pipeline import Pipeline
 from benchmark.server_process import ROOT
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
 from models.engines.base import EngineOptions
 
 DEMO = ROOT / "models" / "demo"

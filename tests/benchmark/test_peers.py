@@ -21,10 +21,10 @@ from benchmark.peers import environment
 from benchmark.peers.command import ENVIRONMENTS
 from benchmark.peers.environment import Environment, PeerMissing
 from benchmark.server_process import ROOT
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
+from models.bundles.spec import EngineSpec
 from models.engines.torchscript import load_network
-from models.graph import ServingGraph, compile_graph, jit_warnings_ignored
-from models.spec import EngineSpec
+from models.networks.graph import ServingGraph, compile_graph, jit_warnings_ignored
 from tests.conftest import lacking
 
 REQUIREMENTS = Path(environment.__file__).parent / "requirements"

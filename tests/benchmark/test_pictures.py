@@ -9,7 +9,7 @@ import pytest
 
 from benchmark.__main__ import main
 from benchmark.micro.memory import ALLOWED_MB
-from models.preprocess import MARGIN
+from models.images.preprocess import MARGIN
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/pictures.md").read_text()

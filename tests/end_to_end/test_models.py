@@ -14,11 +14,11 @@ from PIL import Image
 from torch import nn
 
 from benchmark.server_process import ServerProcess
-from models.bundle import ModelBundle
-from models.graph import jit_warnings_ignored
+from models.bundles.bundle import ModelBundle
+from models.bundles.spec import WEIGHTS_ENGINE, ModelSpec
+from models.networks.graph import jit_warnings_ignored
 from models.optimize.candidates.eager import write_weights
 from models.optimize.sources import WeightsChoice, resolve
-from models.spec import WEIGHTS_ENGINE, ModelSpec
 from tests.models.small import quiet
 
 SIDE = 16

@@ -22,8 +22,8 @@ import torch
 from PIL import Image
 
 from benchmark.server_process import ROOT, ServerProcess
-from models.bundle import MANIFEST, sha256_of
-from models.graph import jit_warnings_ignored
+from models.bundles.bundle import MANIFEST, sha256_of
+from models.networks.graph import jit_warnings_ignored
 
 DEMO = ROOT / "models" / "demo"
 ALONE = ("--workers", "1")  # starts sooner, where several are not what a test is about

@@ -20,9 +20,9 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
 from benchmark.server_process import ROOT, ServerProcess
-from models.architectures import build_network
-from models.bundle import ModelBundle
-from models.spec import IMAGENET, EngineSpec, ModelSpec
+from models.bundles.bundle import ModelBundle
+from models.bundles.spec import IMAGENET, EngineSpec, ModelSpec
+from models.networks.architectures import build_network
 
 SAMPLES = sorted(file for file in (ROOT / "images").iterdir() if file.suffix in (".jpg", ".png", ".webp"))
 DIGITS = [file for file in SAMPLES if file.name.startswith("digit-")]

@@ -294,7 +294,7 @@ def test_no_worker_outlives_a_supervisor_that_is_killed(moment):
 
 def test_workers_that_never_get_ready_end_the_server_with_code_3_and_one_line(tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text(
-        "import os, sys\nif 'server.worker' in sys.orig_argv:\n    os._exit(77)\n"
+        "import os, sys\nif 'server.workers.worker' in sys.orig_argv:\n    os._exit(77)\n"
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     with ServerProcess(*DEMO, "--workers", "2", "--log-level", "error", wait=False) as server:

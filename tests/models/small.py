@@ -7,9 +7,9 @@ import json
 import torch
 from rich.console import Console
 
-from models.graph import jit_warnings_ignored
+from models.bundles.spec import PreprocessSpec
+from models.networks.graph import jit_warnings_ignored
 from models.optimize.sources import WeightsChoice, resolve
-from models.spec import PreprocessSpec
 
 # Two threads wait for each other at every operator, which takes minutes where other work has the cores.
 torch.set_num_threads(1)

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.bare import bare_bundle
+from models.bundles.bare import bare_bundle
+from models.bundles.settings import Settings
 from models.engines import load_engine
 from models.engines.base import EngineOptions
 from models.errors import BundleError, EngineError
-from models.graph import jit_warnings_ignored
-from models.presets import PRESETS, preprocess_of
-from models.settings import Settings
+from models.images.presets import PRESETS, preprocess_of
+from models.networks.graph import jit_warnings_ignored
 from tests.models.small import save, traced
 
 SIDE = 16

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from models.__main__ import main
-from models.architectures import build_network
+from models.networks.architectures import build_network
 from models.optimize.pictures import SAMPLES
 from tests.models.optimize.runs import optimize
 from tests.models.small import ARCHITECTURE, random_weights, save, traced

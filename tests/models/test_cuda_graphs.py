@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from models.architectures import build_network, load_weights
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
+from models.bundles.spec import EngineSpec, ModelSpec
 from models.engines import cuda_graphs, load_engine
 from models.engines.base import EngineOptions
 from models.engines.cuda_device import CudaDevice
@@ -27,9 +27,9 @@ from models.engines.graph_engine import GraphEngine
 from models.engines.torch_compile import load as load_compiled
 from models.engines.torchscript import load_module
 from models.errors import EngineError
+from models.images.preprocess import Preprocessor
+from models.networks.architectures import build_network, load_weights
 from models.optimize.candidates import CANDIDATES, Job, cuda
-from models.preprocess import Preprocessor
-from models.spec import EngineSpec, ModelSpec
 from tests.conftest import ROOT
 from tests.models.simulation import SimulatedDevice
 

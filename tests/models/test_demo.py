@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
 from models.demo import measure, train
 from models.demo.digits import load_samples, split, write_images
 from models.demo.measure import accuracy, predictions, sample_pictures

@@ -16,7 +16,7 @@ import torch
 import torchvision
 
 from models.__main__ import main
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
 from models.engines import load_engine
 from models.engines import torchscript as torchscript_engine
 from models.engines.base import EngineOptions
@@ -214,7 +214,8 @@ def test_an_int8_graph_asks_for_the_backend_that_it_was_made_for(built):
 def test_an_int8_graph_says_nothing_on_the_terminal(built):
     folder = built.bundle(fx.ONEDNN).file.parent
     code = (
-        "from pathlib import Path; from models.bundle import ModelBundle; from models.engines import load_engine;"
+        "from pathlib import Path; from models.bundles.bundle import ModelBundle;"
+        "from models.engines import load_engine;"
         "from models.engines.base import EngineOptions;"
         f"load_engine(ModelBundle.load(Path({str(folder)!r})), EngineOptions()).warm_up()"
     )

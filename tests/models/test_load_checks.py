@@ -8,14 +8,14 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from models.bare import bare_bundle
+from models.bundles.bare import bare_bundle
+from models.bundles.settings import Settings
 from models.engines import load_engine
 from models.engines.base import EngineOptions
 from models.engines.load_checks import probes
 from models.errors import EngineError
-from models.graph import jit_warnings_ignored
-from models.presets import preprocess_of
-from models.settings import Settings
+from models.images.presets import preprocess_of
+from models.networks.graph import jit_warnings_ignored
 from tests.models.small import save
 
 SIDE = 32

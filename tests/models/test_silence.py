@@ -11,8 +11,8 @@ import sys
 import pytest
 from PIL import Image
 
-from models.formats import OPTIONAL, SUPPORTED, installation
-from models.jpeg import DECODERS
+from models.images.formats import OPTIONAL, SUPPORTED, installation
+from models.images.jpeg import DECODERS
 from tests.conftest import ROOT
 from tests.models.picture_files import (
     chunk,
@@ -35,15 +35,15 @@ CODE = """
 import sys
 from pathlib import Path
 
-import models.jpeg
+import models.images.jpeg
 from models.errors import PictureError
-from models.preprocess import Preprocessor
-from models.spec import IMAGENET
-from server.logs import set_up_logs
+from models.images.preprocess import Preprocessor
+from models.bundles.spec import IMAGENET
+from server.operations.logs import set_up_logs
 
 decoder, folder, *formats = sys.argv[1:]
-for name in models.jpeg.DECODERS[:models.jpeg.DECODERS.index(decoder)]:
-    setattr(models.jpeg, name, None)
+for name in models.images.jpeg.DECODERS[:models.images.jpeg.DECODERS.index(decoder)]:
+    setattr(models.images.jpeg, name, None)
 set_up_logs("debug")
 preprocessor = Preprocessor(IMAGENET, formats=tuple(formats))
 outcomes = {"taken": 0, "refused": 0}

@@ -12,15 +12,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import convert_image_dtype, normalize
 
-from models.architectures import build_network, load_weights
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
+from models.bundles.spec import EngineSpec, ModelSpec, PreprocessSpec
 from models.engines import ENGINES, load_engine
 from models.engines.base import EngineOptions
 from models.engines.torch_engine import TorchEngine
 from models.errors import EngineError
-from models.graph import build_graph, compile_graph
-from models.preprocess import Preprocessor
-from models.spec import EngineSpec, ModelSpec, PreprocessSpec
+from models.images.preprocess import Preprocessor
+from models.networks.architectures import build_network, load_weights
+from models.networks.graph import build_graph, compile_graph
 
 PREPROCESS = PreprocessSpec(72, 64, "bilinear", (0.48, 0.45, 0.40), (0.22, 0.22, 0.23))
 OPTIONS = EngineOptions(device="cpu", max_batch_size=8)

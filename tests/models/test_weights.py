@@ -15,7 +15,7 @@ import torchvision
 from PIL import Image
 from safetensors.torch import save_file
 
-from models.architectures import build_network
+from models.networks.architectures import build_network
 from models.optimize.download import fetch
 from models.optimize.errors import DownloadError, UsageError
 from models.optimize.sources import WeightsChoice, resolve

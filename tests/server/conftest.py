@@ -10,11 +10,11 @@ import json
 import aiohttp
 import pytest
 
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
+from models.bundles.spec import EngineSpec, ModelSpec, PreprocessSpec
 from models.engines import ENGINES
-from models.spec import EngineSpec, ModelSpec, PreprocessSpec
 from server.config import BatchConfig, Config, LimitConfig, ModelConfig, ServerConfig
-from server.listener import listen
+from server.operations.listener import listen
 from server.service import Service
 
 GEOMETRY = PreprocessSpec(8, 8, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

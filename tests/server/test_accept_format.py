@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from PIL import Image, features
 
-from models.formats import installation
+from models.images.formats import installation
 from server.config import ConfigError, LimitConfig
 from tests.conftest import lacking
 from tests.server.conftest import problem_of

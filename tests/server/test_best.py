@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from server.classifier import Prediction, best
+from runtime.kinds.image_classifier import Prediction, best
 
 
 @pytest.mark.parametrize("classes", [1, 2, 10, 64, 65, 1000])

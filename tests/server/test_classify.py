@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.preprocess import Preprocessor
+from models.images.preprocess import Preprocessor
 from tests.conftest import encode, flat
 from tests.engines import NOT_A_NUMBER, POISON, expected
 from tests.server.conftest import problem_of

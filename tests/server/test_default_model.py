@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from models.bundle import MANIFEST, ModelBundle
+from models.bundles.bundle import MANIFEST, ModelBundle
 from server import default_model
 from server.config import ModelConfig
 from server.default_model import DEMO, reason

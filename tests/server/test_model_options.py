@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from models.bundles.settings import Settings
 from models.errors import BundleError
-from models.presets import PRESETS
-from models.settings import Settings
+from models.images.presets import PRESETS
 from server.config import ModelConfig
 from server.model_options import model_settings
 

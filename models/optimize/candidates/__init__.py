@@ -36,7 +36,7 @@ def candidates_for(device: str, source: str = NETWORK) -> list[Candidate]:
 
     Args:
         device: where the model will run.
-        source: what they are built from: "network" or one of `models.programs.FORMATS`.
+        source: what they are built from: "network" or one of `models.networks.programs.FORMATS`.
     """
     here = (candidate for candidate in CANDIDATES if candidate.device == device and candidate.runs_here())
     return [candidate for candidate in here if source in candidate.sources]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
+from models.bundles.spec import EngineSpec
 from models.engines.aotinductor import load_package
 from models.errors import ModelError
-from models.graph import build_graph
+from models.networks.graph import build_graph
 from models.optimize.candidates.base import Candidate, Job
-from models.spec import EngineSpec
 
 
 def build(job: Job, folder: Path) -> EngineSpec:

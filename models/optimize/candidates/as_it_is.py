@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from models.bundles.spec import EngineSpec
+from models.networks.programs import FORMATS, PROGRAM_ENGINE
 from models.optimize.candidates.base import Candidate, Job
 from models.optimize.program import Program
-from models.programs import FORMATS, PROGRAM_ENGINE
-from models.spec import EngineSpec
 
 
 def build(job: Job, folder: Path) -> EngineSpec:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from models.bundles.spec import EngineSpec, PreprocessSpec
+from models.images.preprocess import Pixels
 from models.optimize.weights import NETWORK, PublishedInt8
-from models.preprocess import Pixels
-from models.spec import EngineSpec, PreprocessSpec
 
 
 def _no_pixels() -> Pixels:
@@ -30,7 +30,7 @@ class Job:
         batch_sizes: that the engine will be timed at.
         calibration: uint8 [N, crop_size, crop_size, 3], pictures whose activations show what int8 must span.
         published: int8 weights that were published with an accuracy, or None.
-        activation: what makes scores of the logits, one of `models.spec.ACTIVATIONS`.
+        activation: what makes scores of the logits, one of `models.bundles.spec.ACTIVATIONS`.
     """
 
     network: nn.Module
@@ -61,7 +61,7 @@ class Candidate:
     Attributes:
         name: unique; its files begin with it.
         device: "cpu" or "cuda"; where the graph runs.
-        precision: one of `models.spec.PRECISIONS`.
+        precision: one of `models.bundles.spec.PRECISIONS`.
         build: writes the engine's files into a folder and returns its spec, with empty hashes. What it raises
             is the reason why the candidate is out.
         runs_here: whether this machine can build and run it.
@@ -72,7 +72,7 @@ class Candidate:
         typical_s: seconds that a ResNet18 takes, about, to be built, compared and timed once on two AVX2 cores;
             what a budget leaves no time for is not begun.
         is_optional: tried only when it is asked for by name.
-        sources: what it can be built from: "network" and some of `models.programs.FORMATS`.
+        sources: what it can be built from: "network" and some of `models.networks.programs.FORMATS`.
     """
 
     name: str

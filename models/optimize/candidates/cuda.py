@@ -7,11 +7,11 @@ import importlib.util
 from functools import partial
 from pathlib import Path
 
+from models.bundles.spec import EngineSpec
 from models.optimize.candidates import torchscript
 from models.optimize.candidates.base import Candidate, Job
 from models.optimize.candidates.torchscript import has_cuda
 from models.optimize.weights_file import write_weights
-from models.spec import EngineSpec
 
 
 def build_graphs(job: Job, folder: Path, device: str = "cuda") -> EngineSpec:

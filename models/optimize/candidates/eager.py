@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from models.bundles.spec import EngineSpec
 from models.optimize.candidates.base import Candidate, Job
 from models.optimize.weights_file import write_weights
-from models.spec import EngineSpec
 
 
 def build(job: Job, folder: Path) -> EngineSpec:

@@ -8,16 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from models.bundles.spec import EngineSpec
 from models.errors import ModelError
-from models.graph import ServingGraph, jit_warnings_ignored
+from models.machine.processor import saturates_int8
+from models.networks.graph import ServingGraph, jit_warnings_ignored
+from models.networks.programs import FORMATS, TORCHSCRIPT
 from models.optimize.candidates.base import Candidate, Job
 from models.optimize.candidates.openvino_parts import convert_in_parts
 from models.optimize.candidates.torchscript import has_bf16
 from models.optimize.program import Program
 from models.optimize.weights import NETWORK
-from models.processor import saturates_int8
-from models.programs import FORMATS, TORCHSCRIPT
-from models.spec import EngineSpec
 
 
 def build(job: Job, folder: Path, precision: str) -> EngineSpec:

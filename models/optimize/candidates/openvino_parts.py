@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from models.engines.open_program import load_exported
-from models.graph import ServingGraph
+from models.networks.graph import ServingGraph
+from models.networks.programs import ONNX
 from models.optimize.candidates.base import Job
 from models.optimize.program import Program
-from models.programs import ONNX
 
 
 class _Front(ServingGraph):

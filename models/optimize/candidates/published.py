@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torchvision.models import quantization
 
+from models.bundles.spec import EngineSpec
 from models.errors import ModelError
-from models.graph import ServingGraph, trace_or_script
+from models.machine.processor import saturates_int8
+from models.networks.graph import ServingGraph, trace_or_script
 from models.optimize.candidates.base import Candidate, Job
 from models.optimize.candidates.torchscript import save
 from models.optimize.weights import PublishedInt8
-from models.processor import saturates_int8
-from models.spec import EngineSpec
 
 
 def build(job: Job, folder: Path) -> EngineSpec:

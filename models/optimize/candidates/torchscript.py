@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from models.graph import build_graph, jit_warnings_ignored, trace_or_script
+from models.bundles.spec import EngineSpec
+from models.machine.processor import instructions
+from models.networks.graph import build_graph, jit_warnings_ignored, trace_or_script
 from models.optimize.candidates.base import Candidate, Job
-from models.processor import instructions
-from models.spec import EngineSpec
 
 
 def build(job: Job, folder: Path, device: str, precision: str) -> EngineSpec:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from models.images.presets import PRESETS
 from models.optimize.choice import WeightsChoice
 from models.optimize.sources import resolve
-from models.presets import PRESETS
 from tests.conftest import ROOT, lacking
 from tests.models.small import quiet, save, traced
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from models.demo.folders import write_folders
 from models.errors import ModelError
+from models.images.preprocess import Preprocessor
 from models.optimize import recipes
 from models.optimize.candidates import Job, fx, openvino, torchscript
 from models.optimize.contestant import Contestant, Setting
@@ -23,7 +24,6 @@ from models.optimize.pictures import Pictures, deal, labelled, unlabelled
 from models.optimize.recipes import recipe_for
 from models.optimize.sources import WeightsChoice, resolve
 from models.optimize.trial import reservation_of
-from models.preprocess import Preprocessor
 from tests.conftest import ROOT
 from tests.models.small import quiet
 

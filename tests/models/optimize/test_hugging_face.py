@@ -18,16 +18,16 @@ import torchvision
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from models.architectures import build_network, load_weights
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
+from models.bundles.spec import IMAGENET
 from models.engines import load_engine
 from models.engines.base import EngineOptions
 from models.errors import ModelError
+from models.images.presets import preprocess_of
+from models.networks.architectures import build_network, load_weights
+from models.networks.timm_networks import build_timm_network
 from models.optimize.errors import UsageError
 from models.optimize.hugging_face import read_folder
-from models.presets import preprocess_of
-from models.spec import IMAGENET
-from models.timm_networks import build_timm_network
 from tests.conftest import lacking
 from tests.models.optimize.runs import main_here
 

@@ -11,11 +11,11 @@ import torch
 import torchvision
 from torch import nn
 
+from models.bundles.spec import PreprocessSpec
+from models.machine.processor import saturates_int8
 from models.optimize.candidates import Job, fx, openvino, published
 from models.optimize.contestant import Contestant, Setting
 from models.optimize.weights import PublishedInt8
-from models.processor import saturates_int8
-from models.spec import PreprocessSpec
 from tests.models.small import random_weights
 
 CLASSES = tuple("abcde")

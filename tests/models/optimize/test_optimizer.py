@@ -12,10 +12,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
+from models.bundles.table import Table
 from models.engines import load_engine
 from models.engines.base import EngineOptions
 from models.errors import ModelError
+from models.machine.processor import processor_kind
 from models.optimize.candidates import CANDIDATES, Candidate, candidates_for, eager, fx, torchscript
 from models.optimize.command import main
 from models.optimize.contestant import Contestant
@@ -23,8 +25,6 @@ from models.optimize.destination import check_replaceable, move_into_place, work
 from models.optimize.errors import FidelityError, OptimizeError, UsageError
 from models.optimize.options import OptimizeOptions, parse
 from models.optimize.report import RANDOM_WARNING, Report
-from models.processor import processor_kind
-from models.table import Table
 from tests.models.optimize.runs import EFFORT, FP32, ROOT, main_here, optimize, table_of
 from tests.models.small import ARCHITECTURE, CLASSES, SPEC, random_weights, write_labels, write_preprocess
 

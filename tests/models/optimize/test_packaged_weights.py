@@ -10,14 +10,14 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from models.architectures import build_network
+from models.bundles.spec import PreprocessSpec
+from models.networks.architectures import build_network
 from models.optimize import packaged_weights, sources
 from models.optimize.choice import AUTO, WeightsChoice
 from models.optimize.errors import DownloadError, UsageError
 from models.optimize.packaged_weights import ARCHITECTURE, PACKAGE, VERSION, weights_file
 from models.optimize.sources import resolve
 from models.optimize.weights import Weights
-from models.spec import PreprocessSpec
 from tests.models.small import quiet, random_weights, write_labels
 
 WHEEL = f"{PACKAGE.replace('-', '_')}-{VERSION}-py3-none-any.whl"

@@ -2,9 +2,9 @@ import shutil
 
 import pytest
 
+from models.images.preprocess import Preprocessor
 from models.optimize.errors import UsageError
 from models.optimize.pictures import SAMPLES, Picture, deal, labelled, synthetic, unlabelled
-from models.preprocess import Preprocessor
 from tests.conftest import flat
 from tests.models.small import SPEC
 

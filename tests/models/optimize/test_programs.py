@@ -17,10 +17,12 @@ from rich.console import Console
 from torch import nn
 
 from benchmark.server_process import ServerProcess
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
 from models.demo.folders import write_folders
 from models.engines import load_engine
 from models.engines.base import EngineOptions
+from models.engines.selection import choose
+from models.networks.programs import ONNX, external_files
 from models.optimize import optimizer, search
 from models.optimize.candidates import Candidate, as_it_is, candidates_for, openvino
 from models.optimize.choice import WeightsChoice
@@ -32,8 +34,6 @@ from models.optimize.pictures import Pictures, deal, labelled, synthetic, unlabe
 from models.optimize.program import Program
 from models.optimize.report import Report
 from models.optimize.sources import resolve
-from models.programs import ONNX, external_files
-from server.choice import choose
 from server.config import ModelConfig
 from tests.conftest import ROOT, lacking
 from tests.end_to_end.test_process import DIGIT, post

@@ -14,7 +14,8 @@ import time
 import pytest
 from rich.console import Console
 
-from models.bundle import ModelBundle
+from models.bundles.bundle import ModelBundle
+from models.bundles.spec import EngineSpec
 from models.engines import load_engine
 from models.engines.base import EngineOptions
 from models.errors import ModelError
@@ -25,7 +26,6 @@ from models.optimize.contestant import Contestant
 from models.optimize.errors import Interrupted, OptimizeError
 from models.optimize.report import Report
 from models.optimize.search import HOPELESS
-from models.spec import EngineSpec
 from tests.conftest import ROOT
 from tests.models.optimize.runs import EFFORT, FP32, optimize, table_of
 from tests.models.small import ARCHITECTURE, CLASSES, quiet, random_weights, write_preprocess

@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from models.architectures import build_network
+from models.images.preprocess import Preprocessor
+from models.networks.architectures import build_network
 from models.optimize.candidates import Job, openvino, torchscript
 from models.optimize.choice import WeightsChoice
 from models.optimize.contestant import Contestant, Setting
 from models.optimize.errors import UsageError
 from models.optimize.sources import resolve
-from models.preprocess import Preprocessor
 from tests.conftest import ROOT
 from tests.models.small import quiet, write_labels
 

@@ -1,0 +1,1 @@
+"""Encoded images -> the pixels that a network takes."""

@@ -1,3 +1,0 @@
-from models.geometry import Pixels
-
-def decode(data: bytes, size: tuple[int, int], scale: int, corner: tuple[int, int], pixels: Pixels, /) -> None: ...

@@ -1,0 +1,1 @@
+"""Networks, and the graphs made of them."""

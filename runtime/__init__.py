@@ -1,0 +1,1 @@
+"""Serves models within one process: no HTTP."""

@@ -1,0 +1,149 @@
+"""A line for every request, written by a thread of its own: a full pipe does not hold up the event loop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any
+
+from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
+
+from server.http.faults import OUTCOME
+from server.http.forwarded import Proxies
+
+FORMATS = ("text", "json")
+
+_ROOM = 10_000  # lines that wait for the thread; more are dropped and counted
+_LONGEST = 256  # characters of what a client chooses: a line has less than 4,096 bytes, which a pipe keeps whole
+_PROBES = ("healthz", "readyz", "metrics")
+_CLIENT_LEFT = 499  # no answer was sent; nginx's number for it
+_PATIENCE_S = 1.0
+
+MODEL = web.RequestKey("model", str)
+IMAGES = web.RequestKey("images", int)
+STARTED = web.RequestKey("started", float)  # monotonic time
+
+
+class LineWriter:
+    """Writes lines to a file descriptor, on a thread."""
+
+    def __init__(self, descriptor: int, room: int = _ROOM) -> None:
+        """Starts the thread.
+
+        Args:
+            descriptor: where the lines go.
+            room: lines that may wait.
+        """
+        self._descriptor = descriptor
+        self._lines: queue.Queue[str | None] = queue.Queue(room)
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
+        self._thread.start()
+
+    def write(self, line: str) -> None:
+        """Hands a line over; drops it where too many wait, and says how many were dropped when there is room."""
+        try:
+            if self._dropped:
+                self._lines.put_nowait(f"access log: {self._dropped} lines were dropped, the reader is too slow")
+                self._dropped = 0
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self._dropped += 1
+
+    def close(self) -> None:
+        """Writes what is waiting, for a second at most."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put(None, timeout=_PATIENCE_S)
+            self._thread.join(_PATIENCE_S)
+
+    def _run(self) -> None:
+        while (line := self._lines.get()) is not None:
+            with contextlib.suppress(OSError):  # the terminal is gone
+                os.write(self._descriptor, line.encode() + b"\n")
+
+
+class AccessLog(AbstractAccessLogger):
+    """Makes the lines. What a client chooses is written in ASCII, with everything else escaped."""
+
+    __slots__ = ("_line", "_probes", "_proxies", "_writer")
+
+    def __init__(self, format: str, probes: bool, proxies: Proxies, writer: LineWriter | None = None) -> None:
+        """Creates it.
+
+        Args:
+            format: one of `FORMATS`.
+            probes: whether /healthz, /readyz and /metrics get lines, too.
+            proxies: that tell the client's address.
+            writer: of the lines; to the standard error where there is none.
+        """
+        self._line: Callable[[dict[str, Any]], str] = _json_line if format == "json" else _text_line
+        self._probes = probes
+        self._proxies = proxies
+        self._writer = writer or LineWriter(sys.stderr.fileno())
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        """Writes the line of a request that was answered; `time` in seconds."""
+        outcome = response.get(OUTCOME) or ("ok" if response.status < 400 else "all-failed")
+        length = response.body_length
+        self._write(request, response.status, outcome, length, time, response.headers.get("X-Request-ID", "-"))
+
+    def log_left(self, request: web.BaseRequest, request_id: str) -> None:
+        """Writes the line of a request whose client did not wait for the answer."""
+        self._write(request, _CLIENT_LEFT, "client-left", 0, 0.0, request_id)
+
+    def close(self) -> None:
+        """Writes what is waiting."""
+        self._writer.close()
+
+    def _write(
+        self, request: web.BaseRequest, status: int, outcome: str, length: int, time: float, request_id: str
+    ) -> None:
+        started = request.get(STARTED)  # uvloop's clock, which `time` is of, counts whole milliseconds
+        seconds = time if started is None else monotonic() - started
+        path = request.rel_url.raw_path
+        if not self._probes and path.strip("/").rpartition("/")[2] in _PROBES:
+            return
+        self._writer.write(
+            self._line(
+                {
+                    "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                    "client": self._proxies.client_of(request),
+                    "method": request.method[:32],
+                    "path": path[:_LONGEST],
+                    "status": status,
+                    "outcome": outcome,
+                    "model": request.get(MODEL),
+                    "images": request.get(IMAGES, 0),
+                    "duration_ms": round(seconds * 1000, 1),
+                    "bytes": length,
+                    "request_id": request_id,
+                    "user_agent": request.headers.get("User-Agent", "")[:_LONGEST],
+                }
+            )
+        )
+
+
+def _json_line(facts: dict[str, Any]) -> str:
+    return json.dumps(facts)
+
+
+def _text_line(facts: dict[str, Any]) -> str:
+    return (
+        f"{facts['time']} {facts['client']} {_word(facts['method'])} {_word(facts['path'])} {facts['status']} "
+        f"{facts['outcome']} model={_word(facts['model'] or '-')} images={facts['images']} "
+        f"{facts['duration_ms']}ms {facts['bytes']}B id={_word(facts['request_id'])} "
+        f"{json.dumps(facts['user_agent'])}"
+    )
+
+
+def _word(text: str) -> str:
+    """A text without anything that ends a word or a line."""
+    return json.dumps(text)[1:-1].replace(" ", "%20")

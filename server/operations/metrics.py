@@ -1,0 +1,167 @@
+"""What Prometheus is told, of one process or of all workers together."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from runtime.kinds.image_classifier import Classifier
+from runtime.phases import PHASES
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_LAGS = (0.001, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+@dataclass(frozen=True)
+class SharedMetrics:
+    """The folder in which processes that belong together keep their figures, so that each can tell all of them.
+
+    Attributes:
+        folder: in shared memory where there is such a thing.
+        member: name of this process there. A worker that takes the place of another goes on with its counters.
+    """
+
+    folder: Path
+    member: str
+
+    def join(self) -> None:
+        """Makes every metric that this process creates from now on a shared one."""
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.folder)
+        values.ValueClass = values.MultiProcessValue(lambda: self.member)
+
+    def forget_gauges(self, member: str) -> None:
+        """Takes a process that has ended out of the gauges; what it counted stays."""
+        mark_process_dead(member, str(self.folder))
+
+    def exposition(self) -> bytes:
+        """The figures of all."""
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, str(self.folder))
+        return generate_latest(registry)
+
+
+class Metrics:
+    """Counters, histograms and gauges of a server process that answers requests."""
+
+    def __init__(self, shared: SharedMetrics | None = None) -> None:
+        """Creates them.
+
+        Args:
+            shared: where those of other workers are; None: there is one process only.
+        """
+        if shared:
+            shared.join()
+        self._shared = shared
+        self._watched: dict[str, Classifier] = {}
+        self.registry = CollectorRegistry()
+        counter = partial(Counter, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry, multiprocess_mode="livesum")
+        requests = "Requests to /classify by outcome: ok, client-left, or the kind of problem."
+        phases = "Time of a picture in each phase: read, decode, queue, infer."
+        left = "Pictures whose client left while they were queued or on the engine."
+        facts = ["model", "architecture", "engine", "precision", "device", "weights"]
+        lag = "How late the event loop is, asked every 20 ms."
+        model = ["model"]
+        self._requests = counter("snapserve_requests", requests, ["outcome"])
+        self._phase = histogram("snapserve_phase_seconds", phases, ["model", "phase"], buckets=_SECONDS)
+        self._batch_size = histogram("snapserve_batch_size", "Pictures in a batch.", model, buckets=_SIZES)
+        self._batch_seconds = histogram(
+            "snapserve_batch_seconds", "Time of a batch on the engine.", model, buckets=_SECONDS
+        )
+        self._left = counter("snapserve_pictures_left", left, model)
+        self._queue_depth = gauge("snapserve_queue_depth", "Pictures waiting for a batch.", model)
+        self._in_flight = gauge("snapserve_batches_in_flight", "Batches on the engine.", model)
+        self._accepted = gauge("snapserve_pictures_accepted", "Pictures accepted and not yet answered.", model)
+        self._info = gauge(
+            "snapserve_model_info",
+            "1 for each model that is served, with its facts as labels.",
+            facts,
+            multiprocess_mode="livemax",
+        )
+        self._loop_lag = histogram("snapserve_event_loop_lag_seconds", lag, buckets=_LAGS)
+        # `labels` checks and converts its words each time.
+        self._outcome, self._phase_of = cache(self._requests.labels), cache(self._phase.labels)
+
+    def observe_loop_lag(self, seconds: float) -> None:
+        """Records one delay of the event loop, in seconds."""
+        self._loop_lag.observe(seconds)
+        if self._shared:
+            self._set_gauges()  # 50 times a second: for the other workers, who cannot ask
+
+    def count_request(self, outcome: str) -> None:
+        """Counts an answered (or abandoned) request to /classify."""
+        self._outcome(outcome).inc()
+
+    def observe_phases(self, model: str, seconds: dict[str, float]) -> None:
+        """Records the phases of one answered picture, in seconds."""
+        for phase, duration in seconds.items():
+            self._phase_of(model, phase).observe(duration)
+
+    def watch(self, name: str, classifier: Classifier) -> None:
+        """Announces a loaded model and follows its gauges."""
+        self._watched[name] = classifier
+        for phase in PHASES:
+            self._phase.labels(name, phase)
+        engine, spec = classifier.engine.spec, classifier.bundle.spec
+        weights = str(spec.source.get("weights", "unknown"))
+        self._info.labels(name, spec.architecture, engine.kind, engine.precision, engine.device, weights).set(1)
+
+    def observer(self, model: str) -> ModelObserver:
+        """What the model's batcher reports to."""
+        return ModelObserver(
+            self._batch_size.labels(model), self._batch_seconds.labels(model), self._left.labels(model)
+        )
+
+    def _set_gauges(self) -> None:
+        for name, classifier in self._watched.items():
+            self._queue_depth.labels(name).set(classifier.batcher.queued)
+            self._in_flight.labels(name).set(classifier.batcher.batches_in_flight)
+            self._accepted.labels(name).set(classifier.accepted)
+
+    def exposition(self) -> bytes:
+        """The text that Prometheus scrapes."""
+        self._set_gauges()
+        return self._shared.exposition() if self._shared else generate_latest(self.registry)
+
+
+class ModelObserver:
+    """Implements `batching.batcher.BatchObserver` for one model."""
+
+    def __init__(self, size: Histogram, seconds: Histogram, left: Counter) -> None:
+        self._size, self._seconds, self._left = size, seconds, left
+
+    def batch_ran(self, size: int, seconds: float) -> None:
+        self._size.observe(size)
+        self._seconds.observe(seconds)
+
+    def item_left(self) -> None:
+        self._left.inc()
+
+
+class SupervisorMetrics:
+    """What the supervisor adds to the figures of its workers."""
+
+    def __init__(self, shared: SharedMetrics) -> None:
+        shared.join()
+        registry = CollectorRegistry()
+        self.ready = Gauge(
+            "snapserve_workers_ready",
+            "Workers that are ready to serve.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.ended = Counter(
+            "snapserve_workers_ended", "Workers that ended without being told to.", registry=registry
+        )
+        self.moved = Counter(
+            "snapserve_connections_moved",
+            "Connections that a worker was told to give up because another answers sooner.",
+            registry=registry,
+        )

@@ -1,0 +1,1 @@
+"""The page, the list of models, probes."""

@@ -1,0 +1,84 @@
+"""How the machine is divided among workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+from models.machine.resources import card_memory, usable_cores, usable_memory
+from runtime.store import Bundles
+from server.config import Config
+
+MEMORY_PER_WORKER = 1_000_000_000  # bytes; torch with a ResNet18 takes 0.4 to 0.8 GB
+# Not measured, and generous: the driver's context takes about half a gigabyte of the card, torch's libraries for
+# CUDA one to two gigabytes of the host.
+CARD_MEMORY_PER_WORKER = 2_000_000_000
+MEMORY_PER_CUDA_WORKER = 3_000_000_000
+
+
+def plan(
+    config: Config,
+    bundles: Bundles,
+    cores: int | None = None,
+    memory: int | None = None,
+    on_card: int | None = None,
+) -> Config:
+    """Settles everything about workers that was left to us.
+
+    On a CPU there is one worker per core, with one thread for its engines and one that decodes: measured in
+    docs/performance.md; fewer where the memory is small. On a GPU likewise, also as far as its own memory allows:
+    decoding and HTTP take the time, and one process can use no more than about three cores for them (docs/gpu.md).
+
+    Args:
+        config: as it was given.
+        bundles: that will be served.
+        cores: to divide; None: those that this process may run on.
+        memory: in bytes, likewise.
+        on_card: the card's memory in bytes; None: what the driver says.
+
+    Returns:
+        The configuration of the whole service, without an "auto" among its workers and threads.
+    """
+    cores = cores or usable_cores()
+    workers = config.server.workers or _one_per_core(cores, memory, _runs_on_gpu(config, bundles), on_card)
+    if workers == 1:
+        return _with(config, server={"workers": 1, "decode_threads": config.server.decode_threads or cores})
+    share = max(1, cores // workers)
+    return _with(
+        config,
+        models={"intra_op_threads": config.models.intra_op_threads or share},
+        server={"workers": workers, "decode_threads": config.server.decode_threads or share},
+    )
+
+
+def _one_per_core(cores: int, memory: int | None, is_on_gpu: bool, on_card: int | None) -> int:
+    memory = memory or usable_memory()
+    per_worker = MEMORY_PER_CUDA_WORKER if is_on_gpu else MEMORY_PER_WORKER
+    fit = cores if memory is None else memory // per_worker
+    if is_on_gpu:
+        fit = min(fit, (on_card or card_memory() or 0) // CARD_MEMORY_PER_WORKER)
+    return max(1, min(cores, fit))
+
+
+def share_of(config: Config) -> Config:
+    """The configuration of one worker: its part of what bounds the service as a whole."""
+    workers = config.server.workers
+    return _with(
+        config,
+        batching={"queue_limit": math.ceil(config.batching.queue_limit / workers)},
+        limits={"max_upload_memory_mb": max(1.0, config.limits.max_upload_memory_mb / workers)},
+    )
+
+
+def _with(config: Config, **sections: dict[str, object]) -> Config:
+    changed = {name: dataclasses.replace(getattr(config, name), **values) for name, values in sections.items()}
+    return dataclasses.replace(config, **changed)
+
+
+def _runs_on_gpu(config: Config, bundles: Bundles) -> bool:
+    """Without asking torch, which takes seconds to import: the supervisor never does."""
+    if config.models.device != "auto":
+        return config.models.device == "cuda"
+    card = any(Path("/dev").glob("nvidia[0-9]*"))
+    return card and any(bundle.spec.engine.device in ("any", "cuda") for bundle in bundles.values())

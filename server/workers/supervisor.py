@@ -1,0 +1,236 @@
+"""Several workers behind one port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from runtime.store import Bundles
+from server.balance import move
+from server.config import Config
+from server.default_model import reason
+from server.operations.banner import banner
+from server.operations.listener import LAST_CALL_S, ignore_newcomers
+from server.operations.metrics import SharedMetrics, SupervisorMetrics
+from server.service import drained_line, leave, say, shutdown_delay, stop_on_signals, stopping_line
+from server.workers.channel import LEAVE, MOST, READY_WORKERS, SHED, until_beat
+from server.workers.dispatcher import Dispatcher
+from server.workers.restart import Restarts
+from server.workers.sizing import share_of
+from server.workers.worker_process import WorkerProcess
+
+log = logging.getLogger("snapserve")
+
+CANNOT_START = 3  # exit code: a worker ended again and again before it was ready
+WRONG_USE = 2
+
+MOST_SILENT_BEATS = (
+    20  # of an event loop that stands still; beats, not seconds, so that a pause of all counts once
+)
+_BEATS_TO_SETTLE = 2  # until the loads are wholly those after a move
+_GRACE_S = 5.0  # beyond the time to drain, before a worker is killed
+
+
+async def supervise(config: Config, bundles: Bundles, listening: socket.socket) -> NoReturn:
+    """Runs a supervisor until the service is told to stop, then ends the process."""
+    await Supervisor(config, bundles, listening).run()
+
+
+class Supervisor:
+    """Starts the workers, starts anew those that end, and drains all."""
+
+    def __init__(self, config: Config, bundles: Bundles, listening: socket.socket) -> None:
+        """Creates it on the running event loop.
+
+        Args:
+            config: of the whole service, with a number of workers.
+            bundles: verified.
+            listening: where clients connect.
+        """
+        self._config = config
+        self._bundles = bundles
+        self._listening = listening
+        self._began = time.monotonic()
+        self._shared = SharedMetrics(_shared_folder(), "supervisor")
+        self._metrics = SupervisorMetrics(self._shared)
+        self._lifeline, self._held = os.pipe()
+        self._workers: dict[int, WorkerProcess] = {}
+        self._dispatcher = Dispatcher(listening, self._workers.values)
+        self._was_ready = False
+        self._leaving = False
+        self._stopping = False
+
+    async def run(self) -> NoReturn:
+        """Serves until SIGTERM, SIGINT or SIGHUP, then drains and ends the process; a second one ends it at once.
+
+        The exit code is 0, 1 when requests were left unanswered, 2 when a model cannot be served, and
+        `CANNOT_START`.
+        """
+        stop = stop_on_signals(second=self._kill)
+        self._dispatcher.start()
+        places = [asyncio.ensure_future(self._keep(number)) for number in range(self._config.server.workers)]
+        stopping, watching = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._watch())
+        await asyncio.wait((*places, stopping, watching), return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            self._kill()
+            await asyncio.gather(*places, watching)  # one of them has failed; it raises
+        self._leaving = True
+        self._tell_ready()
+        if self._ready:
+            await shutdown_delay(self._config.server)
+        await self._drain()
+
+    async def _keep(self, number: int) -> None:
+        """Starts the worker of one place again and again, until the end."""
+        restarts, config = Restarts(), share_of(self._config)
+        for attempt in itertools.count():
+            if self._stopping:
+                return
+            worker = WorkerProcess(number, self._heard)
+            await worker.start(config, self._lifeline, self._shared)
+            self._workers[number] = worker
+            code = await worker.wait()
+            self._shared.forget_gauges(str(number))
+            self._tell_ready()
+            if self._stopping:
+                return
+            if code:
+                self._metrics.ended.inc()
+            ready_s = None if worker.ready_at is None else time.monotonic() - worker.ready_at
+            restarts = restarts.after(ready_s)
+            self._give_up_if_hopeless(number, restarts, code)
+            log.warning(
+                "worker %d (process %d, start %d) ended with %s; starting it again in %.1f s",
+                *(number, worker.process.pid, attempt + 1, _how(code), restarts.delay_s),
+            )
+            await asyncio.sleep(restarts.delay_s)
+
+    def _give_up_if_hopeless(self, number: int, restarts: Restarts, code: int) -> None:
+        if restarts.hopeless and not (self._was_ready and self._ready):
+            self._end(CANNOT_START, f"worker {number} cannot start: it ended with {_how(code)} again and again")
+
+    async def _watch(self) -> NoReturn:
+        """Looks at the workers once per beat."""
+        while True:
+            for _ in range(_BEATS_TO_SETTLE):
+                await asyncio.sleep(until_beat(0.5))  # all have reported
+                self._kill_silent()
+            self._balance()
+
+    def _kill_silent(self) -> None:
+        """Ends workers that are ready and say nothing any more; another takes their place."""
+        for worker in self._ready:
+            worker.silent_beats += 1
+            if worker.silent_beats > MOST_SILENT_BEATS:
+                log.error("worker %d stands still and is killed", worker.number)
+                worker.kill()
+
+    def _balance(self) -> None:
+        """Moves connections from the worker whose clients wait longest to the one whose clients wait least."""
+        workers = {worker.number: worker for worker in self._ready}
+        loads = {number: worker.load for number, worker in workers.items() if worker.load is not None}
+        for worker in workers.values():
+            worker.load, worker.expected = None, 0
+            worker.channel.order(SHED, 0)  # what is left of an earlier order
+        if not loads:
+            return
+        source, target, connections = move(loads)
+        connections = min(connections, MOST)
+        if connections and workers[source].channel.order(SHED, connections):
+            log.debug("%d connections move from worker %d to worker %d", connections, source, target)
+            workers[target].expected = connections
+            self._metrics.moved.inc(connections)
+
+    def _heard(self, worker: WorkerProcess, report: dict[str, Any]) -> None:
+        if "failed" in report and not self._was_ready:
+            self._end(WRONG_USE, report["failed"])
+        elif "failed" in report:
+            log.error("worker %d: %s", worker.number, report["failed"])
+        elif "leaving" in report:
+            worker.leave()
+        elif "draining" in report:
+            self._show_stopping()
+        if not {"closed", "load"} & report.keys():
+            self._tell_ready()
+        if "ready" in report:
+            self._show_ready(worker, report["ready"])
+
+    @property
+    def _ready(self) -> list[WorkerProcess]:
+        return [each for each in self._workers.values() if each.ready_at is not None and not each.leaving]
+
+    def _tell_ready(self) -> None:
+        """Lets every worker answer /readyz for all."""
+        ready = len(self._ready)
+        self._metrics.ready.set(ready)
+        for worker in self._workers.values():
+            worker.channel.order(READY_WORKERS, ready)
+            if self._leaving:
+                worker.channel.order(LEAVE)
+
+    def _show_ready(self, worker: WorkerProcess, models: list[str]) -> None:
+        """The banner when all are ready for the first time; later a line for each that took another's place."""
+        now, workers = time.monotonic(), self._config.server.workers
+        if self._was_ready:
+            log.info("worker %d is ready, %.1f s after its start", worker.number, now - worker.started_at)
+        elif len(self._ready) == workers:
+            self._was_ready = True
+            address = self._listening.getsockname()
+            root_path = self._config.server.root_path
+            why = reason(self._config.models, self._bundles)
+            say(banner(models, self._bundles, address, now - self._began, workers, root_path, why))
+
+    def _show_stopping(self) -> None:
+        ready = [worker for worker in self._workers.values() if worker.ready_at is not None]
+        if self._stopping and all(worker.in_flight is not None for worker in ready):
+            say(stopping_line(sum(worker.in_flight or 0 for worker in ready)))
+
+    async def _drain(self) -> NoReturn:
+        """Gives out what the kernel has accepted, then lets every worker answer what it has."""
+        self._stopping, began = True, time.monotonic()
+        ignore_newcomers(self._listening)
+        await asyncio.sleep(LAST_CALL_S)
+        running = [worker for worker in self._workers.values() if worker.process.returncode is None]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._config.server.drain_timeout_s + _GRACE_S):
+                await self._dispatcher.close()
+                for worker in running:
+                    worker.leave()
+                await asyncio.gather(*(worker.wait() for worker in running))
+        drains = [worker.drained or (0, 0) for worker in running]
+        answered, left = (sum(column) for column in zip((0, 0), *drains, strict=True))
+        say(drained_line(answered, left, time.monotonic() - began))
+        self._kill()
+        leave(1 if left or any(worker.process.returncode for worker in running) else 0)
+
+    def _end(self, code: int, reason: str) -> NoReturn:
+        """Ends the process, and the workers with it, for a reason that is printed."""
+        print(f"snapserve: {reason}", file=sys.stderr)
+        self._kill()
+        leave(code)
+
+    def _kill(self) -> None:
+        for worker in self._workers.values():
+            worker.kill()
+        shutil.rmtree(self._shared.folder, ignore_errors=True)
+
+
+def _shared_folder() -> Path:
+    """In memory where Linux has such a place: every worker writes there at every request."""
+    memory = Path("/dev/shm")
+    usable = memory.is_dir() and os.access(memory, os.W_OK)
+    return Path(tempfile.mkdtemp(prefix="snapserve-", dir=memory if usable else None))
+
+
+def _how(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,131 @@
+"""One worker as the supervisor sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import pickle
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from server.balance import Load
+from server.config import Config
+from server.operations.metrics import SharedMetrics
+from server.workers.channel import CONNECTION, SupervisorEnd
+from server.workers.worker_settings import WorkerSettings
+
+
+class WorkerProcess:
+    """A process that serves.
+
+    Attributes:
+        number: its place, from 0.
+        started_at: monotonic time of its start.
+        connections: that it was given and that are not closed.
+        expected: connections that another gives up for it, and that have not come yet.
+        load: that it has reported since the supervisor looked at it; None where nothing is known.
+        ready_at: monotonic time at which it became ready; None before.
+        leaving: it is to get no further connections.
+        in_flight: requests that it had when its drain began; None before.
+        silent_beats: seconds, by the supervisor's count, since it last reported.
+        drained: requests that it answered in the drain, and that it left; None before its end.
+    """
+
+    def __init__(self, number: int, on_report: Callable[[WorkerProcess, dict[str, Any]], None]) -> None:
+        """Creates it; `start` then starts the process.
+
+        Args:
+            number: its place.
+            on_report: given what the worker reports; an empty report when it has closed the channel.
+        """
+        self.number = number
+        self.started_at = time.monotonic()
+        self.connections = 0
+        self.expected = 0
+        self.load: Load | None = None
+        self.ready_at: float | None = None
+        self.leaving = False
+        self.in_flight: int | None = None
+        self.drained: tuple[int, int] | None = None
+        self.silent_beats = 0
+        self._on_report = on_report
+
+    async def start(self, config: Config, lifeline: int, shared: SharedMetrics) -> None:
+        """Starts the process: a new interpreter, in a session of its own, so that Ctrl-C reaches us alone.
+
+        Args:
+            config: of this worker.
+            lifeline: reading end of a pipe that only we can write to.
+            shared: the folder of the figures.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.channel = SupervisorEnd(ours)
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "server.workers.worker"),
+                stdin=asyncio.subprocess.PIPE,
+                pass_fds=(theirs.fileno(), lifeline),
+                start_new_session=True,
+            )
+            settings = WorkerSettings(self.number, config, theirs.fileno(), lifeline, shared.folder)
+        assert self.process.stdin is not None
+        self.process.stdin.write(pickle.dumps(settings))
+        self.process.stdin.close()
+        asyncio.get_running_loop().add_reader(self.channel.socket, self._read)
+
+    def give(self, connection: socket.socket) -> bool:
+        """Hands a client's connection over; False when the worker does not take it."""
+        taken = self.channel.order(CONNECTION, connection=connection)
+        self.connections += taken
+        self.expected -= taken and self.expected > 0
+        return taken
+
+    def leave(self) -> None:
+        """Tells it to answer what it has, and to end."""
+        self.leaving = True
+        self.channel.drain()
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+
+    async def wait(self) -> int:
+        """Waits for the end of the process, and returns its exit code, or minus the signal."""
+        code = await self.process.wait()
+        self._read()  # what it said last
+        self._hang_up()
+        return code
+
+    def _read(self) -> None:
+        if self.channel.socket.fileno() < 0:
+            return
+        reports = self.channel.reports()
+        for report in reports or ():
+            self._note(report)
+            self._on_report(self, report)
+        if reports is None:
+            self._hang_up()
+            self._on_report(self, {})
+
+    def _note(self, report: dict[str, Any]) -> None:
+        self.connections -= report.get("closed", 0)
+        self.silent_beats = 0
+        if report.get("load"):
+            self.load = Load(*report["load"])
+        elif "ready" in report:
+            self.ready_at = time.monotonic()
+        elif "draining" in report:
+            self.in_flight = report["draining"]
+        elif "drained" in report:
+            self.drained = report["drained"], report["left"]
+
+    def _hang_up(self) -> None:
+        self.leaving = True
+        if self.channel.socket.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self.channel.socket)
+            self.channel.socket.close()
