@@ -1,4 +1,4 @@
-"""A generic batcher: gathers single items into batches for one worker thread. Knows no torch, no HTTP."""
+"""A generic batcher: gathers single items into batches. No torch, no HTTP."""
 
 from batching.batcher import Answer, Batcher
 from batching.errors import BatcherClosed, BatchingError, DeadlineExceeded, ItemFailed, QueueFull

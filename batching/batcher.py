@@ -1,4 +1,4 @@
-"""Gathers items into batches, runs them on one thread, and answers every item exactly once."""
+"""Gathers items into batches, runs them, and answers every item exactly once."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import asyncio
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from batching.errors import BatcherClosed, DeadlineExceeded, ItemFailed, QueueFull
@@ -37,11 +36,15 @@ class Answer(NamedTuple, Generic[Out]):
 
 
 class BatchObserver(Protocol):
-    """Told about batches; `server/operations/metrics.py` implements it."""
+    """Is told about batches."""
 
-    def batch_ran(self, size: int, seconds: float) -> None: ...
+    def batch_ran(self, size: int, seconds: float) -> None:
+        """A batch of `size` items ran for `seconds`."""
+        ...
 
-    def item_left(self) -> None: ...
+    def item_left(self) -> None:
+        """The caller of an item was cancelled before its answer."""
+        ...
 
 
 class _Pending(Generic[In, Out]):
@@ -56,45 +59,46 @@ class _Pending(Generic[In, Out]):
 
 
 class Batcher(Generic[In, Out]):
-    """A bounded asyncio queue whose items are run in batches, one batch at a time.
+    """A bounded asyncio queue whose items are run in batches.
 
-    The queue is an OrderedDict rather than an `asyncio.Queue`: whoever leaves or expires frees his place at
-    once, and there is no consumer task that could die. `docs/architecture.md` has the measurement.
+    The queue is an OrderedDict rather than an `asyncio.Queue`: an item that is cancelled or expires frees its
+    place at once, and there is no consumer task that could die. `docs/performance.md` has the measurement.
 
-    Everything but `run_batch` happens on the event loop that created the batcher.
+    Everything happens on the event loop that created the batcher.
     """
 
     def __init__(
         self,
-        run_batch: Callable[[Sequence[In]], Sequence[Out]],
+        run: Callable[[Sequence[In]], Awaitable[Sequence[Out]]],
         policy: BatchPolicy,
         *,
-        executor: Executor,
-        queue_limit: int = 1024,
+        concurrency: int = 1,
+        queue_limit: int | None = 1024,
         observer: BatchObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Creates a batcher on the running event loop.
 
         Args:
-            run_batch: called on `executor` with 1 to `max_batch_size` items; returns as many results, in
-                the same order. May raise: the batch is then split and tried again.
+            run: awaited with 1 to `max_batch_size` items; returns as many results, in the same order. May raise:
+                the batch is then split and tried again.
             policy: when to run what.
-            executor: runs one call at a time; not shut down here.
-            queue_limit: most items waiting; more are refused.
+            concurrency: batches that may run at the same time.
+            queue_limit: most items waiting; more are refused. None: the caller bounds them.
             observer: told about each run and each item that left.
             clock: tells the time in seconds, with the same zero as `loop.time()`, which is not used itself
                 because uvloop's counts whole milliseconds.
         """
         self.policy = policy
         self.queue_limit = queue_limit
-        self._run_batch = run_batch
-        self._executor = executor
+        self._run_items = run
+        self._concurrency = concurrency
         self._observer = observer
         self._now = clock
         self._loop = asyncio.get_running_loop()
         self._queue: OrderedDict[_Pending[In, Out], None] = OrderedDict()
-        self._engine_idle = True
+        self._idle_since = clock()
+        self._batches_in_flight = 0
         self._batches: set[asyncio.Task[None]] = set()
         self._wake_up: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -108,11 +112,12 @@ class Batcher(Generic[In, Out]):
 
     @property
     def batches_in_flight(self) -> int:
-        """Batches on the engine: 0 or 1."""
-        return 0 if self._engine_idle else 1
+        """Batches that are running: 0 to `concurrency`."""
+        return self._batches_in_flight
 
     @property
     def closed(self) -> bool:
+        """Whether `close` was called."""
         return self._closed
 
     def drain_s(self, items: int) -> float:
@@ -125,7 +130,7 @@ class Batcher(Generic[In, Out]):
         Cancelling the caller takes the item out of the queue.
 
         Args:
-            item: what `run_batch` will be given.
+            item: what `run` will be given.
             deadline: time of the clock after which nobody wants the result.
 
         Raises:
@@ -170,7 +175,7 @@ class Batcher(Generic[In, Out]):
             raise BatcherClosed("the batcher was closed")
         if deadline is not None and deadline <= self._now():
             raise DeadlineExceeded("the deadline had passed")
-        if len(self._queue) >= self.queue_limit:
+        if self.queue_limit is not None and len(self._queue) >= self.queue_limit:
             raise QueueFull(self.drain_s(len(self._queue)))
 
     def _wake(self) -> None:
@@ -181,10 +186,10 @@ class Batcher(Generic[In, Out]):
     def _dispatch(self) -> None:
         """Obeys the policy. Called after something changed: an item, a timer, a finished batch, close."""
         self._wake_up = None
-        decision = self.policy.decide(len(self._queue), self._oldest_age_s(), self._engine_idle)
+        decision = self.policy.decide(len(self._queue), self._oldest_age_s(), self._idle_for_s())
         if isinstance(decision, Run):
             batch = [self._queue.popitem(last=False)[0] for _ in range(decision.size)]
-            self._engine_idle = False
+            self._batches_in_flight += 1
             task = self._loop.create_task(self._run(batch))
             self._batches.add(task)
             task.add_done_callback(self._batches.discard)
@@ -199,22 +204,26 @@ class Batcher(Generic[In, Out]):
     def _oldest_age_s(self) -> float:
         if not self._queue:
             return 0.0
-        # A closing batcher waits for nobody.
+        # A closing batcher does not wait for a batch to fill.
         return math.inf if self._closed else self._now() - next(iter(self._queue)).enqueued_at
 
+    def _idle_for_s(self) -> float | None:
+        return None if self._batches_in_flight == self._concurrency else self._now() - self._idle_since
+
     async def _run(self, batch: list[_Pending[In, Out]]) -> None:
-        """Runs a batch. The engine has its next one before the answers to this one are handed out."""
+        """Runs a batch. The next one is started before the answers to this one are handed out."""
         started_at = self._now()
         try:
             try:
                 answers = await self._run_or_split(batch, started_at)
             finally:
-                self._rate.add(len(batch), self._now() - started_at)
-                self._engine_idle = True
+                self._idle_since = self._now()
+                self._rate.add(len(batch), self._idle_since - started_at)
+                self._batches_in_flight -= 1
                 self._dispatch()
             await self._hand_out(answers)
         finally:
-            for pending in batch:  # only after a cancellation is anybody left without an answer
+            for pending in batch:  # only after a cancellation is an item left without an answer
                 _fail(pending, BatcherClosed("the batcher was stopped"))
 
     async def _run_or_split(
@@ -225,7 +234,7 @@ class Batcher(Generic[In, Out]):
         if not batch:
             return []
         try:
-            results = await self._call_engine(batch)
+            results = await self._run_once(batch)
         except Exception as error:
             if len(batch) == 1:
                 _fail(batch[0], ItemFailed("the engine failed on this item"), cause=error)
@@ -244,10 +253,10 @@ class Batcher(Generic[In, Out]):
                     pending.future.set_result(answer)
             await asyncio.sleep(0)
 
-    async def _call_engine(self, batch: list[_Pending[In, Out]]) -> Sequence[Out]:
+    async def _run_once(self, batch: list[_Pending[In, Out]]) -> Sequence[Out]:
         began = self._now()
         items = [pending.item for pending in batch]
-        results = await self._loop.run_in_executor(self._executor, self._run_batch, items)
+        results = await self._run_items(items)
         if len(results) != len(items):
             raise ValueError(f"the engine gave {len(results)} results for {len(items)} items")
         if self._observer is not None:

@@ -16,7 +16,7 @@ from models.engines import load_engine
 from models.engines.base import Engine, EngineOptions
 from models.engines.buckets import buckets_up_to
 from models.images.preprocess import Pixels, Preprocessor
-from models.machine.allocator import keep_freed_memory
+from models.machine.process import prepare_process
 
 _POLL_S = 0.05  # how soon a decode thread notices that the round is over; it never waits in a round
 
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--max-batch-size", type=int, required=True)
     parser.add_argument("--picture", type=Path, action="append", required=True)
     options = parser.parse_args()
-    keep_freed_memory()
+    prepare_process()
     bundle = ModelBundle.load(options.model)
     bundle = bundle.with_engine(options.engine) if options.engine else bundle
     largest = options.max_batch_size

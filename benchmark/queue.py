@@ -50,9 +50,13 @@ def _identity(items: Sequence[int]) -> Sequence[int]:
 
 
 async def _with_batcher(items: int, clients: int) -> float:
+    loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1) as executor:
-        batcher = Batcher(_identity, BatchPolicy(32, 0), executor=executor)
-        return await _drive(batcher.submit, items, clients)
+
+        async def run(batch: Sequence[int]) -> Sequence[int]:
+            return await loop.run_in_executor(executor, _identity, batch)
+
+        return await _drive(Batcher(run, BatchPolicy(32, 0)).submit, items, clients)
 
 
 async def _with_queue(items: int, clients: int) -> float:

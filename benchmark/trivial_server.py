@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import runtime.store
+import server.app
 from benchmark import trivial_model
 from benchmark.server_process import ROOT, ServerProcess
 from models.engines import ENGINES
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _FOLDER.mkdir(parents=True, exist_ok=True)
     trivial_model.write_bundle(_FOLDER)
     ENGINES[trivial_model.KIND] = trivial_model.__name__
-    runtime.store.Preprocessor = _preprocessor  # type: ignore[attr-defined, assignment]
+    server.app.Preprocessor = _preprocessor  # type: ignore[attr-defined, assignment]
     return serve(["--model", str(_FOLDER), "--workers", "1", *options])
 
 

@@ -7,6 +7,7 @@ from argparse import ArgumentParser
 
 from models.commands import compare, export, inspect, run
 from models.errors import ModelError
+from models.machine.process import prepare_process
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     for command in (export, run, compare, inspect):
         command.add_parser(subparsers)
     parsed = parser.parse_args(arguments)
+    prepare_process()
     try:
         code: int = parsed.run(parsed)
     except ModelError as error:

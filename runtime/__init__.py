@@ -1,1 +1,1 @@
-"""Serves models within one process: no HTTP."""
+"""Serves models within one process. No HTTP: `server` is one of its users."""

@@ -1,4 +1,4 @@
-"""The threads that decode pictures, and what waits for them."""
+"""The threads that prepare inputs, and what waits for them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Job(Generic[Out]):
         self.future = future
 
 
-class DecodePool:
+class CpuPool:
     """Runs functions on threads, and keeps nothing of those whose caller has left.
 
     `loop.run_in_executor` makes a second future, a lock and a wake-up of the loop for each call; here results that
@@ -44,7 +44,7 @@ class DecodePool:
         self._woken = False
         self._threads = threads
         for number in range(threads):
-            threading.Thread(target=self._work, args=(begin,), name=f"decode-{number}", daemon=True).start()
+            threading.Thread(target=self._work, args=(begin,), name=f"cpu-{number}", daemon=True).start()
 
     async def run(self, work: Callable[[], Out], deadline: float | None = None) -> Out:
         """Runs `work` on a thread.

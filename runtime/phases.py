@@ -11,14 +11,21 @@ class PhaseClock:
     """Each mark ends a phase and begins the next, so the phases add up to the total.
 
     Timed once, used three times: `timing_ms`, `Server-Timing` and the metrics.
+
+    Attributes:
+        started: time of the start.
+        last: time of the last mark.
+        seconds: of each phase.
+        batch_size: items in the batch that gave the output; 0 before.
     """
 
-    __slots__ = ("_now", "_timing_ms", "last", "seconds", "started")
+    __slots__ = ("_now", "_timing_ms", "batch_size", "last", "seconds", "started")
 
     def __init__(self, now: Callable[[], float]) -> None:
         """Starts the clock; `now` tells the time in seconds (`time.monotonic`)."""
         self._now = now
         self.started = self.last = now()
+        self.batch_size = 0
         self.seconds: dict[str, float] = {}
         self._timing_ms: dict[str, float] | None = None
 
@@ -33,7 +40,7 @@ class PhaseClock:
         """A clock that goes on from here on its own, for one of several pictures."""
         other = PhaseClock.__new__(PhaseClock)
         other._now, other.started, other.last, other.seconds = self._now, self.last, self.last, {}
-        other._timing_ms = None
+        other._timing_ms, other.batch_size = None, 0
         return other
 
     def timing_ms(self) -> dict[str, float]:

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from models.errors import ModelError
-from models.machine.openmp import sleep_when_idle
+from models.machine.process import prepare_process
 from server.config import Config, ConfigError
+from server.operations.lifecycle import ExitCode
 from server.options import config_text, parse_config
-
-WRONG_USE = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,15 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _serve(config)
     except (ConfigError, ModelError) as error:
         print(f"snapserve: {error}", file=sys.stderr)
-        return WRONG_USE
+        return ExitCode.WRONG_USE
 
 
 def _serve(config: Config) -> NoReturn:
-    sleep_when_idle()
-    from runtime.store import find_bundles
-    from server.operations.listener import listen
+    prepare_process()
+    from server.model_options import find_bundles
+    from server.operations.lifecycle import listen, loop_factory
     from server.operations.logs import set_up_logs
-    from server.operations.loops import loop_factory
     from server.service import serve
     from server.workers.sizing import plan
     from server.workers.supervisor import supervise

@@ -2,66 +2,94 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 
 from aiohttp import web
 
-from runtime.store import Bundles, Catalog
-from server.balance import LoadMeter
+from models.engines.base import EngineOptions
+from models.engines.selection import choose
+from models.images.formats import SUPPORTED
+from models.images.preprocess import Preprocessor
+from models.machine.priority import give_way
+from models.machine.resources import usable_cores
+from runtime.cpu_pool import CpuPool
+from runtime.deployment import Batching, Deployment
+from runtime.kinds.image_classifier import ImageClassifier
+from runtime.runner import ThreadRunner
+from runtime.sources import Bundles
+from runtime.store import AnyDeployment, AnyModel, ModelStore
 from server.config import Config
-from server.dialects.classify.handlers import add_routes
-from server.http.body import UploadReader
-from server.http.cors import preflight
-from server.http.exchange import CONTEXT, Context, request_id_of
+from server.dialects.classify.handlers import Classify
+from server.dialects.classify.upload import UploadParser
+from server.http.answer import add_dialect, around
+from server.http.body import BodyReader
+from server.http.context import CONTEXT, Context
 from server.http.forwarded import Proxies
-from server.operations.access_log import STARTED, AccessLog
+from server.operations.access_log import AccessLog
 from server.operations.metrics import Metrics, SharedMetrics
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+from server.pages import add_pages
 
 
 def make_app(config: Config, bundles: Bundles, shared: SharedMetrics | None = None) -> web.Application:
-    """An application whose models are not loaded yet: `app[CONTEXT].catalog.load()` does that.
+    """An application whose models are not loaded yet: `app[CONTEXT].store.load()` does that.
 
     Args:
         config: of this process.
         bundles: to be served.
         shared: where the figures of other workers are.
+
+    Raises:
+        BundleError: a bundle cannot be served on this machine, or lacks the engine that is asked for.
     """
-    # aiohttp's own limit is out of the way: `UploadReader` bounds every body.
-    app = web.Application(middlewares=[answer], client_max_size=0)
+    # aiohttp's own limit is out of the way: `BodyReader` bounds every body.
+    app = web.Application(middlewares=[around], client_max_size=0)
     metrics = Metrics(shared)
-    catalog = Catalog(config, bundles, metrics)
-    reader = UploadReader(config.limits, catalog.decode_pool)
-    proxies = Proxies(config.server.trusted_proxy, config.server.root_path)
-    log = config.server
-    access_log = AccessLog(log.access_log_format, log.access_log_probes, proxies) if log.access_log else None
-    app[CONTEXT] = Context(config, catalog, metrics, reader, LoadMeter(time.monotonic), proxies, access_log)
-    for prefix in {"", config.server.root_path}:
-        add_routes(app, prefix)
+    cpu_pool = CpuPool(config.server.decode_threads or usable_cores(), give_way)
+    models = _models(config, bundles)
+    store = ModelStore(models, lambda model: _deploy(config, model, cpu_pool, metrics), metrics)
+    proxies, log = Proxies(config.server.trusted_proxy, config.server.root_path), config.server
+    access_log = (
+        AccessLog(log.access_log_format, log.access_log_probes, proxies.client_of) if log.access_log else None
+    )
+    dialect = Classify(store, UploadParser(config.limits, cpu_pool))
+    prefixes = {"", config.server.root_path}
+    app[CONTEXT] = Context(
+        config,
+        store,
+        metrics,
+        cpu_pool,
+        BodyReader(config.limits),
+        proxies,
+        dialect,
+        frozenset(prefix + path for prefix in prefixes for path in dialect.paths()),
+        access_log,
+    )
+    for prefix in prefixes:
+        add_dialect(app, dialect, prefix)
+        add_pages(app, prefix)
     return app
 
 
-@web.middleware
-async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Around every request: counts it, and turns what goes wrong into a problem."""
-    context = request.app[CONTEXT]
-    context.in_flight += 1
-    if context.access_log:
-        request[STARTED] = time.monotonic()
-    try:
-        response = preflight(request, context.config.server.cors_origin) or await handler(request)
-        context.count(request, "ok" if response.status < 400 else "all-failed")
-        return context.finish(request, response)
-    except asyncio.CancelledError:
-        context.count(request, "client-left")
-        if context.access_log:
-            context.access_log.log_left(request, request_id_of(request))
-        raise
-    except Exception as error:
-        return context.refuse(request, error)
-    finally:
-        context.in_flight -= 1
-        context.answered += 1
+def _models(config: Config, bundles: Bundles) -> Mapping[str, AnyModel]:
+    given, limits = config.models, config.limits
+    max_pixels, formats = int(limits.max_image_mpixels * 1_000_000), SUPPORTED + limits.accept_format
+    models: dict[str, AnyModel] = {}
+    for name, bundle in bundles.items():
+        choice = choose(bundle, given.device, given.engine, given.intra_op_threads)
+        spec = choice.bundle.spec.preprocess
+        preprocessor = Preprocessor(spec, max_pixels, config.server.scaled_decode, formats)
+        models[name] = ImageClassifier(name, choice, preprocessor)
+    return models
+
+
+def _deploy(config: Config, model: AnyModel, cpu_pool: CpuPool, metrics: Metrics) -> AnyDeployment:
+    given, batching = config.models, config.batching
+    size = batching.max_batch_size or model.facts.max_batch_size
+    options = EngineOptions(given.device, given.intra_op_threads, max_batch_size=size)
+    return Deployment(
+        model,
+        ThreadRunner(model, options),
+        cpu_pool,
+        Batching(size, batching.batch_timeout_ms, batching.queue_limit),
+        metrics.of(model.facts.name),
+    )

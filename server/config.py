@@ -174,6 +174,9 @@ class ServerConfig(_Checked):
     )
     drain_timeout_s: float = option(30.0, "time to answer what was accepted, after SIGTERM", 0, 3600)
     keepalive_timeout_s: float = option(75.0, "how long an idle connection is kept", 1, 86_400)
+    keepalive_requests: int = option(
+        1000, "most requests of one connection, which is then closed; 0: no limit", 0, 1_000_000_000
+    )
     loop: str = option("uvloop", "event loop", choices=("uvloop", "asyncio"))
     log_level: str = option("info", "least severe message shown", choices=("debug", "info", "warning", "error"))
     access_log: bool = option(False, "write a line per request")

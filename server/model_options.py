@@ -1,4 +1,4 @@
-"""Options that belong to one model: `--labels cats=cats.txt`."""
+"""Models as the options name them, with the options of each: `--model cats=cats.pt --labels cats=cats.txt`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,21 @@ from models.bundles.paths import exists
 from models.bundles.settings import Settings
 from models.errors import BundleError
 from models.images.presets import read_preprocess
+from runtime.sources import Bundles, open_sources
 from server.config import ModelConfig
+from server.default_model import default_model
 
 _FIELDS = ("labels", "preprocess", "activation", "output")
+
+
+def find_bundles(config: ModelConfig) -> Bundles:
+    """Reads and checks what is served; without `--model`, `default_model()`.
+
+    Raises:
+        BundleError: a bundle, file or option is wrong.
+    """
+    words = config.model or (str(default_model()),)
+    return open_sources(words, lambda models: model_settings(config, models))
 
 
 def model_settings(config: ModelConfig, models: Mapping[str, bool]) -> dict[str, Settings]:

@@ -5,30 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
-import os
-import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from typing import NoReturn
 
 from aiohttp import web
 
-from models.machine.allocator import keep_freed_memory
-from runtime.store import Bundles
+from runtime.sources import Bundles
 from server.app import make_app
-from server.config import Config, ServerConfig
+from server.config import Config
 from server.default_model import reason
 from server.http.connection import Connection, Connections
-from server.http.exchange import CONTEXT
-from server.operations.banner import banner, describe
+from server.http.context import CONTEXT
+from server.operations.banner import banner
 from server.operations.lag import LoopLag
-from server.operations.listener import BACKLOG, LAST_CALL_S, ignore_newcomers
+from server.operations.lifecycle import (
+    BACKLOG,
+    LAST_CALL_S,
+    ExitCode,
+    drained_line,
+    ignore_newcomers,
+    leave,
+    say,
+    shutdown_delay,
+    stop_on_signals,
+    stopping_line,
+)
 from server.operations.metrics import SharedMetrics
-
-log = logging.getLogger("snapserve")
 
 _READ_BUFFER = 1 << 18  # bytes of a body that are read ahead of the handler
 _LINGERING_S = 5.0  # how long the rest of a refused upload is read, so that the client sees the answer
@@ -52,7 +56,6 @@ class Service:
             shared: where the figures of other workers are.
             on_closed: called after a connection was closed.
         """
-        keep_freed_memory()
         self._config = config
         self._app = make_app(config, bundles, shared)
         self.context = self._app[CONTEXT]
@@ -79,7 +82,7 @@ class Service:
 
     async def load(self) -> None:
         """Loads and warms up the models. Raises ModelError where one cannot be loaded."""
-        await self.context.catalog.load()
+        await self.context.store.load()
 
     def watch_loop(self) -> None:
         """Begins to measure the event loop's delay: that of a start is nobody's."""
@@ -87,7 +90,11 @@ class Service:
 
     def describe(self) -> list[str]:
         """A line about each loaded model, with its warnings."""
-        return [describe(name, self.context.catalog) for name in self.context.catalog.bundles]
+        return [
+            deployment.model.describe(deployment.runner.facts)
+            for deployment in self.context.store
+            if deployment.runner.facts
+        ]
 
     async def drain(self) -> int:
         """Stops accepting, answers what was accepted, closes everything.
@@ -106,7 +113,8 @@ class Service:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.server.drain_timeout_s):
                 await self._connections.wait_closed()
-                await context.catalog.close()
+                await context.store.close()
+                context.cpu_pool.close()
         # An answer that its client does not read is not unanswered.
         unanswered = context.in_flight
         self._connections.abort()
@@ -149,7 +157,7 @@ async def serve(config: Config, bundles: Bundles, listening: socket.socket) -> N
     service = Service(config, bundles)
     await service.start(listening)
     if not await loaded_before(stop, service):
-        leave(0)
+        leave(ExitCode.OK)
     seconds, root_path = time.monotonic() - began, config.server.root_path
     why = reason(config.models, bundles)
     address = listening.getsockname()
@@ -158,19 +166,6 @@ async def serve(config: Config, bundles: Bundles, listening: socket.socket) -> N
     service.context.leaving = True
     await shutdown_delay(config.server)
     await _stop(service)
-
-
-async def shutdown_delay(config: ServerConfig) -> None:
-    """Waits until those who send requests have heard that this server is to stop."""
-    if config.shutdown_delay_s:
-        say(f"stopping in {config.shutdown_delay_s:g} s: requests are still taken, again to stop at once")
-        await asyncio.sleep(config.shutdown_delay_s)
-
-
-def say(text: str) -> None:
-    """Prints a line. A terminal that was closed, which SIGHUP tells, takes none."""
-    with contextlib.suppress(OSError):
-        print(text, flush=True)
 
 
 async def loaded_before(stop: asyncio.Event, service: Service) -> bool:
@@ -204,43 +199,6 @@ async def _stop(service: Service) -> NoReturn:
     say(drained_line(context.answered - before, unanswered, time.monotonic() - began))
     if not unanswered:
         await service.close()
-    leave(1 if unanswered else 0)  # without waiting for a thread that may be busy with an endless picture
-
-
-def stopping_line(in_flight: int) -> str:
-    """What is printed when the drain begins."""
-    return f"stopping: {in_flight} requests in flight, again to stop at once"
-
-
-def drained_line(answered: int, unanswered: int, seconds: float) -> str:
-    """What is printed when it is over."""
-    return f"drained: {answered} requests answered, {unanswered} left, {seconds:.2f} s"
-
-
-def stop_on_signals(second: Callable[[], None] = lambda: None) -> asyncio.Event:
-    """An event that a signal to stop sets; the second one calls `second` and ends the process at once."""
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-
-    def on_signal(number: int) -> None:
-        if stop.is_set():
-            second()
-            leave(128 + number)
-        stop.set()
-
-    for number in stop_signals():
-        loop.add_signal_handler(number, on_signal, number)
-    return stop
-
-
-def stop_signals() -> list[signal.Signals]:
-    """SIGTERM, SIGINT, and SIGHUP unless it is ignored, as `nohup` does to outlive its terminal."""
-    hang_up = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
-    return [signal.SIGTERM, signal.SIGINT, *hang_up]
-
-
-def leave(code: int) -> NoReturn:
-    """Ends the process without waiting for its threads."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
-    os._exit(code)
+    leave(
+        ExitCode.UNANSWERED if unanswered else ExitCode.OK
+    )  # without waiting for a thread that may be busy with an endless picture

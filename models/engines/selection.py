@@ -12,7 +12,6 @@ from models.bundles.table import Table, best_batch_size
 from models.engines import UNSERVABLE
 from models.engines.compatibility import misfit
 from models.errors import BundleError
-from server.config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Choice:
         engine: its name in the bundle; "" where it has none.
         batch_size: that was best when the engine was timed.
         table: the optimiser's record.
-        notice: one line for who starts the server, when it is not what the bundle was made for; else "".
+        notice: one line for the operator, when it is not what the bundle was made for; else "".
     """
 
     bundle: ModelBundle
@@ -34,22 +33,28 @@ class Choice:
     notice: str = ""
 
 
-def choose(bundle: ModelBundle, config: ModelConfig) -> Choice:
+def choose(bundle: ModelBundle, device: str = "auto", engine: str = "", threads: int = 0) -> Choice:
     """Takes the engine that is asked for, else the bundle's own if it fits this machine, else its weights.
+
+    Args:
+        bundle: to be served.
+        device: "auto", "cpu" or "cuda".
+        engine: name of one of the bundle's engines; "": the bundle's own.
+        threads: of the engine; 0: the bundle's.
 
     Raises:
         BundleError: there is no such engine, or none that can be served here; one line.
     """
     if bundle.spec.engine.kind == BARE:
-        return _bare(bundle, config)
-    folder, name = bundle.file.parent, config.engine or _name_of(bundle)
-    chosen = bundle.with_engine(config.engine) if config.engine else bundle
+        return _bare(bundle, engine)
+    folder, name = bundle.file.parent, engine or _name_of(bundle)
+    chosen = bundle.with_engine(engine) if engine else bundle
     _check_servable(chosen, name)
-    reason = misfit(chosen.spec, config.device)
+    reason = misfit(chosen.spec, device)
     if not reason:
         table = Table.read(folder)
-        return _measured(chosen, table, name, config.intra_op_threads)
-    if config.engine:
+        return _measured(chosen, table, name, threads)
+    if engine:
         raise BundleError(f"{folder}: engine {name!r}: {reason}")
     again = f"python optimize_model_for_inference.py --bundle {folder} --output {folder} --force"
     if WEIGHTS_ENGINE not in bundle.spec.engines:
@@ -58,8 +63,8 @@ def choose(bundle: ModelBundle, config: ModelConfig) -> Choice:
     return Choice(bundle.with_engine(WEIGHTS_ENGINE), WEIGHTS_ENGINE, Table.read(folder), notice=notice)
 
 
-def _bare(bundle: ModelBundle, config: ModelConfig) -> Choice:
-    if config.engine:
+def _bare(bundle: ModelBundle, engine: str) -> Choice:
+    if engine:
         raise BundleError(f"{bundle.file}: a bare TorchScript file has no engines to choose by --engine")
     return Choice(bundle, "", Table())
 

@@ -7,7 +7,6 @@ picture is taken, is unpacked, or makes a library print what a client has writte
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import NamedTuple
@@ -36,12 +35,6 @@ from models.images.webp import read_webp
 Encoded = bytes | bytearray | memoryview
 # (width, height, turn) -> what is needed of a stored picture.
 ChooseRegion = Callable[[int, int, Turn], Region]
-
-# The pixel limit is ours and is checked against the header. Pillow's own would warn first, and raise only
-# at twice its value.
-Image.MAX_IMAGE_PIXELS = None
-# At level debug it would write down parts of the files.
-logging.getLogger("PIL").setLevel(logging.WARNING)
 
 
 class Decoded(NamedTuple):

@@ -72,10 +72,6 @@ class Preprocessor:
         """
         return self._crop(decode(data, self.max_pixels, self._region, self.formats))
 
-    def warm_up(self) -> None:
-        """Imports what the first picture would wait seconds for."""
-        import torch  # noqa: F401  # models/images/resize.py
-
     def open(self, data: Encoded) -> Image.Image:
         """Decodes to an upright picture of mode L or RGB, whole and never scaled. Raises as `__call__` does."""
         decoded = decode(data, self.max_pixels, _whole, self.formats)

@@ -15,7 +15,7 @@ from models.bundles.bundle import MANIFEST, ModelBundle
 from models.bundles.spec import WEIGHTS_ENGINE
 from models.engines.compatibility import misfit
 from models.errors import BundleError, ModelError
-from models.machine.openmp import sleep_when_idle
+from models.machine.process import prepare_process
 from models.optimize.budget import Budget
 from models.optimize.choice import AUTO, AUTOMATIC, WeightsChoice, needs_timm
 from models.optimize.destination import check_replaceable
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         0 a bundle is there, 1 the model cannot be optimised, 2 wrong use, 3 no weights could be downloaded.
     """
-    sleep_when_idle()
+    prepare_process()
     try:
         options = parse(arguments, os.environ)
         return run(options, Budget(options.budget_s or math.inf))

@@ -1,151 +1,134 @@
-"""The pipeline of one model: decode, submit, top-k."""
+"""Image classifiers: encoded image -> pixels -> probabilities -> scores."""
 
 from __future__ import annotations
 
+import dataclasses
+import io
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from PIL import Image as PillowImage
 
-from batching import Batcher, QueueFull
-from models.bundles.bundle import ModelBundle
-from models.bundles.labels import Labels
-from models.engines.base import Engine, Probabilities
-from models.images.preprocess import Encoded, Pixels, Preprocessor
-from runtime.cpu_pool import DecodePool
-from runtime.phases import PhaseClock
+from models.engines import load_engine
+from models.engines.base import Engine, EngineOptions, Probabilities
+from models.engines.selection import Choice
+from models.images.preprocess import Pixels, Preprocessor
+from runtime.errors import EngineOutputError
+from runtime.inputs import Image
+from runtime.model import EngineFacts, ModelFacts
+from runtime.outputs import Scores
 
-_FEW_CLASSES = 64  # to sort them all is faster up to there
-
-
-@dataclass(slots=True)
-class Prediction:
-    """One label of a picture.
-
-    Attributes:
-        label: the class's name.
-        score: its probability, 0 … 1.
-        index: its position in the model's output.
-    """
-
-    label: str
-    score: float
-    index: int
-
-    def to_json(self) -> dict[str, Any]:
-        return {"label": self.label, "score": self.score, "index": self.index}
+KIND = "image-classifier"
 
 
-class Classified(NamedTuple):
-    """A picture's answer: the predictions, best first, and the size of the batch it was in."""
-
-    predictions: list[Prediction]
-    batch_size: int
-
-    def above(self, min_score: float) -> Classified:
-        """Without the predictions that score less."""
-        if not min_score:
-            return self
-        return self._replace(predictions=[each for each in self.predictions if each.score >= min_score])
-
-
-class EngineOutputError(Exception):
-    """The engine answered with something that is no probability."""
-
-
-class Classifier:
-    """One model, ready to serve: its preprocessor, its batcher and its engine.
+class ImageClassifier:
+    """A bundle, or a TorchScript file, as a model.
 
     Attributes:
-        bundle: what is served.
-        engine: what runs it.
-        batcher: gathers its pictures.
+        facts: known before it is loaded.
+        example_file: path of an image to try it with.
+        choice: the bundle with the engine that runs on this machine.
     """
 
-    def __init__(
-        self,
-        bundle: ModelBundle,
-        engine: Engine,
-        preprocessor: Preprocessor,
-        batcher: Batcher[Pixels, Probabilities],
-        decode_pool: DecodePool,
-    ) -> None:
-        self.bundle = bundle
-        self.engine = engine
-        self.batcher = batcher
-        self._preprocess = preprocessor
-        self._decode_pool = decode_pool
-        self._accepted = 0
+    def __init__(self, name: str, choice: Choice, preprocessor: Preprocessor) -> None:
+        """Creates it; nothing is loaded.
 
-    @property
-    def preparation(self) -> str:
-        """In one line, what an image becomes before the network, and what its outputs become behind it."""
-        spec = self.bundle.spec
+        Args:
+            name: under which it is served.
+            choice: what is served of its bundle.
+            preprocessor: for its images.
+        """
+        spec = choice.bundle.spec
+        weights = str(spec.source.get("weights", "unknown"))
+        self.facts = ModelFacts(name, KIND, spec.architecture, weights, spec.num_classes, choice.batch_size)
+        self.example_file = spec.example
+        self.choice = choice
+        self._preprocessor = preprocessor
+        self._labels = choice.bundle.labels
+
+    def prepare(self, given: Image) -> Pixels:
+        """Encoded image -> uint8 [crop_size, crop_size, 3], RGB. Raises ImageError."""
+        return self._preprocessor(given.data)
+
+    def example(self) -> Image:
+        """A JPEG of noise."""
+        stream = io.BytesIO()
+        PillowImage.effect_noise((64, 64), 64).save(stream, "JPEG")
+        return Image(stream.getvalue())
+
+    def load(self, options: EngineOptions) -> CheckedEngine:
+        """Loads the engine, on the thread that will run it. Raises ModelError."""
+        return CheckedEngine(load_engine(self.choice.bundle, options))
+
+    def finish(self, row: Probabilities) -> Scores:
+        """float32 [num_classes] -> scores."""
+        return Scores(row, self._labels)
+
+    def describe(self, engine: EngineFacts) -> str:
+        """Two lines, and one for each warning."""
+        spec, ran = self.choice.bundle.spec, engine.spec
+        threads = f"{ran.threads} thread{'s' if ran.threads > 1 else ''}, " if ran.threads else ""
+        line = (
+            f"  {self.facts.name}: {spec.architecture}, {spec.num_classes} classes, "
+            f"{ran.precision} on {ran.device} ({ran.kind}, {threads}batches up to {ran.max_batch_size})"
+        )
+        random = "random weights, its labels mean nothing" if spec.is_random else ""
+        warnings = (self.choice.notice, random, *engine.notices)
+        return "\n  WARNING: ".join(filter(None, (f"{line}\n    {self._preparation(engine)}", *warnings)))
+
+    def document(self, engine: EngineFacts | None, whole: bool) -> dict[str, Any]:
+        """What GET /models shows: the bundle's manifest, with the engine as it was resolved."""
+        choice = self.choice
+        document = choice.bundle.spec.to_json()
+        ran = dataclasses.asdict(engine.spec) if engine else document["engine"]
+        engines = list(document.pop("engines"))
+        if engine:
+            document["activation"] = ran["activation"] or document["activation"]
+            document["preparation"] = self._preparation(engine)
+            document["notices"] = engine.notices
+        document.update(name=self.facts.name, ready=engine is not None, engine={"name": choice.engine, **ran})
+        if whole:
+            table = {"table": choice.table.document} if choice.table.document else {}
+            document.update(engines=engines, labels=self._labels, **table)
+        return document
+
+    def _preparation(self, engine: EngineFacts) -> str:
+        """What an image becomes before the network, and what becomes of its outputs, in one line."""
+        spec = self.choice.bundle.spec
         default = " by default, --preprocess names another" if spec.source.get("preprocess") == "default" else ""
-        activation = self.engine.spec.activation or spec.activation
+        activation = engine.spec.activation or spec.activation
         scores = "scores as the network gives them" if activation == "none" else f"scores by {activation}"
         return f"{spec.preprocess.describe()}{default}; {scores}"
 
-    @property
-    def accepted(self) -> int:
-        """Pictures that were accepted and not yet answered."""
-        return self._accepted
 
-    def check_room(self) -> None:
-        """Raises QueueFull when no further picture can be accepted."""
-        if self._accepted >= self.batcher.queue_limit:
-            raise QueueFull(self.batcher.drain_s(self._accepted))
+class CheckedEngine:
+    """An engine whose answers are checked.
 
-    async def classify(
-        self, data: Encoded, top_k: int, clock: PhaseClock, deadline: float | None = None
-    ) -> Classified:
-        """Classifies one encoded picture.
+    Attributes:
+        engine: that is called.
+        facts: of it.
+    """
 
-        Args:
-            data: a JPEG, PNG or WebP file.
-            top_k: how many predictions, 1 to num_classes.
-            clock: is given the marks decode, queue and infer.
-            deadline: `time.monotonic()` after which nobody waits for the answer.
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.facts = EngineFacts(engine.spec, tuple(getattr(engine, "notices", ())))
+
+    def infer(self, batch: Sequence[Pixels]) -> Sequence[Probabilities]:
+        """Runs a batch and gives its rows.
 
         Raises:
-            PictureError: the picture cannot be prepared.
-            BatchingError: it was not taken, came too late, or the engine failed on it.
+            EngineOutputError: a value is not finite; the batcher then finds the item at fault by halves.
         """
-        self.check_room()
-        self._accepted += 1
-        try:
-            pixels = await self._decode_pool.run(partial(self._preprocess, data), deadline)
-            clock.mark("decode")
-            answer = await self.batcher.submit(pixels, deadline)
-            clock.mark("queue", answer.started_at)
-            clock.mark("infer")
-            return Classified(best(answer.value, self.bundle.labels, top_k), answer.batch_size)
-        finally:
-            self._accepted -= 1
+        probabilities = self.engine.infer(batch)
+        if not np.isfinite(probabilities).all():
+            raise EngineOutputError("the engine's answer holds a value that is not finite")
+        return list(probabilities)
 
+    def warm_up(self) -> None:
+        """Runs every batch size that will be served."""
+        self.engine.warm_up()
 
-def best(probabilities: Probabilities, labels: Labels, top_k: int) -> list[Prediction]:
-    """The `top_k` classes of one row (float32 [num_classes]), best first; equal scores by index."""
-    indices: Sequence[int] = range(len(probabilities))
-    if len(indices) > _FEW_CLASSES:  # sort those alone that can be among the best
-        least = np.partition(probabilities, -top_k)[-top_k]
-        candidates = np.flatnonzero(probabilities >= least)
-        probabilities, indices = probabilities[candidates], candidates.tolist()
-    scores = probabilities.tolist()
-    # Python's sort keeps the order of equal ones, in reverse too.
-    order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)[:top_k]
-    return [Prediction(labels[indices[place]], scores[place], indices[place]) for place in order]
-
-
-def infer_checked(engine: Engine, images: Sequence[Pixels]) -> list[Probabilities]:
-    """Runs a batch, gives its rows, and refuses an answer with anything that is not finite.
-
-    Raises:
-        EngineOutputError: the batcher then finds out by halves which picture it was.
-    """
-    probabilities = engine.infer(images)
-    if not np.isfinite(probabilities).all():
-        raise EngineOutputError("the engine's answer holds a value that is not finite")
-    return list(probabilities)
+    def close(self) -> None:
+        """Frees memory."""
+        self.engine.close()

@@ -13,7 +13,8 @@ from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 
 from server.config import LimitConfig
-from server.http.faults import CONTENT_TYPE, INTERNAL, Problem, problem_of, problem_response
+from server.http.faults import INTERNAL, Fault, fault_of
+from server.http.problem import CONTENT_TYPE, problem_json, problem_response
 from snapserve import __version__
 
 log = logging.getLogger("snapserve")
@@ -27,31 +28,31 @@ MAX_HEADERS = 128
 _TOO_MANY_HEADERS = "Too many headers received"  # what aiohttp's parser calls it
 _TLS = "Received HTTPS traffic on an HTTP port"
 
-_MALFORMED = Problem(
+_MALFORMED = Fault(
     400, "malformed-http", "Not valid HTTP", "The request line or a header of the request is not valid HTTP/1.1."
 )
-_HTTPS = Problem(
+_HTTPS = Fault(
     400,
     "malformed-http",
     "Not valid HTTP",
     "The request is TLS, and this port speaks plain HTTP.",
     {"hint": "Write http:// in place of https://, or put a proxy that ends TLS in front."},
 )
-_LONG_ADDRESS = Problem(
+_LONG_ADDRESS = Fault(
     414,
     "address-too-long",
     "The address is too long",
     f"The path and query of a request may have {MAX_ADDRESS:,} bytes.",
     {"limit": MAX_ADDRESS, "hint": "A picture goes into the body of a POST, not into the address."},
 )
-_LONG_HEADER = Problem(
+_LONG_HEADER = Fault(
     431,
     "header-too-long",
     "A header is too long",
     f"The name and the value of a header may have {MAX_HEADER:,} bytes each.",
     {"limit": MAX_HEADER, "hint": "Look for a long cookie or token; a proxy in front can leave it out."},
 )
-_MANY_HEADERS = Problem(
+_MANY_HEADERS = Fault(
     431,
     "too-many-headers",
     "There are too many headers",
@@ -148,10 +149,9 @@ class Connection(web.RequestHandler):
         self._stop_write_timer()
         super().resume_writing()
 
-    @property
-    def has_more(self) -> bool:
-        """Whether further requests have arrived, whole, behind the one that is being answered."""
-        return bool(self._messages)
+    def is_spent(self, most_requests: int) -> bool:
+        """Whether so many requests have come that it is to be closed, and none of them waits."""
+        return self._request_count >= most_requests and not self._messages
 
     def abort(self) -> None:
         """Drops the connection and what was still to be sent."""
@@ -188,7 +188,7 @@ class Connection(web.RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Sends an answer; what aiohttp raised before any middleware ran becomes a problem first."""
         if isinstance(resp, web.HTTPException):
-            resp = _plain_response(problem_of(resp), os.urandom(8).hex())
+            resp = _plain_response(fault_of(resp), os.urandom(8).hex())
         return await super().finish_response(request, resp, start_time)
 
     def _awaits_request(self) -> bool:
@@ -215,12 +215,12 @@ class Connection(web.RequestHandler):
         self.force_close()
 
 
-def _slow_headers(seconds: float) -> Problem:
+def _slow_headers(seconds: float) -> Fault:
     detail = f"The request's headers did not arrive within {seconds:g} s."
-    return Problem(408, "slow-headers", "The headers came too slowly", detail)
+    return Fault(408, "slow-headers", "The headers came too slowly", detail)
 
 
-def _refusal(error: BaseException | None) -> Problem:
+def _refusal(error: BaseException | None) -> Fault:
     """What the parser refuses, told apart."""
     if isinstance(error, LineTooLong):
         return _LONG_ADDRESS if error.args[1] == MAX_ADDRESS else _LONG_HEADER
@@ -229,19 +229,19 @@ def _refusal(error: BaseException | None) -> Problem:
     return _HTTPS if isinstance(error, BadHttpMessage) and error.message == _TLS else _MALFORMED
 
 
-def _plain_response(problem: Problem, request_id: str) -> web.Response:
-    response = problem_response(problem, request_id)
+def _plain_response(fault: Fault, request_id: str) -> web.Response:
+    response = problem_response(fault, request_id)
     response.headers["Server"] = SERVER
     response.headers["X-Request-ID"] = request_id
     response.force_close()
     return response
 
 
-def _raw_response(problem: Problem) -> bytes:
+def _raw_response(fault: Fault) -> bytes:
     request_id = os.urandom(8).hex()
-    body = json.dumps(problem.to_json(request_id)).encode() + b"\n"
+    body = json.dumps(problem_json(fault, request_id)).encode() + b"\n"
     head = (
-        f"HTTP/1.1 {problem.status} {problem.title}\r\nContent-Type: {CONTENT_TYPE}\r\n"
+        f"HTTP/1.1 {fault.status} {fault.title}\r\nContent-Type: {CONTENT_TYPE}\r\n"
         f"Content-Length: {len(body)}\r\nServer: {SERVER}\r\nX-Request-ID: {request_id}\r\n"
         "Connection: close\r\n\r\n"
     )

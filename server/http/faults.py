@@ -1,11 +1,11 @@
-"""The one way out for failures: exception class -> RFC 9457 `application/problem+json`.
+"""Exception class -> fault: what a client is told of an error, independent of a dialect.
 
-Nothing of a library's own text, of a path or of an address reaches a client.
+No text of a library, no path and no address reaches a client.
 """
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,13 +14,11 @@ from typing import Any
 
 from aiohttp import web
 
-from batching import BatcherClosed, DeadlineExceeded, ItemFailed, QueueFull
+from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.errors import TooManyPixels, UndecodablePicture, UnsupportedFormat, UnsupportedPicture
+from runtime.errors import ModelLoading, ModelUnloaded, UnknownModel
 
 log = logging.getLogger("snapserve")
-
-CONTENT_TYPE = "application/problem+json"
-OUTCOME = web.ResponseKey("outcome", str)  # the kind of problem that a response tells of
 
 
 class RequestError(Exception):
@@ -65,12 +63,8 @@ class CompressedBody(RequestError):
     """The body has a Content-Encoding."""
 
 
-class UnknownModel(RequestError):
-    """No model of that name is loaded."""
-
-
-class NotReady(RequestError):
-    """The models are still loading."""
+class Draining(RequestError):
+    """The server is stopping."""
 
 
 class Leaving(RequestError):
@@ -82,13 +76,13 @@ class OutOfUploadMemory(RequestError):
 
 
 @dataclass(frozen=True)
-class Problem:
-    """What a client is told.
+class Fault:
+    """What a client is told of an error.
 
     Attributes:
         status: HTTP status.
-        kind: last part of the problem's type, also the outcome in the metrics.
-        title: the same for every problem of this kind.
+        kind: in one word, also the outcome in the metrics.
+        title: the same for every fault of this kind.
         detail: about this occurrence.
         extras: further members (`limit`, `actual`, `hint`).
         headers: HTTP headers that go with it.
@@ -101,35 +95,25 @@ class Problem:
     extras: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def to_json(self, request_id: str) -> dict[str, Any]:
-        return {
-            "type": f"urn:snapserve:problem:{self.kind}",
-            "title": self.title,
-            "status": self.status,
-            "detail": self.detail,
-            **self.extras,
-            "request_id": request_id,
-        }
 
-
-def _bad_request(error: BadRequest) -> Problem:
+def _bad_request(error: BadRequest) -> Fault:
     extras = {"hint": error.hint} if error.hint else {}
-    return Problem(400, "bad-request", "The request is not understood", str(error), extras)
+    return Fault(400, "bad-request", "The request is not understood", str(error), extras)
 
 
-def _slow_body(error: SlowBody) -> Problem:
-    return Problem(408, "slow-body", "The body came too slowly", str(error))
+def _slow_body(error: SlowBody) -> Fault:
+    return Fault(408, "slow-body", "The body came too slowly", str(error))
 
 
-def _too_large(error: BodyTooLarge) -> Problem:
+def _too_large(error: BodyTooLarge) -> Fault:
     extras = {"limit": error.limit, "actual": error.actual}
     if error.actual is None:
         del extras["actual"]
-    return Problem(413, "too-large", "The request is too large", str(error), extras)
+    return Fault(413, "too-large", "The request is too large", str(error), extras)
 
 
-def _too_many_pixels(error: TooManyPixels) -> Problem:
-    return Problem(
+def _too_many_pixels(error: TooManyPixels) -> Fault:
+    return Fault(
         413,
         "too-many-pixels",
         "The picture has too many pixels",
@@ -138,7 +122,7 @@ def _too_many_pixels(error: TooManyPixels) -> Problem:
     )
 
 
-def _unsupported_format(error: UnsupportedFormat) -> Problem:
+def _unsupported_format(error: UnsupportedFormat) -> Fault:
     accepted = _in_words(error.accepted)
     hint = (
         f"This looks like {error.seen}; convert it to {accepted}."
@@ -146,7 +130,7 @@ def _unsupported_format(error: UnsupportedFormat) -> Problem:
         else f"Send the bytes of a {accepted} file."
     )
     title, detail = f"Not a {accepted}", "The file is no supported picture."
-    return Problem(415, "unsupported-format", title, detail, {"hint": hint})
+    return Fault(415, "unsupported-format", title, detail, {"hint": hint})
 
 
 def _in_words(formats: Sequence[str]) -> str:
@@ -154,40 +138,40 @@ def _in_words(formats: Sequence[str]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def _unsupported_picture(error: UnsupportedPicture) -> Problem:
+def _unsupported_picture(error: UnsupportedPicture) -> Fault:
     advice = f"; {error.advice}" if error.advice else ""
     detail = f"{error.kind[0].upper()}{error.kind[1:]} is not supported{advice}."
-    return Problem(422, "unsupported-picture", "This kind of picture is not supported", detail)
+    return Fault(422, "unsupported-picture", "This kind of picture is not supported", detail)
 
 
-def _form_without_type(error: FormWithoutType) -> Problem:
+def _form_without_type(error: FormWithoutType) -> Fault:
     hint = (
         "This looks like a form whose Content-Type is missing. Leave that header to the client library: "
         "it must be multipart/form-data with the boundary that the library writes."
     )
-    return Problem(415, "unsupported-format", "Not a JPEG, PNG or WebP", "The body is a form.", {"hint": hint})
+    return Fault(415, "unsupported-format", "Not a JPEG, PNG or WebP", "The body is a form.", {"hint": hint})
 
 
-def _compressed_body(error: CompressedBody) -> Problem:
+def _compressed_body(error: CompressedBody) -> Fault:
     hint = "Send the body without Content-Encoding; pictures are compressed already."
-    return Problem(415, "compressed-body", "The body is compressed", str(error), {"hint": hint})
+    return Fault(415, "compressed-body", "The body is compressed", str(error), {"hint": hint})
 
 
-def _undecodable(error: UndecodablePicture) -> Problem:
+def _undecodable(error: UndecodablePicture) -> Fault:
     detail = f"It begins like a {error} picture, but is damaged or cut short."
-    return Problem(422, "undecodable", "The picture cannot be decoded", detail)
+    return Fault(422, "undecodable", "The picture cannot be decoded", detail)
 
 
-def _unknown_model(error: UnknownModel) -> Problem:
-    return Problem(404, "unknown-model", "No such model", str(error), {"hint": "GET /models lists them."})
+def _unknown_model(error: UnknownModel) -> Fault:
+    return Fault(404, "unknown-model", "No such model", str(error), {"hint": "GET /models lists them."})
 
 
-def _unavailable(kind: str, title: str, detail: str, retry_after_s: float = 1.0) -> Problem:
+def _unavailable(kind: str, title: str, detail: str, retry_after_s: float = 1.0) -> Fault:
     headers = {"Retry-After": str(math.ceil(retry_after_s))}
-    return Problem(503, kind, title, detail, headers=headers)
+    return Fault(503, kind, title, detail, headers=headers)
 
 
-def _queue_full(error: QueueFull) -> Problem:
+def _queue_full(error: QueueFull) -> Fault:
     return _unavailable(
         "queue-full",
         "The server is full",
@@ -196,56 +180,60 @@ def _queue_full(error: QueueFull) -> Problem:
     )
 
 
-def _upload_memory(error: OutOfUploadMemory) -> Problem:
+def _upload_memory(error: OutOfUploadMemory) -> Fault:
     return _unavailable("queue-full", "The server is full", str(error))
 
 
-def _closed(error: BatcherClosed) -> Problem:
+def _draining(error: Draining) -> Fault:
     return _unavailable("draining", "The server is stopping", "No more requests are taken.")
 
 
-def _leaving(error: Leaving) -> Problem:
+def _unloaded(error: ModelUnloaded) -> Fault:
+    return _unavailable("model-unloaded", "The model was unloaded", "GET /models lists what is served.")
+
+
+def _leaving(error: Leaving) -> Fault:
     return _unavailable("draining", "The server is stopping", "Requests are still taken; send new ones elsewhere.")
 
 
-def _not_ready(error: NotReady) -> Problem:
+def _not_ready(error: ModelLoading) -> Fault:
     return _unavailable("not-ready", "The server is starting", "The models are still loading.")
 
 
-def _deadline(error: DeadlineExceeded) -> Problem:
-    return Problem(504, "deadline-exceeded", "The deadline passed", "The answer was not ready in time.")
+def _deadline(error: DeadlineExceeded) -> Fault:
+    return Fault(504, "deadline-exceeded", "The deadline passed", "The answer was not ready in time.")
 
 
 _HTTP = {
-    404: ("There is nothing at this address.", "Pictures go to POST /classify; GET / shows the other addresses."),
-    405: ("", "Pictures go to POST /classify: curl -F image=@cat.jpg sends one there."),
-    417: ("The only expectation that is met is 100-continue.", "Leave the header Expect out."),
+    404: "There is nothing at this address.",
+    417: "The only expectation that is met is 100-continue.",
 }
 
 
-def _http(error: web.HTTPException) -> Problem:
-    detail, hint = _HTTP.get(error.status, ("The request cannot be served.", ""))
+def _http(error: web.HTTPException) -> Fault:
+    detail = _HTTP.get(error.status, "The request cannot be served.")
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     if headers:
         detail = f"This address takes {headers['Allow'].replace(',', ', ')}, not the request's method."
     kind = (error.reason or "error").lower().replace(" ", "-")
-    return Problem(error.status, kind, error.reason, detail, {"hint": hint} if hint else {}, headers)
+    hints = {"hint": "Leave the header Expect out."} if error.status == 417 else {}
+    return Fault(error.status, kind, error.reason, detail, hints, headers)
 
 
-def _malformed(error: Exception) -> Problem:
-    return Problem(
+def _malformed(error: Exception) -> Fault:
+    return Fault(
         400, "malformed-http", "Not valid HTTP", "The body is not what Transfer-Encoding or Content-Length says."
     )
 
 
-INTERNAL = Problem(
+INTERNAL = Fault(
     500,
     "internal-error",
     "Internal server error",
     "The server failed on this request; its log names the request_id.",
 )
 
-TABLE: Mapping[type[BaseException], Callable[[Any], Problem]] = {
+TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     BadRequest: _bad_request,
     SlowBody: _slow_body,
     BodyTooLarge: _too_large,
@@ -258,8 +246,9 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Problem]] = {
     UnknownModel: _unknown_model,
     QueueFull: _queue_full,
     OutOfUploadMemory: _upload_memory,
-    BatcherClosed: _closed,
-    NotReady: _not_ready,
+    ModelUnloaded: _unloaded,
+    ModelLoading: _not_ready,
+    Draining: _draining,
     Leaving: _leaving,
     DeadlineExceeded: _deadline,
     web.HTTPException: _http,
@@ -268,27 +257,23 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Problem]] = {
 }
 
 
-def problem_of(error: BaseException) -> Problem:
-    """The problem that an exception is; whatever is not in the table is our fault (500)."""
+def fault_of(error: BaseException, hint: str = "") -> Fault:
+    """The fault that an exception is; what is not in the table is internal (500).
+
+    Args:
+        error: that a request met.
+        hint: where requests go, for one at a wrong address or with a wrong method.
+    """
     for kind in type(error).__mro__:
         if kind in TABLE:
-            return TABLE[kind](error)
+            fault = TABLE[kind](error)
+            lost = hint and fault.status in (404, 405) and isinstance(error, web.HTTPException)
+            more = "; GET / shows the other addresses." if fault.status == 404 else "."
+            return dataclasses.replace(fault, extras={"hint": hint.rstrip(".") + more}) if lost else fault
     return INTERNAL
 
 
-def log_if_ours(error: BaseException, problem: Problem, request_id: str) -> None:
-    """Logs what is our fault, with the request's id; nothing else deserves a line."""
-    if problem.status == 500:
+def log_if_internal(error: BaseException, fault: Fault, request_id: str) -> None:
+    """Logs an error of the server's own, with the request's id; no other error deserves a line."""
+    if fault.status == 500:
         log.error("request %s failed", request_id, exc_info=error)
-
-
-def problem_response(problem: Problem, request_id: str) -> web.Response:
-    """The problem as an HTTP response."""
-    response = web.Response(
-        status=problem.status,
-        body=json.dumps(problem.to_json(request_id)).encode() + b"\n",
-        content_type=CONTENT_TYPE,
-        headers=problem.headers,
-    )
-    response[OUTCOME] = problem.kind
-    return response

@@ -16,9 +16,6 @@ from typing import Any
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
-from server.http.faults import OUTCOME
-from server.http.forwarded import Proxies
-
 FORMATS = ("text", "json")
 
 _ROOM = 10_000  # lines that wait for the thread; more are dropped and counted
@@ -27,6 +24,7 @@ _PROBES = ("healthz", "readyz", "metrics")
 _CLIENT_LEFT = 499  # no answer was sent; nginx's number for it
 _PATIENCE_S = 1.0
 
+OUTCOME = web.ResponseKey("outcome", str)  # the kind of fault that a response tells of
 MODEL = web.RequestKey("model", str)
 IMAGES = web.RequestKey("images", int)
 STARTED = web.RequestKey("started", float)  # monotonic time
@@ -73,20 +71,26 @@ class LineWriter:
 class AccessLog(AbstractAccessLogger):
     """Makes the lines. What a client chooses is written in ASCII, with everything else escaped."""
 
-    __slots__ = ("_line", "_probes", "_proxies", "_writer")
+    __slots__ = ("_client_of", "_line", "_probes", "_writer")
 
-    def __init__(self, format: str, probes: bool, proxies: Proxies, writer: LineWriter | None = None) -> None:
+    def __init__(
+        self,
+        format: str,
+        probes: bool,
+        client_of: Callable[[web.BaseRequest], str],
+        writer: LineWriter | None = None,
+    ) -> None:
         """Creates it.
 
         Args:
             format: one of `FORMATS`.
             probes: whether /healthz, /readyz and /metrics get lines, too.
-            proxies: that tell the client's address.
+            client_of: tells the client's address.
             writer: of the lines; to the standard error where there is none.
         """
         self._line: Callable[[dict[str, Any]], str] = _json_line if format == "json" else _text_line
         self._probes = probes
-        self._proxies = proxies
+        self._client_of = client_of
         self._writer = writer or LineWriter(sys.stderr.fileno())
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
@@ -115,7 +119,7 @@ class AccessLog(AbstractAccessLogger):
             self._line(
                 {
                     "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                    "client": self._proxies.client_of(request),
+                    "client": self._client_of(request),
                     "method": request.method[:32],
                     "path": path[:_LONGEST],
                     "status": status,

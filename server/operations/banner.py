@@ -9,7 +9,7 @@ from typing import Any
 import PIL
 
 from models.images.jpeg import decoder
-from runtime.store import Bundles, Catalog
+from runtime.sources import Bundles
 from snapserve import __version__
 
 
@@ -25,7 +25,7 @@ def banner(
     """A few lines: where, what, and a command to try.
 
     Args:
-        models: a description of each, by `describe`.
+        models: a description of each.
         bundles: what is served.
         address: of the listening socket.
         seconds: that the start took.
@@ -53,18 +53,3 @@ def banner(
 def pillow() -> str:
     """Which of the two packages that are both called PIL this is, and its version."""
     return f"{'Pillow-SIMD' if 'post' in PIL.__version__ else 'Pillow'} {PIL.__version__}"
-
-
-def describe(name: str, catalog: Catalog) -> str:
-    """A line about a loaded model, and one for each warning."""
-    classifier = catalog.loaded(name)
-    assert classifier is not None
-    spec, engine, notice = classifier.bundle.spec, classifier.engine.spec, catalog.choices[name].notice
-    threads = f"{engine.threads} thread{'s' if engine.threads > 1 else ''}, " if engine.threads else ""
-    line = (
-        f"  {name}: {spec.architecture}, {spec.num_classes} classes, {engine.precision} on {engine.device} "
-        f"({engine.kind}, {threads}batches up to {engine.max_batch_size})"
-    )
-    random = "random weights, its labels mean nothing" if spec.is_random else ""
-    notices = getattr(classifier.engine, "notices", ())
-    return "\n  WARNING: ".join(filter(None, (f"{line}\n    {classifier.preparation}", notice, random, *notices)))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from runtime.kinds.image_classifier import Classifier
+from runtime.deployment import Deployment
 from runtime.phases import PHASES
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -58,7 +60,7 @@ class Metrics:
         if shared:
             shared.join()
         self._shared = shared
-        self._watched: dict[str, Classifier] = {}
+        self._watched: dict[str, Deployment[Any, Any]] = {}
         self.registry = CollectorRegistry()
         counter = partial(Counter, registry=self.registry)
         histogram = partial(Histogram, registry=self.registry)
@@ -99,31 +101,41 @@ class Metrics:
         """Counts an answered (or abandoned) request to /classify."""
         self._outcome(outcome).inc()
 
-    def observe_phases(self, model: str, seconds: dict[str, float]) -> None:
-        """Records the phases of one answered picture, in seconds."""
-        for phase, duration in seconds.items():
-            self._phase_of(model, phase).observe(duration)
-
-    def watch(self, name: str, classifier: Classifier) -> None:
-        """Announces a loaded model and follows its gauges."""
-        self._watched[name] = classifier
+    def deployed(self, model: str, deployment: Deployment[Any, Any]) -> None:
+        """Shows a model and follows its gauges."""
+        self._watched[model] = deployment
         for phase in PHASES:
-            self._phase.labels(name, phase)
-        engine, spec = classifier.engine.spec, classifier.bundle.spec
-        weights = str(spec.source.get("weights", "unknown"))
-        self._info.labels(name, spec.architecture, engine.kind, engine.precision, engine.device, weights).set(1)
+            self._phase.labels(model, phase)
+        self._info.labels(*_facts_of(model, deployment)).set(1)
 
-    def observer(self, model: str) -> ModelObserver:
-        """What the model's batcher reports to."""
+    def removed(self, model: str) -> None:
+        """Shows a model no longer. What was counted of it stays."""
+        deployment = self._watched.pop(model)
+        if self._shared:  # there a series cannot be taken out
+            self._info.labels(*_facts_of(model, deployment)).set(0)
+            for gauge in (self._queue_depth, self._in_flight, self._accepted):
+                gauge.labels(model).set(0)
+            return
+        self._info.remove(*_facts_of(model, deployment))
+        for gauge in (self._queue_depth, self._in_flight, self._accepted):
+            gauge.remove(model)
+
+    def of(self, model: str) -> ModelObserver:
+        """What the deployment of a model reports to."""
+        for gauge in (self._queue_depth, self._in_flight, self._accepted):
+            gauge.labels(model)
         return ModelObserver(
-            self._batch_size.labels(model), self._batch_seconds.labels(model), self._left.labels(model)
+            self._batch_size.labels(model),
+            self._batch_seconds.labels(model),
+            self._left.labels(model),
+            partial(self._phase_of, model),
         )
 
     def _set_gauges(self) -> None:
-        for name, classifier in self._watched.items():
-            self._queue_depth.labels(name).set(classifier.batcher.queued)
-            self._in_flight.labels(name).set(classifier.batcher.batches_in_flight)
-            self._accepted.labels(name).set(classifier.accepted)
+        for name, deployment in self._watched.items():
+            self._queue_depth.labels(name).set(deployment.batcher.queued)
+            self._in_flight.labels(name).set(deployment.batcher.batches_in_flight)
+            self._accepted.labels(name).set(deployment.accepted)
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""
@@ -131,18 +143,34 @@ class Metrics:
         return self._shared.exposition() if self._shared else generate_latest(self.registry)
 
 
-class ModelObserver:
-    """Implements `batching.batcher.BatchObserver` for one model."""
+def _facts_of(model: str, deployment: Deployment[Any, Any]) -> tuple[str, ...]:
+    facts, engine = deployment.model.facts, deployment.runner.facts
+    assert engine is not None
+    spec = engine.spec
+    return model, facts.architecture, spec.kind, spec.precision, spec.device, facts.weights
 
-    def __init__(self, size: Histogram, seconds: Histogram, left: Counter) -> None:
-        self._size, self._seconds, self._left = size, seconds, left
+
+class ModelObserver:
+    """Implements `runtime.observer.DeploymentObserver` for one model."""
+
+    def __init__(
+        self, size: Histogram, seconds: Histogram, left: Counter, phase_of: Callable[[str], Histogram]
+    ) -> None:
+        self._size, self._seconds, self._left, self._phase_of = size, seconds, left, phase_of
 
     def batch_ran(self, size: int, seconds: float) -> None:
+        """Counts a batch and its time."""
         self._size.observe(size)
         self._seconds.observe(seconds)
 
     def item_left(self) -> None:
+        """Counts an item whose client left."""
         self._left.inc()
+
+    def item_answered(self, phases_s: Mapping[str, float]) -> None:
+        """Records the phases of an item."""
+        for phase, seconds in phases_s.items():
+            self._phase_of(phase).observe(seconds)
 
 
 class SupervisorMetrics:
@@ -159,9 +187,4 @@ class SupervisorMetrics:
         )
         self.ended = Counter(
             "snapserve_workers_ended", "Workers that ended without being told to.", registry=registry
-        )
-        self.moved = Counter(
-            "snapserve_connections_moved",
-            "Connections that a worker was told to give up because another answers sooner.",
-            registry=registry,
         )

@@ -1,4 +1,4 @@
-"""Gives every connection to the worker that expects one, else to the one that has the fewest."""
+"""Gives every connection to the worker that has the fewest."""
 
 from __future__ import annotations
 
@@ -79,5 +79,5 @@ class Dispatcher:
         """To a ready worker; while there is none, to one that is still loading, which says so itself."""
         able = [worker for worker in self._workers() if not worker.leaving]
         able = [worker for worker in able if worker.ready_at is not None] or able
-        able.sort(key=lambda each: (not each.expected, each.connections))
+        able.sort(key=lambda each: each.connections)
         return any(worker.give(connection) for worker in able)

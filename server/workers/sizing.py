@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from models.machine.resources import card_memory, usable_cores, usable_memory
-from runtime.store import Bundles
+from runtime.sources import Bundles
 from server.config import Config
 
 MEMORY_PER_WORKER = 1_000_000_000  # bytes; torch with a ResNet18 takes 0.4 to 0.8 GB

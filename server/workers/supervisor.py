@@ -13,31 +13,44 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from runtime.store import Bundles
-from server.balance import move
+from runtime.sources import Bundles
 from server.config import Config
 from server.default_model import reason
 from server.operations.banner import banner
-from server.operations.listener import LAST_CALL_S, ignore_newcomers
+from server.operations.lifecycle import (
+    LAST_CALL_S,
+    ExitCode,
+    drained_line,
+    ignore_newcomers,
+    leave,
+    say,
+    shutdown_delay,
+    stop_on_signals,
+    stopping_line,
+)
 from server.operations.metrics import SharedMetrics, SupervisorMetrics
-from server.service import drained_line, leave, say, shutdown_delay, stop_on_signals, stopping_line
-from server.workers.channel import LEAVE, MOST, READY_WORKERS, SHED, until_beat
 from server.workers.dispatcher import Dispatcher
+from server.workers.messages import (
+    HEARTBEAT_S,
+    Closed,
+    Draining,
+    Failed,
+    Heartbeat,
+    Leave,
+    Leaving,
+    Ready,
+    ReadyWorkers,
+    Report,
+)
 from server.workers.restart import Restarts
 from server.workers.sizing import share_of
 from server.workers.worker_process import WorkerProcess
 
 log = logging.getLogger("snapserve")
 
-CANNOT_START = 3  # exit code: a worker ended again and again before it was ready
-WRONG_USE = 2
-
-MOST_SILENT_BEATS = (
-    20  # of an event loop that stands still; beats, not seconds, so that a pause of all counts once
-)
-_BEATS_TO_SETTLE = 2  # until the loads are wholly those after a move
+MOST_MISSED_HEARTBEATS = 20  # counted, not seconds: a suspended machine counts as one
 _GRACE_S = 5.0  # beyond the time to drain, before a worker is killed
 
 
@@ -73,8 +86,7 @@ class Supervisor:
     async def run(self) -> NoReturn:
         """Serves until SIGTERM, SIGINT or SIGHUP, then drains and ends the process; a second one ends it at once.
 
-        The exit code is 0, 1 when requests were left unanswered, 2 when a model cannot be served, and
-        `CANNOT_START`.
+        The exit code is one of `ExitCode`.
         """
         stop = stop_on_signals(second=self._kill)
         self._dispatcher.start()
@@ -117,53 +129,35 @@ class Supervisor:
 
     def _give_up_if_hopeless(self, number: int, restarts: Restarts, code: int) -> None:
         if restarts.hopeless and not (self._was_ready and self._ready):
-            self._end(CANNOT_START, f"worker {number} cannot start: it ended with {_how(code)} again and again")
+            self._end(
+                ExitCode.CANNOT_START, f"worker {number} cannot start: it ended with {_how(code)} again and again"
+            )
 
     async def _watch(self) -> NoReturn:
-        """Looks at the workers once per beat."""
+        """Kills workers whose event loop stands still; others take their places."""
         while True:
-            for _ in range(_BEATS_TO_SETTLE):
-                await asyncio.sleep(until_beat(0.5))  # all have reported
-                self._kill_silent()
-            self._balance()
+            await asyncio.sleep(HEARTBEAT_S)
+            for worker in self._ready:
+                worker.missed_heartbeats += 1
+                if worker.missed_heartbeats > MOST_MISSED_HEARTBEATS:
+                    log.error("worker %d stands still and is killed", worker.number)
+                    worker.kill()
 
-    def _kill_silent(self) -> None:
-        """Ends workers that are ready and say nothing any more; another takes their place."""
-        for worker in self._ready:
-            worker.silent_beats += 1
-            if worker.silent_beats > MOST_SILENT_BEATS:
-                log.error("worker %d stands still and is killed", worker.number)
-                worker.kill()
-
-    def _balance(self) -> None:
-        """Moves connections from the worker whose clients wait longest to the one whose clients wait least."""
-        workers = {worker.number: worker for worker in self._ready}
-        loads = {number: worker.load for number, worker in workers.items() if worker.load is not None}
-        for worker in workers.values():
-            worker.load, worker.expected = None, 0
-            worker.channel.order(SHED, 0)  # what is left of an earlier order
-        if not loads:
-            return
-        source, target, connections = move(loads)
-        connections = min(connections, MOST)
-        if connections and workers[source].channel.order(SHED, connections):
-            log.debug("%d connections move from worker %d to worker %d", connections, source, target)
-            workers[target].expected = connections
-            self._metrics.moved.inc(connections)
-
-    def _heard(self, worker: WorkerProcess, report: dict[str, Any]) -> None:
-        if "failed" in report and not self._was_ready:
-            self._end(WRONG_USE, report["failed"])
-        elif "failed" in report:
-            log.error("worker %d: %s", worker.number, report["failed"])
-        elif "leaving" in report:
-            worker.leave()
-        elif "draining" in report:
-            self._show_stopping()
-        if not {"closed", "load"} & report.keys():
-            self._tell_ready()
-        if "ready" in report:
-            self._show_ready(worker, report["ready"])
+    def _heard(self, worker: WorkerProcess, report: Report | None) -> None:
+        match report:
+            case Heartbeat() | Closed():
+                return
+            case Failed(reason) if not self._was_ready:
+                self._end(ExitCode.WRONG_USE, reason)
+            case Failed(reason):
+                log.error("worker %d: %s", worker.number, reason)
+            case Leaving():
+                worker.leave()
+            case Draining():
+                self._show_stopping()
+        self._tell_ready()
+        if isinstance(report, Ready):
+            self._show_ready(worker, report.models)
 
     @property
     def _ready(self) -> list[WorkerProcess]:
@@ -174,9 +168,9 @@ class Supervisor:
         ready = len(self._ready)
         self._metrics.ready.set(ready)
         for worker in self._workers.values():
-            worker.channel.order(READY_WORKERS, ready)
+            worker.channel.send(ReadyWorkers(ready))
             if self._leaving:
-                worker.channel.order(LEAVE)
+                worker.channel.send(Leave())
 
     def _show_ready(self, worker: WorkerProcess, models: list[str]) -> None:
         """The banner when all are ready for the first time; later a line for each that took another's place."""
@@ -207,13 +201,14 @@ class Supervisor:
                 for worker in running:
                     worker.leave()
                 await asyncio.gather(*(worker.wait() for worker in running))
-        drains = [worker.drained or (0, 0) for worker in running]
-        answered, left = (sum(column) for column in zip((0, 0), *drains, strict=True))
+        drains = [worker.drained for worker in running if worker.drained]
+        answered, left = sum(each.answered for each in drains), sum(each.unanswered for each in drains)
         say(drained_line(answered, left, time.monotonic() - began))
         self._kill()
-        leave(1 if left or any(worker.process.returncode for worker in running) else 0)
+        failed = left or any(worker.process.returncode for worker in running)
+        leave(ExitCode.UNANSWERED if failed else ExitCode.OK)
 
-    def _end(self, code: int, reason: str) -> NoReturn:
+    def _end(self, code: ExitCode, reason: str) -> NoReturn:
         """Ends the process, and the workers with it, for a reason that is printed."""
         print(f"snapserve: {reason}", file=sys.stderr)
         self._kill()

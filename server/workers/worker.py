@@ -14,29 +14,44 @@ import threading
 from typing import NoReturn
 
 from models.errors import ModelError
-from runtime.store import find_bundles
+from models.machine.process import prepare_process
+from server.model_options import find_bundles
+from server.operations.lifecycle import ExitCode, leave, loop_factory
 from server.operations.logs import set_up_logs
-from server.operations.loops import loop_factory
 from server.operations.metrics import SharedMetrics
-from server.service import Service, leave, loaded_before
-from server.workers.channel import CONNECTION, DRAIN, LEAVE, READY_WORKERS, SHED, Order, WorkerEnd, until_beat
-from server.workers.worker_settings import WorkerSettings
-
-ORPHANED = 4  # exit code: the supervisor was gone
+from server.service import Service, loaded_before
+from server.workers.messages import (
+    HEARTBEAT_S,
+    Adopt,
+    Closed,
+    Drain,
+    Drained,
+    Draining,
+    Failed,
+    Heartbeat,
+    Leave,
+    Leaving,
+    Order,
+    Ready,
+    ReadyWorkers,
+    WorkerEnd,
+    WorkerSettings,
+)
 
 
 def main() -> NoReturn:
     """Reads the settings from the standard input, serves, and ends the process."""
+    prepare_process()
     try:
         settings: WorkerSettings = pickle.load(sys.stdin.buffer)  # from the supervisor, our own program
     except EOFError:
-        leave(ORPHANED)
+        leave(ExitCode.ORPHANED)
     threading.Thread(target=_end_with_supervisor, args=(settings,), daemon=True).start()
     set_up_logs(settings.config.server.log_level, f"worker {settings.number}")
     channel = WorkerEnd(socket.socket(fileno=settings.channel))
     with asyncio.Runner(loop_factory=loop_factory(settings.config.server.loop)) as runner:
         runner.run(Worker(settings, channel).run())
-    leave(0)
+    leave(ExitCode.OK)
 
 
 def _end_with_supervisor(settings: WorkerSettings) -> None:
@@ -48,7 +63,7 @@ def _end_with_supervisor(settings: WorkerSettings) -> None:
 
 def _end_orphaned(settings: WorkerSettings) -> NoReturn:
     shutil.rmtree(settings.metrics, ignore_errors=True)
-    os._exit(ORPHANED)
+    os._exit(ExitCode.ORPHANED)
 
 
 class Worker:
@@ -70,26 +85,26 @@ class Worker:
             await self._service.start()
             loop.add_reader(self._channel.socket, self._obey)
             for number in (signal.SIGTERM, signal.SIGHUP):
-                loop.add_signal_handler(number, lambda: self._channel.report(leaving=True))
+                loop.add_signal_handler(number, lambda: self._channel.send(Leaving()))
             if not await loaded_before(self._drain, self._service):
-                self._leave(0)
+                self._leave(ExitCode.OK)
         except ModelError as error:
-            self._channel.report(failed=str(error))
-            leave(2)
-        self._channel.report(ready=self._service.describe())
-        self._show_life()
+            self._channel.send(Failed(str(error)))
+            leave(ExitCode.WRONG_USE)
+        self._channel.send(Ready(self._service.describe()))
+        self._beat()
         await self._drain.wait()
         await self._end()
 
     async def _end(self) -> NoReturn:
         context = self._service.context
         before = context.answered
-        self._channel.report(draining=context.in_flight)
+        self._channel.send(Draining(context.in_flight))
         unanswered = await self._service.drain()
-        self._channel.report(drained=context.answered - before, left=unanswered)
-        self._leave(1 if unanswered else 0)
+        self._channel.send(Drained(context.answered - before, unanswered))
+        self._leave(ExitCode.UNANSWERED if unanswered else ExitCode.OK)
 
-    def _leave(self, code: int) -> NoReturn:
+    def _leave(self, code: ExitCode) -> NoReturn:
         """Ends the process. The channel, which a dead supervisor closes too, may be quicker than the lifeline."""
         if select.select([self._settings.lifeline], [], [], 0)[0]:
             _end_orphaned(self._settings)
@@ -100,21 +115,21 @@ class Worker:
             self._obey_one(order)
 
     def _obey_one(self, order: Order) -> None:
-        if order.kind == CONNECTION and order.connection is not None:
-            adopting = asyncio.ensure_future(self._adopt(order.connection))
-            self._adopting.add(adopting)
-            adopting.add_done_callback(self._adopting.discard)
-        elif order.kind == CONNECTION:  # no descriptor was left for it
-            self._connection_closed()
-        elif order.kind == READY_WORKERS:
-            self._service.context.ready_workers = order.number
-        elif order.kind == LEAVE:
-            self._service.context.leaving = True
-        elif order.kind == SHED:
-            self._service.context.to_shed = order.number
-        elif order.kind == DRAIN:
-            asyncio.get_running_loop().remove_reader(self._channel.socket)
-            self._drain.set()
+        match order:
+            case Adopt(connection) if connection is None:
+                self._connection_closed()
+            case Adopt(connection):
+                assert connection is not None
+                adopting = asyncio.ensure_future(self._adopt(connection))
+                self._adopting.add(adopting)
+                adopting.add_done_callback(self._adopting.discard)
+            case ReadyWorkers(count):
+                self._service.context.ready_workers = count
+            case Leave():
+                self._service.context.leaving = True
+            case Drain():
+                asyncio.get_running_loop().remove_reader(self._channel.socket)
+                self._drain.set()
 
     async def _adopt(self, connection: socket.socket) -> None:
         try:
@@ -123,9 +138,9 @@ class Worker:
             connection.close()
             self._connection_closed()
 
-    def _show_life(self) -> None:
-        self._channel.report(load=self._service.context.load.read())
-        asyncio.get_running_loop().call_later(until_beat(), self._show_life)
+    def _beat(self) -> None:
+        self._channel.send(Heartbeat())
+        asyncio.get_running_loop().call_later(HEARTBEAT_S, self._beat)
 
     def _connection_closed(self) -> None:
         """Reports closed connections, those of one turn of the loop together."""
@@ -135,7 +150,7 @@ class Worker:
 
     def _report_closed(self) -> None:
         closed, self._closed = self._closed, 0
-        self._channel.report(closed=closed)
+        self._channel.send(Closed(closed))
 
 
 if __name__ == "__main__":

@@ -9,13 +9,19 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
-from server.balance import Load
 from server.config import Config
 from server.operations.metrics import SharedMetrics
-from server.workers.channel import CONNECTION, SupervisorEnd
-from server.workers.worker_settings import WorkerSettings
+from server.workers.messages import (
+    Adopt,
+    Closed,
+    Drained,
+    Draining,
+    Ready,
+    Report,
+    SupervisorEnd,
+    WorkerSettings,
+)
 
 
 class WorkerProcess:
@@ -25,32 +31,28 @@ class WorkerProcess:
         number: its place, from 0.
         started_at: monotonic time of its start.
         connections: that it was given and that are not closed.
-        expected: connections that another gives up for it, and that have not come yet.
-        load: that it has reported since the supervisor looked at it; None where nothing is known.
         ready_at: monotonic time at which it became ready; None before.
-        leaving: it is to get no further connections.
-        in_flight: requests that it had when its drain began; None before.
-        silent_beats: seconds, by the supervisor's count, since it last reported.
-        drained: requests that it answered in the drain, and that it left; None before its end.
+        leaving: it gets no further connections.
+        in_flight: requests in flight when its drain began; None before.
+        missed_heartbeats: since its last report.
+        drained: its last report; None before.
     """
 
-    def __init__(self, number: int, on_report: Callable[[WorkerProcess, dict[str, Any]], None]) -> None:
+    def __init__(self, number: int, on_report: Callable[[WorkerProcess, Report | None], None]) -> None:
         """Creates it; `start` then starts the process.
 
         Args:
             number: its place.
-            on_report: given what the worker reports; an empty report when it has closed the channel.
+            on_report: given what the worker reports; None when it has closed its end.
         """
         self.number = number
         self.started_at = time.monotonic()
         self.connections = 0
-        self.expected = 0
-        self.load: Load | None = None
         self.ready_at: float | None = None
         self.leaving = False
         self.in_flight: int | None = None
-        self.drained: tuple[int, int] | None = None
-        self.silent_beats = 0
+        self.drained: Drained | None = None
+        self.missed_heartbeats = 0
         self._on_report = on_report
 
     async def start(self, config: Config, lifeline: int, shared: SharedMetrics) -> None:
@@ -79,9 +81,8 @@ class WorkerProcess:
 
     def give(self, connection: socket.socket) -> bool:
         """Hands a client's connection over; False when the worker does not take it."""
-        taken = self.channel.order(CONNECTION, connection=connection)
+        taken = self.channel.send(Adopt(connection))
         self.connections += taken
-        self.expected -= taken and self.expected > 0
         return taken
 
     def leave(self) -> None:
@@ -110,19 +111,19 @@ class WorkerProcess:
             self._on_report(self, report)
         if reports is None:
             self._hang_up()
-            self._on_report(self, {})
+            self._on_report(self, None)
 
-    def _note(self, report: dict[str, Any]) -> None:
-        self.connections -= report.get("closed", 0)
-        self.silent_beats = 0
-        if report.get("load"):
-            self.load = Load(*report["load"])
-        elif "ready" in report:
-            self.ready_at = time.monotonic()
-        elif "draining" in report:
-            self.in_flight = report["draining"]
-        elif "drained" in report:
-            self.drained = report["drained"], report["left"]
+    def _note(self, report: Report) -> None:
+        self.missed_heartbeats = 0
+        match report:
+            case Closed(count):
+                self.connections -= count
+            case Ready():
+                self.ready_at = time.monotonic()
+            case Draining(in_flight):
+                self.in_flight = in_flight
+            case Drained():
+                self.drained = report
 
     def _hang_up(self) -> None:
         self.leaving = True

@@ -46,8 +46,13 @@ class Observer:
         self.left += 1
 
 
-def make_batcher(run_batch, policy, **options):
-    return Batcher(run_batch, policy, clock=asyncio.get_running_loop().time, **options)
+def make_batcher(run_batch, policy, executor, **options):
+    loop = asyncio.get_running_loop()
+
+    async def run(items):
+        return await loop.run_in_executor(executor, run_batch, items)
+
+    return Batcher(run, policy, clock=loop.time, **options)
 
 
 def start(batcher, items, deadline=None):

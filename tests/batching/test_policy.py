@@ -34,7 +34,7 @@ BUSY = BatchPolicy(max_batch_size=4, batch_timeout_ms=0)
     ],
 )
 def test_decides_as_the_table_says(policy, queued, age_s, idle, decision):
-    got = policy.decide(queued, age_s, idle)
+    got = policy.decide(queued, age_s, 0.0 if idle else None)
     assert type(got) is type(decision)
     assert got == pytest.approx(decision) if decision[0] is not None else got == decision
 
@@ -46,7 +46,7 @@ def test_decides_as_the_table_says(policy, queued, age_s, idle, decision):
     idle=st.booleans(),
 )
 def test_never_runs_more_than_allowed_and_never_waits_past_the_timeout(policy, queued, age_s, idle):
-    decision = policy.decide(queued, age_s, idle)
+    decision = policy.decide(queued, age_s, 0.0 if idle else None)
     if isinstance(decision, Run):
         assert idle
         assert 1 <= decision.size <= min(queued, policy.max_batch_size)

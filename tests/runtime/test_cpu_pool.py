@@ -11,12 +11,12 @@ import weakref
 import pytest
 
 from batching import DeadlineExceeded
-from runtime.cpu_pool import DecodePool
+from runtime.cpu_pool import CpuPool
 
 
 @pytest.fixture
 def pool():
-    made = DecodePool(2)
+    made = CpuPool(2)
     yield made
     made.close()
 
@@ -43,7 +43,7 @@ async def test_the_threads_work_at_the_same_time(pool):
 
 
 async def test_what_the_work_raises_is_raised_and_the_thread_goes_on():
-    pool = DecodePool(1)
+    pool = CpuPool(1)
     with pytest.raises(ZeroDivisionError):
         await pool.run(lambda: 1 / 0)
     assert await pool.run(threading.get_ident) == await pool.run(threading.get_ident)
@@ -52,15 +52,15 @@ async def test_what_the_work_raises_is_raised_and_the_thread_goes_on():
 
 async def test_each_thread_begins_with_what_it_is_told(pool):
     begun = []
-    other = DecodePool(3, lambda: begun.append(threading.current_thread().name))
+    other = CpuPool(3, lambda: begun.append(threading.current_thread().name))
     barrier = threading.Barrier(3, timeout=30)
     await asyncio.gather(*(other.run(barrier.wait) for _ in range(3)))
     other.close()
-    assert sorted(begun) == ["decode-0", "decode-1", "decode-2"]
+    assert sorted(begun) == ["cpu-0", "cpu-1", "cpu-2"]
 
 
 async def test_who_leaves_or_comes_too_late_is_passed_over(gate):
-    pool, ran = DecodePool(1), []
+    pool, ran = CpuPool(1), []
     blocker = asyncio.ensure_future(pool.run(lambda: gate.wait(30)))
     leaver = asyncio.ensure_future(pool.run(lambda: ran.append("leaver")))
     stayer = asyncio.ensure_future(pool.run(lambda: ran.append("stayer")))
@@ -77,7 +77,7 @@ async def test_who_leaves_or_comes_too_late_is_passed_over(gate):
 
 
 async def test_work_that_has_begun_when_its_caller_leaves_is_finished(gate):
-    pool, ran, begun = DecodePool(1), [], threading.Event()
+    pool, ran, begun = CpuPool(1), [], threading.Event()
 
     def work():
         begun.set()
@@ -99,7 +99,7 @@ async def test_nothing_is_kept_of_what_nobody_waits_for(gate, way):
         def decode(self):
             return None
 
-    pool, picture = DecodePool(1), Picture()
+    pool, picture = CpuPool(1), Picture()
     held = weakref.ref(picture)
     blocker = None if way == "result" else asyncio.ensure_future(pool.run(lambda: gate.wait(30)))
     call = asyncio.ensure_future(pool.run(picture.decode, time.monotonic() + (0.01 if way == "deadline" else 30)))
@@ -124,7 +124,7 @@ async def test_nothing_is_kept_of_what_nobody_waits_for(gate, way):
 
 
 async def test_closing_lets_the_threads_finish_what_was_asked_for():
-    pool = DecodePool(1)
+    pool = CpuPool(1)
     asked = [asyncio.ensure_future(pool.run(lambda n=number: n)) for number in range(100)]
     await asyncio.sleep(0)
     pool.close()

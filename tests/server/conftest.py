@@ -14,7 +14,7 @@ from models.bundles.bundle import ModelBundle
 from models.bundles.spec import EngineSpec, ModelSpec, PreprocessSpec
 from models.engines import ENGINES
 from server.config import BatchConfig, Config, LimitConfig, ModelConfig, ServerConfig
-from server.operations.listener import listen
+from server.operations.lifecycle import listen
 from server.service import Service
 
 GEOMETRY = PreprocessSpec(8, 8, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -32,6 +32,11 @@ def hash_bundle(tmp_path, monkeypatch):
     return ModelBundle.write(folder, spec, tuple(f"label {n}" for n in range(10)))
 
 
+def engine_of(deployment):
+    """The engine of a deployment, behind the check of its answers."""
+    return deployment.runner._engine.engine
+
+
 class Running:
     """A running server as its client sees it: `url`, a `session`; and from inside: `service`, `engine`."""
 
@@ -40,7 +45,7 @@ class Running:
 
     @property
     def engine(self):
-        return next(iter(self.service.context.catalog)).engine
+        return engine_of(next(iter(self.service.context.store)))
 
     @property
     def address(self):
@@ -86,8 +91,8 @@ async def start(hash_bundle):
             return Running(service, "http://{}:{}".format(*listening.getsockname()), session, stack)
 
         async def finish(service):
-            for classifier in service.context.catalog:
-                classifier.engine.gate.set()
+            for deployment in service.context.store:
+                engine_of(deployment).gate.set()
             if not service.context.draining:
                 await service.drain()
             await service.close()

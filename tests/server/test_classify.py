@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import threading
 
 import aiohttp
 import numpy as np
 import pytest
 from PIL import Image
 
-from models.images.preprocess import Preprocessor
 from tests.conftest import encode, flat
 from tests.engines import NOT_A_NUMBER, POISON, expected
 from tests.server.conftest import problem_of
@@ -209,7 +207,7 @@ async def test_answers_are_never_mixed_up(start, noise):
 
 async def test_a_client_who_leaves_takes_his_picture_out_of_the_queue(start, noise):
     server = await start(max_batch_size=4)
-    batcher = server.service.context.catalog.find(None)[1].batcher
+    batcher = server.service.context.store.find(None).batcher
     server.engine.gate.clear()
     staying = [asyncio.ensure_future(drop(server, noise(1)))]
     await until(lambda: batcher.batches_in_flight == 1)
@@ -245,10 +243,3 @@ async def test_an_animation_and_a_grey_picture_are_read(start):
     for body in (encode(np.full((8, 8), 9, np.uint8)), flat(9)):
         async with server.post(body) as response:
             assert read((await response.json())["predictions"]) == scores_of(flat(9))[:5]
-
-
-async def test_the_first_picture_waits_for_no_import(start, monkeypatch):
-    threads = []
-    monkeypatch.setattr(Preprocessor, "warm_up", lambda self: threads.append(threading.current_thread().name))
-    await start()
-    assert [name.split("-")[0] for name in threads] == ["decode"]

@@ -9,40 +9,34 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from runtime.kinds.image_classifier import Classified, Prediction
+from runtime.outputs import Prediction
 from runtime.phases import PhaseClock
-from server.dialects.classify.picture import Picture
-from server.http.faults import Problem, problem_of
+from server.http.faults import Fault
+from server.http.problem import problem_json
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one of several pictures: `classified`, or the `error` it met."""
+    """The result of one of several images: its predictions, or the fault."""
 
-    picture: Picture
-    classified: Classified | None
-    error: Exception | None
-
-    @property
-    def problem(self) -> Problem:
-        """What the client is told of the error."""
-        assert self.error is not None
-        return problem_of(self.error)
+    filename: str | None
+    predictions: Sequence[Prediction] | None
+    fault: Fault | None
 
 
 def single_response(
-    classified: Classified, clock: PhaseClock, model: str, request_id: str, format: str
+    predictions: Sequence[Prediction], clock: PhaseClock, model: str, request_id: str, format: str
 ) -> web.Response:
     """The answer to one picture."""
     if format == "text":
-        return web.Response(text=_table(classified.predictions))
+        return web.Response(text=_table(predictions))
     if format == "hf":
-        return _json(_bare(classified.predictions))
+        return _json(_bare(predictions))
     document = {
-        "predictions": [prediction.to_json() for prediction in classified.predictions],
+        "predictions": [prediction.to_json() for prediction in predictions],
         "model": model,
         "request_id": request_id,
-        "batch_size": classified.batch_size,
+        "batch_size": clock.batch_size,
         "timing_ms": clock.timing_ms(),
     }
     return _json(document)
@@ -52,11 +46,11 @@ def several_response(
     outcomes: Sequence[Outcome], clock: PhaseClock, model: str, request_id: str, format: str
 ) -> web.Response:
     """The answers to several pictures, in the order sent; 422 when there is none."""
-    status = 200 if any(outcome.classified for outcome in outcomes) else 422
+    status = 200 if any(outcome.predictions is not None for outcome in outcomes) else 422
     if format == "text" and status == 200:
         return web.Response(text="\n".join(_text(outcome) for outcome in outcomes))
     if format == "hf" and status == 200:
-        return _json([_bare(outcome.classified.predictions) if outcome.classified else [] for outcome in outcomes])
+        return _json([_bare(outcome.predictions or ()) for outcome in outcomes])
     document = {
         "results": [_result(outcome, request_id) for outcome in outcomes],
         "model": model,
@@ -67,10 +61,10 @@ def several_response(
 
 
 def _result(outcome: Outcome, request_id: str) -> dict[str, Any]:
-    filename = {"filename": outcome.picture.filename}
-    if outcome.classified is None:
-        return {**filename, "error": outcome.problem.to_json(request_id)}
-    predictions = [prediction.to_json() for prediction in outcome.classified.predictions]
+    filename = {"filename": outcome.filename}
+    if outcome.fault:
+        return {**filename, "error": problem_json(outcome.fault, request_id)}
+    predictions = [prediction.to_json() for prediction in outcome.predictions or ()]
     return {**filename, "predictions": predictions}
 
 
@@ -79,10 +73,10 @@ def _bare(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
 
 
 def _text(outcome: Outcome) -> str:
-    title = outcome.picture.filename or "picture"
-    if outcome.classified is None:
-        return f"{title}\n  {outcome.problem.title}: {outcome.problem.detail}\n"
-    return f"{title}\n{_table(outcome.classified.predictions)}"
+    title = outcome.filename or "picture"
+    if outcome.fault:
+        return f"{title}\n  {outcome.fault.title}: {outcome.fault.detail}\n"
+    return f"{title}\n{_table(outcome.predictions or ())}"
 
 
 def _table(predictions: Sequence[Prediction]) -> str:

@@ -194,39 +194,33 @@ async def test_pipelined_requests_are_answered_in_order(start, noise):
         assert (status, headers["x-request-id"]) == (200, f"r{seed}")
 
 
-async def test_a_connection_that_is_shed_ends_with_its_answer_and_the_others_go_on(start, noise):
-    server, png = await start(), noise(1)
-    clients = [await server.connect() for _ in range(3)]
-    server.service.context.to_shed = 2
-    assert (await server.session.get(server.url + "/healthz")).headers.get("Connection") is None
-    for reader, writer in clients:
-        writer.write(REQUEST % len(png) + png)
-        status, headers, _ = await answer(reader)
-        assert status == 200
-        assert headers.get("connection") == (None if reader is clients[2][0] else "close")
-    for reader, _ in clients[:2]:
-        assert await reader.read() == b""
-    reader, writer = clients[2]
-    writer.write(REQUEST % len(png) + png)
-    assert (await answer(reader))[0] == 200
+async def test_a_connection_is_closed_after_its_last_request_and_the_others_go_on(start, noise):
+    server, png = await start(keepalive_requests=3), noise(1)
+    spent, fresh = [await server.connect() for _ in range(2)]
+    for closes in (False, False, True):
+        spent[1].write(REQUEST % len(png) + png)
+        status, headers, _ = await answer(spent[0])
+        assert (status, headers.get("connection")) == (200, "close" if closes else None)
+    assert await spent[0].read() == b""
+    fresh[1].write(REQUEST % len(png) + png)
+    assert (await answer(fresh[0]))[0] == 200
 
 
-async def test_no_connection_is_shed_before_the_requests_that_have_arrived_are_answered(start, noise):
-    server, png = await start(), noise(1)
-    server.service.context.to_shed = 1
+async def test_no_connection_is_closed_before_the_requests_that_have_arrived_are_answered(start, noise):
+    server, png = await start(keepalive_requests=1), noise(1)
     reader, writer = await server.connect()
     writer.write((REQUEST % len(png) + png) * 3)
     headers = [(await answer(reader))[1] for _ in range(3)]
     assert ["connection" in each for each in headers] == [False, False, True]
 
 
-async def test_who_ends_his_connection_himself_is_not_shed(start, noise):
-    server, png = await start(), noise(1)
-    server.service.context.to_shed = 1
+async def test_a_connection_may_stay_for_ever_where_there_is_no_limit(start, noise):
+    server, png = await start(keepalive_requests=0), noise(1)
     reader, writer = await server.connect()
-    writer.write(REQUEST.replace(b"Host: x", b"Host: x\r\nConnection: close") % len(png) + png)
-    assert (await answer(reader))[0] == 200
-    assert server.service.context.to_shed == 1
+    for _ in range(20):
+        writer.write(REQUEST % len(png) + png)
+        status, headers, _ = await answer(reader)
+        assert (status, headers.get("connection")) == (200, None)
 
 
 async def test_an_idle_connection_is_closed(start):

@@ -13,20 +13,20 @@ import aiohttp
 import pytest
 from PIL import Image
 
-from batching import BatcherClosed, DeadlineExceeded, ItemFailed, QueueFull
+from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.errors import TooManyPixels, UndecodablePicture, UnsupportedFormat, UnsupportedPicture
+from runtime.errors import ModelLoading, ModelUnloaded, UnknownModel
 from server.http.faults import (
     TABLE,
     BadRequest,
     BodyTooLarge,
     CompressedBody,
+    Draining,
     FormWithoutType,
     Leaving,
-    NotReady,
     OutOfUploadMemory,
     SlowBody,
-    UnknownModel,
-    problem_of,
+    fault_of,
 )
 from tests.conftest import flat
 from tests.server.conftest import problem_of as read_problem
@@ -220,9 +220,9 @@ async def test_a_body_that_comes_too_slowly(start):
 async def test_a_full_server_refuses_at_once_with_retry_after(start, noise):
     server = await start(queue_limit=3, max_batch_size=1)
     server.engine.gate.clear()
-    _, classifier = server.service.context.catalog.find(None)
+    deployment = server.service.context.store.find(None)
     sent = [asyncio.ensure_future(server.session.post(server.url + "/classify", data=noise(n))) for n in range(3)]
-    await until(lambda: classifier.accepted == 3)
+    await until(lambda: deployment.accepted == 3)
     async with server.post(noise(9)) as response:
         problem = await read_problem(response, 503)
         assert problem["type"].endswith("queue-full")
@@ -235,7 +235,7 @@ async def test_uploads_that_fill_their_memory_are_refused(start):
     server = await start(max_upload_memory_mb=1.0)
     _, writer = await server.connect()
     writer.write(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + bytes(990_000))
-    memory = server.service.context.reader._memory
+    memory = server.service.context.bodies.memory
     await until(lambda: memory.used == 990_000)
     async with server.post(bytes(20_000)) as response:
         problem = await read_problem(response, 503)
@@ -249,12 +249,12 @@ async def test_uploads_that_fill_their_memory_are_refused(start):
 @pytest.mark.parametrize("phase", ["queue", "decode"])
 async def test_a_deadline_that_passes(start, noise, phase):
     server = await start(max_batch_size=1, decode_threads=1)
-    _, classifier = server.service.context.catalog.find(None)
+    deployment = server.service.context.store.find(None)
     server.engine.gate.clear()
     first = asyncio.ensure_future(server.session.post(server.url + "/classify", data=noise(1)))
-    await until(lambda: classifier.batcher.batches_in_flight == 1)
+    await until(lambda: deployment.batcher.batches_in_flight == 1)
     if phase == "decode":
-        blocker = asyncio.ensure_future(server.service.context.catalog.decode_pool.run(server.engine.gate.wait))
+        blocker = asyncio.ensure_future(server.service.context.cpu_pool.run(server.engine.gate.wait))
     async with server.post(noise(2), headers={"X-Request-Timeout-Ms": "50"}) as response:
         problem = await read_problem(response, 504)
     assert problem["type"].endswith("deadline-exceeded")
@@ -276,7 +276,7 @@ async def test_a_deadline_that_passes_while_the_body_is_still_coming(start):
 async def test_a_deadline_that_passes_while_a_long_form_waits_for_a_thread(start):
     server = await start(decode_threads=1)
     server.engine.gate.clear()
-    blocker = asyncio.ensure_future(server.service.context.catalog.decode_pool.run(server.engine.gate.wait))
+    blocker = asyncio.ensure_future(server.service.context.cpu_pool.run(server.engine.gate.wait))
     long_form = form(*[("a.png", flat(1) + bytes(700_000))] * 2)
     async with server.post(long_form, headers={"X-Request-Timeout-Ms": "100"}) as response:
         await read_problem(response, 504)
@@ -303,7 +303,7 @@ async def test_what_we_do_not_expect_is_500_without_a_word_of_it(start, monkeypa
     async def explode(*arguments):
         raise ZeroDivisionError("secret 0x7f00 /etc/passwd")
 
-    monkeypatch.setattr(type(server.service.context.catalog.find(None)[1]), "classify", explode)
+    monkeypatch.setattr(type(server.service.context.store.find(None)), "infer", explode)
     async with server.post(flat(1)) as response:
         problem = await read_problem(response, 500)
     assert "secret" not in str(problem)
@@ -330,24 +330,25 @@ ROWS = {
     KeyError("x"): (500, "internal-error"),
     QueueFull(1.5): (503, "queue-full"),
     OutOfUploadMemory("x"): (503, "queue-full"),
-    BatcherClosed("x"): (503, "draining"),
+    Draining(): (503, "draining"),
+    ModelUnloaded("x"): (503, "model-unloaded"),
     Leaving(): (503, "draining"),
-    NotReady("x"): (503, "not-ready"),
+    ModelLoading("x"): (503, "not-ready"),
     DeadlineExceeded("x"): (504, "deadline-exceeded"),
 }
 
 
 @pytest.mark.parametrize("error", ROWS, ids=lambda error: type(error).__name__)
 def test_every_exception_has_its_status_and_kind(error):
-    problem = problem_of(error)
+    problem = fault_of(error)
     assert (problem.status, problem.kind) == ROWS[error]
     assert ("Retry-After" in problem.headers) == (problem.status == 503)
 
 
 def test_an_unsupported_picture_is_not_called_damaged():
     with_advice, without = UnsupportedPicture("lossless JPEG", "convert it"), UnsupportedPicture("JPEG-LS")
-    assert problem_of(with_advice).detail == "Lossless JPEG is not supported; convert it."
-    assert problem_of(without).detail == "JPEG-LS is not supported."
+    assert fault_of(with_advice).detail == "Lossless JPEG is not supported; convert it."
+    assert fault_of(without).detail == "JPEG-LS is not supported."
 
 
 @pytest.mark.parametrize(
@@ -359,7 +360,7 @@ def test_an_unsupported_picture_is_not_called_damaged():
     ],
 )
 def test_the_formats_that_are_accepted_are_named(accepted, title, hint):
-    problem = problem_of(UnsupportedFormat(None, accepted))
+    problem = fault_of(UnsupportedFormat(None, accepted))
     assert (problem.title, problem.extras["hint"]) == (title, hint)
 
 

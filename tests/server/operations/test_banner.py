@@ -12,7 +12,8 @@ from server.operations.banner import banner, pillow
 
 def shown(server, address=("127.0.0.1", 1), seconds=0, workers=1):
     """The banner of a running server."""
-    return banner(server.service.describe(), server.service.context.catalog.bundles, address, seconds, workers)
+    bundles = {name: model.choice.bundle for name, model in server.service.context.store.models.items()}
+    return banner(server.service.describe(), bundles, address, seconds, workers)
 
 
 @pytest.mark.parametrize(

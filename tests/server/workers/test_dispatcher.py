@@ -65,13 +65,6 @@ async def test_every_connection_goes_to_who_has_the_fewest(dispatch):
     assert await connect(address, 7) == ["a"] * 3 + ["a", "b", "a", "b"]
 
 
-async def test_who_expects_connections_from_another_gets_them_first(dispatch):
-    a, b = FakeWorker("a"), FakeWorker("b")
-    b.connections, b.expected = 5, 2
-    _, address = dispatch(a, b)
-    assert await connect(address, 4) == ["b", "b", "a", "a"]
-
-
 async def test_who_is_ready_goes_before_who_loads_and_nobody_gets_one_while_it_leaves(dispatch):
     ready, loading, leaving = FakeWorker("ready"), FakeWorker("loading", ready=False), FakeWorker("leaving")
     ready.connections, leaving.leaving = 50, True

@@ -7,8 +7,8 @@ import pytest
 from torch import nn
 
 from models.errors import BundleError
-from runtime.store import find_bundles
 from server.config import ModelConfig
+from server.model_options import find_bundles
 from tests.conftest import flat
 from tests.models.small import save, traced
 from tests.server.conftest import problem_of

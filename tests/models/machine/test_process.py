@@ -1,4 +1,4 @@
-"""Idle threads sleep."""
+"""What a process sets at its start, and that importing sets none of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from benchmark.server_process import ROOT, ServerProcess
-from models.machine.openmp import sleep_when_idle
+from models.machine.process import prepare_process
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP is asked")
 
@@ -40,5 +40,5 @@ def test_those_of_the_optimiser(spins, tmp_path):
 
 def test_who_wants_them_to_spin_is_obeyed(monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    sleep_when_idle()
+    prepare_process()
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"

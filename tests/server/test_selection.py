@@ -14,7 +14,6 @@ from models.bundles.table import TABLE_FILE
 from models.engines import compatibility
 from models.engines.selection import choose
 from models.errors import BundleError
-from server.config import ModelConfig
 from server.service import Service
 from tests.conftest import flat
 from tests.server.conftest import GEOMETRY, make_config
@@ -68,7 +67,7 @@ def write(hash_bundle, monkeypatch):
 
 def refusal(bundle, **options):
     with pytest.raises(BundleError) as refused:
-        choose(bundle, ModelConfig(**options))
+        choose(bundle, **options)
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
@@ -76,9 +75,10 @@ def refusal(bundle, **options):
 async def started(start, bundle, **options):
     """The engine's spec and the most pictures in a batch, of a running server."""
     server = await start({"m": bundle}, **options)
-    classifier = server.service.context.catalog.loaded("m")
-    assert classifier.batcher.policy.max_batch_size == classifier.engine.spec.max_batch_size
-    return server, classifier.engine.spec
+    deployment = server.service.context.store.loaded("m")
+    spec = deployment.runner.facts.spec
+    assert deployment.batcher.policy.max_batch_size == spec.max_batch_size
+    return server, spec
 
 
 async def test_threads_and_batch_size_are_the_bundles(start, write):
@@ -164,11 +164,11 @@ def test_a_compiled_engine_from_elsewhere_is_refused_when_it_is_asked_for(write)
     bundle = write(torch="2.14.0")
     assert refusal(bundle, engine="slow") == f"{bundle.file.parent}: engine 'slow': {ELSEWHERE}"
     assert refusal(bundle, engine="fast") == f"{bundle.file.parent}: engine 'fast': {ELSEWHERE}"
-    assert choose(bundle, ModelConfig(engine="weights")).notice == ""
+    assert choose(bundle, engine="weights").notice == ""
 
 
 def test_another_device_means_weights_too(write):
-    choice = choose(write(), ModelConfig(device="cuda"))
+    choice = choose(write(), device="cuda")
     assert choice.engine == "weights"
     assert "built for cpu, cuda was asked for" in choice.notice
 
@@ -185,7 +185,7 @@ def test_an_engine_that_holds_the_interpreter_lock_is_not_served(write):
 def test_a_bare_file_has_no_engines_to_choose_from(hash_bundle):
     engine = dataclasses.replace(hash_bundle.spec.engine, kind=KIND)
     bare = dataclasses.replace(hash_bundle, spec=dataclasses.replace(hash_bundle.spec, engine=engine))
-    assert choose(bare, ModelConfig()).bundle is bare
+    assert choose(bare).bundle is bare
     assert refusal(bare, engine="fast").startswith(f"{bare.file}: a bare TorchScript file has no engines")
 
 

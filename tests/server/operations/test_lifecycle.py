@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from server.operations.listener import ignore_newcomers
+from server.operations.lifecycle import ignore_newcomers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's filter is Linux's")
 

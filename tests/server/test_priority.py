@@ -22,7 +22,7 @@ def niceness():
 @linux
 async def test_decode_and_engine_threads_give_way_and_so_do_the_threads_they_start(start):
     server = await start()
-    catalog, loop = server.service.context.catalog, asyncio.get_running_loop()
+    context, loop = server.service.context, asyncio.get_running_loop()
     before = niceness()
     lowered = min(before + NICENESS, 19)
 
@@ -34,9 +34,9 @@ async def test_decode_and_engine_threads_give_way_and_so_do_the_threads_they_sta
         return seen[0]
 
     for work in (niceness, of_a_new_thread):
-        assert await catalog.decode_pool.run(work) == lowered
-        for thread in catalog._engine_threads:
-            assert await loop.run_in_executor(thread, work) == lowered
+        assert await context.cpu_pool.run(work) == lowered
+        for deployment in context.store:
+            assert await loop.run_in_executor(deployment.runner._thread, work) == lowered
     assert niceness() == before, "the event loop's own"
 
 

@@ -1,0 +1,21 @@
+"""Why a model gives no output. No HTTP: `server/http/faults.py` maps these to statuses."""
+
+
+class RuntimeFault(Exception):
+    """A model that cannot take an input now. The message may be shown to a client."""
+
+
+class UnknownModel(RuntimeFault):
+    """No model of that name is known."""
+
+
+class ModelLoading(RuntimeFault):
+    """The model is known and not loaded yet."""
+
+
+class ModelUnloaded(RuntimeFault):
+    """The model was unloaded before it took the input."""
+
+
+class EngineOutputError(Exception):
+    """The engine's output is no probability: a value is not finite."""

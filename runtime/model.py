@@ -1,0 +1,118 @@
+"""What can be served, and the program that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from models.bundles.spec import EngineSpec
+from models.engines.base import EngineOptions
+from runtime.inputs import Input
+from runtime.outputs import Output
+
+Item = TypeVar("Item")
+Row = TypeVar("Row")
+ItemIn = TypeVar("ItemIn", contravariant=True)
+RowOut = TypeVar("RowOut", covariant=True)
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of a model before it is loaded.
+
+    Attributes:
+        name: under which it is served.
+        kind: of model, "image-classifier".
+        architecture: of the network.
+        weights: where they come from.
+        num_classes: length of a row.
+        max_batch_size: largest batch that pays; 1: items cannot be stacked.
+    """
+
+    name: str
+    kind: str
+    architecture: str
+    weights: str
+    num_classes: int
+    max_batch_size: int
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What is known of an engine once it is loaded.
+
+    Attributes:
+        spec: device, precision, threads, as they were resolved on this machine.
+        notices: warnings for the operator.
+    """
+
+    spec: EngineSpec
+    notices: tuple[str, ...] = ()
+
+
+class Engine(Protocol[ItemIn, RowOut]):
+    """The loaded program. Called on one thread, one batch at a time.
+
+    Attributes:
+        facts: known once it is loaded.
+    """
+
+    facts: EngineFacts
+
+    def infer(self, batch: Sequence[ItemIn]) -> Sequence[RowOut]:
+        """Runs a batch. Returns one row per item, in the same order; raises anything."""
+        ...
+
+    def warm_up(self) -> None:
+        """Runs every batch size that will be served."""
+        ...
+
+    def close(self) -> None:
+        """Frees memory. The engine is not used afterwards."""
+        ...
+
+
+class Model(Protocol[Item, Row]):
+    """One version of something that can be served. Cheap to build, picklable.
+
+    Attributes:
+        facts: known before it is loaded.
+        example_file: path of a file to try it with.
+    """
+
+    facts: ModelFacts
+    example_file: str
+
+    def prepare(self, given: Input) -> Item:
+        """Input -> item of a batch, on a thread of the CPU pool.
+
+        Raises:
+            ImageError: the image cannot be decoded.
+        """
+        ...
+
+    def example(self) -> Input:
+        """An input that warms up everything between the client and the engine."""
+        ...
+
+    def load(self, options: EngineOptions) -> Engine[Item, Row]:
+        """Loads the engine, on the thread that will run it. Raises ModelError."""
+        ...
+
+    def finish(self, row: Row) -> Output:
+        """Row of a batch -> output, on the event loop, in microseconds."""
+        ...
+
+    def describe(self, engine: EngineFacts) -> str:
+        """Lines about a loaded model, for the terminal; the last ones are warnings."""
+        ...
+
+    def document(self, engine: EngineFacts | None, whole: bool) -> dict[str, Any]:
+        """What GET /models shows.
+
+        Args:
+            engine: None while it is loading.
+            whole: with labels and measurements.
+        """
+        ...

@@ -1,0 +1,63 @@
+"""What a client gets back, independent of any protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from models.bundles.labels import Labels
+from models.engines.base import Probabilities
+
+_FEW_CLASSES = 64  # up to here it is faster to sort them all
+
+
+@dataclass(slots=True)
+class Prediction:
+    """One label of an image.
+
+    Attributes:
+        label: the class's name.
+        score: its probability, 0 … 1.
+        index: its position in the model's output.
+    """
+
+    label: str
+    score: float
+    index: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {"label": self.label, "score": self.score, "index": self.index}
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The scores of all classes for one image.
+
+    Attributes:
+        values: float32 [num_classes].
+        labels: names of the classes.
+    """
+
+    values: Probabilities
+    labels: Labels
+
+    def top(self, k: int, min_score: float = 0.0) -> list[Prediction]:
+        """The `k` classes with the highest scores of at least `min_score`, best first; equal scores by index."""
+        values, indices = self.values, range(len(self.values))
+        chosen: Sequence[int] = indices
+        if len(indices) > _FEW_CLASSES:  # sort only those that can be among the best
+            candidates = np.flatnonzero(values >= np.partition(values, -k)[-k])
+            values, chosen = values[candidates], candidates.tolist()
+        scores = values.tolist()
+        # Python's sort keeps the order of equal elements, also in reverse.
+        order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)[:k]
+        best = [Prediction(self.labels[chosen[place]], scores[place], chosen[place]) for place in order]
+        return [each for each in best if each.score >= min_score] if min_score else best
+
+
+# A union that grows with the dialects.
+Output = Scores

@@ -1,0 +1,76 @@
+"""Hosts an engine and calls it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, Protocol
+
+from models.engines.base import EngineOptions
+from models.machine.priority import give_way
+from runtime.model import Engine, EngineFacts, Item, ItemIn, Model, Row, RowOut
+
+
+class Runner(Protocol[ItemIn, RowOut]):
+    """One batch at a time.
+
+    Attributes:
+        facts: of the engine; None until `start`.
+        busy_since: monotonic time at which the running batch began; None when no batch is running.
+    """
+
+    facts: EngineFacts | None
+    busy_since: float | None
+
+    async def start(self) -> None:
+        """Loads the engine and warms it up. Raises ModelError."""
+        ...
+
+    async def run(self, batch: Sequence[ItemIn]) -> Sequence[RowOut]:
+        """Runs a batch: one row per item, in the same order. Raises what the engine raises."""
+        ...
+
+    async def close(self) -> None:
+        """Closes the engine after the batch that is running."""
+        ...
+
+
+class ThreadRunner(Generic[Item, Row]):
+    """An engine on a thread of this process."""
+
+    def __init__(
+        self, model: Model[Item, Row], options: EngineOptions, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Starts the thread; `start` then loads the engine on it."""
+        self.facts: EngineFacts | None = None
+        self._engine: Engine[Item, Row] | None = None
+        self.busy_since: float | None = None
+        self._model = model
+        self._options = options
+        self._now = clock
+        self._thread = ThreadPoolExecutor(1, f"engine-{model.facts.name}", initializer=give_way)
+
+    async def start(self) -> None:
+        """Loads the engine and warms it up. Raises ModelError."""
+        loop = asyncio.get_running_loop()
+        self._engine = await loop.run_in_executor(self._thread, self._model.load, self._options)
+        await loop.run_in_executor(self._thread, self._engine.warm_up)
+        self.facts = self._engine.facts
+
+    async def run(self, batch: Sequence[Item]) -> Sequence[Row]:
+        """Runs a batch: one row per item, in the same order. Raises what the engine raises."""
+        assert self._engine is not None
+        self.busy_since = self._now()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.infer, batch)
+        finally:
+            self.busy_since = None
+
+    async def close(self) -> None:
+        """Closes the engine after the batch that is running."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, engine.close)
+        self._thread.shutdown(wait=False)

@@ -1,0 +1,135 @@
+"""The path of a request, the same for every dialect: admit, read, parse, infer, render."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+from aiohttp import HttpVersion11, web
+
+from runtime.inputs import Input
+from runtime.outputs import Output
+from runtime.phases import PhaseClock
+from runtime.store import AnyDeployment
+from server.http.context import CONTEXT, Context
+from server.http.cors import preflight
+from server.http.dialect import Dialect
+from server.http.exchange import EXCHANGE, Exchange
+from server.http.faults import fault_of, log_if_internal
+from server.operations.access_log import MODEL, STARTED
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def answer(dialect: Dialect, request: web.Request) -> web.StreamResponse:
+    """Answers one request to a model."""
+    context, exchange = request.app[CONTEXT], request[EXCHANGE]
+    deadline = exchange.deadline(context.config.limits.request_timeout_ms)
+    _admit(context, dialect, request)
+    body = await context.bodies.read(request, dialect.body_limit_of(request), deadline)
+    try:
+        exchange.clock.mark("read")
+        call = await dialect.parse(exchange, body, deadline)
+        async with context.store.use(call.model) as deployment:
+            request[MODEL] = deployment.model.facts.name
+            answers = await _infer(deployment, call.inputs, exchange.clock, deadline)
+        response = dialect.render(exchange, call, answers)
+    finally:
+        context.bodies.memory.give_back(len(body))
+    response.headers["Server-Timing"] = exchange.clock.server_timing()
+    return response
+
+
+def _admit(context: Context, dialect: Dialect, request: web.Request) -> None:
+    """Refuses what needs no body to be refused: an unknown model, a full one, a body that is too large."""
+    context.store.find(dialect.model_of(request)).check_room()
+    context.bodies.check_announced(request, dialect.body_limit_of(request))
+
+
+async def _infer(
+    deployment: AnyDeployment, inputs: Sequence[Input | Exception], clock: PhaseClock, deadline: float
+) -> Sequence[Output | Exception]:
+    if len(inputs) == 1:
+        return (await _infer_one(deployment, inputs[0], clock, deadline),)
+    return await asyncio.gather(*(_infer_one(deployment, each, clock.fork(), deadline) for each in inputs))
+
+
+async def _infer_one(
+    deployment: AnyDeployment, given: Input | Exception, clock: PhaseClock, deadline: float
+) -> Output | Exception:
+    if isinstance(given, Exception):
+        return given
+    try:
+        return await deployment.infer(given, clock, deadline)
+    except Exception as error:
+        return error
+
+
+async def expect_continue(dialect: Dialect, request: web.Request) -> web.StreamResponse | None:
+    """Answers `Expect: 100-continue`: refuses before the upload what the headers alone rule out."""
+    context = request.app[CONTEXT]
+    if request.version < HttpVersion11:
+        return None  # RFC 9110, 10.1.1: the client would not understand
+    try:
+        if request.headers["Expect"].lower() != "100-continue":
+            raise web.HTTPExpectationFailed
+        _admit(context, dialect, request)
+    except Exception as error:
+        return refuse(context, Exchange(request), error)
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # aiohttp takes anything written for the beginning of the response
+    return None
+
+
+def add_dialect(app: web.Application, dialect: Dialect, prefix: str = "") -> None:
+    """Routes requests to the dialect's addresses, with and without a slash at their end."""
+    handler, expect = partial(answer, dialect), partial(expect_continue, dialect)
+    for path in dialect.paths():
+        for method in dialect.methods():
+            for end in ("", "/"):
+                app.router.add_route(method, f"{prefix}{path}{end}", handler, expect_handler=expect)
+
+
+@web.middleware
+async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Around every request: counts it, and turns errors into responses."""
+    context = request.app[CONTEXT]
+    exchange = request[EXCHANGE] = Exchange(request)
+    context.in_flight += 1
+    if context.access_log:
+        request[STARTED] = time.monotonic()
+    try:
+        response = preflight(request, context.config.server.cors_origin) or await handler(request)
+        _count(context, request, "ok" if response.status < 400 else "all-failed")
+        return _finish(context, exchange, response)
+    except asyncio.CancelledError:
+        _count(context, request, "client-left")
+        if context.access_log:
+            context.access_log.log_left(request, exchange.id)
+        raise
+    except Exception as error:
+        return refuse(context, exchange, error)
+    finally:
+        context.in_flight -= 1
+        context.answered += 1
+
+
+def refuse(context: Context, exchange: Exchange, error: Exception) -> web.StreamResponse:
+    """The response to an error, counted, and logged if it is internal."""
+    fault = fault_of(error, context.dialect.hint)
+    log_if_internal(error, fault, exchange.id)
+    _count(context, exchange.request, fault.kind)
+    return _finish(context, exchange, context.dialect.refuse(fault, exchange.id))
+
+
+def _finish(context: Context, exchange: Exchange, response: web.StreamResponse) -> web.StreamResponse:
+    server = context.config.server
+    return exchange.finish(response, server.cors_origin, context.draining, server.keepalive_requests)
+
+
+def _count(context: Context, request: web.Request, outcome: str) -> None:
+    """Counts a request to a dialect."""
+    if request.path.rstrip("/") in context.counted:
+        context.metrics.count_request(outcome)

@@ -1,0 +1,67 @@
+"""What all requests of one application share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from runtime.cpu_pool import CpuPool
+from runtime.errors import ModelLoading
+from runtime.store import ModelStore
+from server.config import Config
+from server.http.body import BodyReader
+from server.http.dialect import Dialect
+from server.http.faults import Draining, Leaving
+from server.http.forwarded import Proxies
+from server.operations.access_log import AccessLog
+from server.operations.metrics import Metrics
+
+
+@dataclass
+class Context:
+    """The application's state.
+
+    Attributes:
+        config: of this process.
+        store: the models in service.
+        metrics: for Prometheus.
+        cpu_pool: where inputs are prepared.
+        bodies: reads them.
+        proxies: in front.
+        dialect: of requests at no address of a dialect.
+        counted: addresses whose requests are counted, without a slash at their end.
+        access_log: None unless it is on.
+        leaving: set when the server is to stop: it still takes requests, and says that it is not ready.
+        draining: set when the server stops: every response then closes its connection.
+        in_flight: requests in flight.
+        answered: requests answered since the start.
+        ready_workers: workers that are ready, this one included; None where there is one process.
+    """
+
+    config: Config
+    store: ModelStore
+    metrics: Metrics
+    cpu_pool: CpuPool
+    bodies: BodyReader
+    proxies: Proxies
+    dialect: Dialect
+    counted: frozenset[str] = frozenset()
+    access_log: AccessLog | None = None
+    leaving: bool = False
+    draining: bool = False
+    in_flight: int = 0
+    answered: int = 0
+    ready_workers: int | None = None
+
+    def check_ready(self) -> None:
+        """Raises Draining, Leaving or ModelLoading unless this worker or another takes new requests."""
+        if self.draining:
+            raise Draining
+        if self.leaving:
+            raise Leaving
+        if not self.store.ready and not self.ready_workers:
+            raise ModelLoading("the models are loading")
+
+
+CONTEXT = web.AppKey("context", Context)

@@ -1,0 +1,128 @@
+"""A model in service: prepare, batch, run, finish."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from batching import DeadlineExceeded, ItemFailed, QueueFull
+from models.engines.base import EngineOptions
+from runtime.cpu_pool import CpuPool
+from runtime.deployment import Batching, Deployment
+from runtime.errors import ModelUnloaded
+from runtime.phases import PhaseClock
+from runtime.runner import ThreadRunner
+from tests.runtime.fakes import DoublerModel
+
+
+class Observer:
+    def __init__(self):
+        self.answered, self.batches = [], []
+
+    def batch_ran(self, size, seconds):
+        self.batches.append(size)
+
+    def item_left(self):
+        pass
+
+    def item_answered(self, phases_s):
+        self.answered.append(dict(phases_s))
+
+
+def clock():
+    return PhaseClock(time.monotonic)
+
+
+@pytest.fixture
+async def deploy():
+    pool, deployed = CpuPool(2), []
+
+    async def start(model=None, observer=None, **batching):
+        model = model or DoublerModel()
+        runner = ThreadRunner(model, EngineOptions())
+        deployment = Deployment(model, runner, pool, Batching(**{"max_batch_size": 8, **batching}), observer)
+        deployed.append(deployment)
+        await deployment.start()
+        return deployment
+
+    yield start
+    for each in deployed:
+        each.model.engine.gate.set()
+        await each.close()
+    pool.close()
+
+
+async def test_an_input_is_prepared_on_the_pool_run_on_the_runner_and_finished(deploy):
+    observer = Observer()
+    deployment = await deploy(observer=observer)
+    watch = clock()
+    assert await deployment.infer(20, watch) == "got 42"
+    assert watch.batch_size == 1
+    assert list(watch.seconds) == ["decode", "queue", "infer"]
+    model = deployment.model
+    assert all(name.startswith("cpu-") for name in model.prepared)
+    assert model.engine.batches == [[1], [21]], "the example warms up the same way"
+    assert len(observer.answered) == 1, "the warm-up is no client's"
+    assert observer.batches == [1, 1]
+
+
+async def test_inputs_that_come_together_share_a_batch(deploy):
+    deployment = await deploy()
+    deployment.model.engine.gate.clear()
+    first = asyncio.ensure_future(deployment.infer(1, clock()))
+    while deployment.batcher.batches_in_flight == 0:
+        await asyncio.sleep(0.001)
+    watches = [clock() for _ in range(3)]
+    others = [asyncio.ensure_future(deployment.infer(number, watch)) for number, watch in enumerate(watches)]
+    while deployment.batcher.queued < 3:
+        await asyncio.sleep(0.001)
+    deployment.model.engine.gate.set()
+    assert await asyncio.gather(first, *others) == ["got 4", "got 2", "got 4", "got 6"]
+    assert [watch.batch_size for watch in watches] == [3, 3, 3]
+
+
+async def test_no_more_are_accepted_than_the_limit_wherever_they_are(deploy):
+    deployment = await deploy(queue_limit=2)
+    deployment.model.engine.gate.clear()
+    waiting = [asyncio.ensure_future(deployment.infer(number, clock())) for number in range(2)]
+    await asyncio.sleep(0)
+    assert deployment.accepted == 2
+    with pytest.raises(QueueFull):
+        deployment.check_room()
+    with pytest.raises(QueueFull):
+        await deployment.infer(3, clock())
+    deployment.model.engine.gate.set()
+    await asyncio.gather(*waiting)
+    assert deployment.accepted == 0
+    deployment.check_room()
+
+
+async def test_what_cannot_be_prepared_or_run_fails_alone_and_frees_its_place(deploy):
+    deployment = await deploy()
+    answers = await asyncio.gather(
+        *(deployment.infer(each, clock()) for each in (1, "broken", "poison", 2)), return_exceptions=True
+    )
+    assert (answers[0], answers[3]) == ("got 4", "got 6")
+    assert isinstance(answers[1], ValueError)
+    assert isinstance(answers[2], ItemFailed)
+    assert isinstance(answers[2].__cause__, RuntimeError)
+    assert deployment.accepted == 0
+
+
+async def test_a_deadline_that_passes_frees_the_place(deploy):
+    deployment = await deploy()
+    deployment.model.engine.gate.clear()
+    with pytest.raises(DeadlineExceeded):
+        await deployment.infer(1, clock(), time.monotonic() + 0.05)
+    assert deployment.accepted == 0
+
+
+async def test_a_closed_deployment_says_that_the_model_was_unloaded(deploy):
+    deployment = await deploy()
+    assert deployment.is_open
+    await deployment.close()
+    assert not deployment.is_open
+    with pytest.raises(ModelUnloaded):
+        await deployment.infer(1, clock())

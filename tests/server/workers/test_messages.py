@@ -1,0 +1,96 @@
+"""The socket between the supervisor and a worker."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from server.workers.messages import (
+    Adopt,
+    Closed,
+    Drain,
+    Drained,
+    Draining,
+    Failed,
+    Heartbeat,
+    Leave,
+    Leaving,
+    Ready,
+    ReadyWorkers,
+    SupervisorEnd,
+    WorkerEnd,
+)
+
+
+@pytest.fixture
+def ends():
+    """Both ends."""
+    above, below = socket.socketpair()
+    with above, below:
+        yield SupervisorEnd(above), WorkerEnd(below)
+
+
+def test_orders_arrive_in_order_and_a_connection_can_be_used(ends):
+    above, below = ends
+    ours, client = socket.socketpair()
+    with ours, client:
+        assert above.send(ReadyWorkers(3))
+        assert above.send(ReadyWorkers(1000))
+        assert above.send(Leave())
+        assert above.send(Adopt(ours))
+        above.drain()
+        ours.close()
+        *orders, adopt, drain = below.orders()
+        assert orders == [ReadyWorkers(3), ReadyWorkers(255), Leave()]
+        assert drain == Drain()
+        with adopt.connection as connection:
+            connection.sendall(b"hello")
+            assert client.recv(10) == b"hello"
+
+
+@pytest.mark.parametrize(
+    "report",
+    [Ready(["a", "b"]), Failed("x: damaged"), Heartbeat(), Closed(2), Leaving(), Draining(3), Drained(4, 0)],
+)
+def test_a_report_arrives_as_it_was_sent(ends, report):
+    above, below = ends
+    below.send(report)
+    assert above.reports() == [report]
+
+
+def test_reports_are_whole_even_if_they_come_in_pieces(ends):
+    above, below = ends
+    assert above.reports() == []
+    below.send(Heartbeat())
+    below.socket.send(b'{"report": "Clo')
+    assert above.reports() == [Heartbeat()]
+    below.socket.send(b'sed", "count": 2}\n{"report": "Leaving"}\n')
+    assert above.reports() == [Closed(2), Leaving()]
+
+
+def test_a_worker_that_does_not_read_is_full_and_does_not_block(ends):
+    above, below = ends
+    ours, client = socket.socketpair()
+    with ours, client:
+        given = 0
+        while above.send(Adopt(ours)):
+            given += 1
+        assert given > 50
+        above.drain()  # there is room for that
+        taken = []
+        while not taken or taken[-1] != Drain():
+            taken += below.orders()
+        for order in taken[:-1]:
+            order.connection.close()
+    assert len(taken) == given + 1
+
+
+def test_the_end_of_a_worker_is_seen(ends):
+    above, below = ends
+    below.send(Closed(1))
+    below.socket.close()
+    assert above.reports() == [Closed(1)]
+    assert above.reports() is None
+    assert not above.send(ReadyWorkers(1))
+    above.drain()
