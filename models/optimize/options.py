@@ -79,7 +79,7 @@ class OptimizeOptions:
     accept_weak_gate: Annotated[bool, "allow int8 that was compared on fewer than 256 images"] = False
     weights_url_base: Annotated[str, _MIRROR_HELP] = ""
     budget_s: Annotated[float, "time limit for the whole command, in seconds; 0: none"] = 0.0
-    if_missing: Annotated[bool, "exit if --output already holds a valid bundle"] = False
+    if_missing: Annotated[bool, "do nothing if --output holds a valid bundle for this machine"] = False
     force: Annotated[bool, "replace an existing bundle"] = False
 
     def __post_init__(self) -> None:
