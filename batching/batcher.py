@@ -59,7 +59,7 @@ class Batcher(Generic[In, Out]):
     """A bounded asyncio queue whose items are run in batches, one batch at a time.
 
     The queue is an OrderedDict rather than an `asyncio.Queue`: whoever leaves or expires frees his place at
-    once, and there is no consumer task that could die. `docs/architecture.md` has the measurement.
+    once, and there is no consumer task that could die. `docs/performance.md` has the measurement.
 
     Everything but `run_batch` happens on the event loop that created the batcher.
     """
