@@ -45,8 +45,9 @@ COPY LICENSE optimize_model_for_inference.py ./
 COPY images images
 COPY snapserve snapserve
 COPY batching batching
+COPY runtime runtime
 COPY --from=models /models models
-COPY --from=native /native models
+COPY --from=native /native models/images
 COPY server server
 # The bundle that is served unless another is mounted here. Its files may be readable for their owner only.
 ARG BUNDLE=models/demo

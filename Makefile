@@ -1,6 +1,6 @@
 # What a newcomer types: make serve, make test. Both need only Python 3.11–3.13 and make.
 #
-#   TORCH_INDEX=URL  take torch and torchvision from another index first (the CPU-only one, say; see README)
+#   TORCH_INDEX=URL  take torch and torchvision from another index first (the CPU-only one, say: docs/serving.md)
 #   MODEL=PATH       serve this bundle or TorchScript file
 #   OPTIONS="…"      further options of the server
 #   BUDGET_S=N       seconds that the first `make serve` takes to optimise

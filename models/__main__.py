@@ -1,4 +1,4 @@
-"""`python -m models export|run|compare|inspect`: small tools for model files."""
+"""`python -m models export|run|compare|inspect`: tools for model files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
         0, or 1 for a model that does not do what was asked, or 2 for wrong use and damaged files.
     """
     parser = ArgumentParser(
-        prog="python -m models", description="Small tools for model files.", allow_abbrev=False
+        prog="python -m models", description="Tools for model files and bundles.", allow_abbrev=False
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in (export, run, compare, inspect):

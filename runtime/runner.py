@@ -50,6 +50,7 @@ class ThreadRunner(Generic[Item, Row]):
         self._model = model
         self._options = options
         self._now = clock
+        self._closed = False
         self._thread = ThreadPoolExecutor(1, f"engine-{model.facts.name}", initializer=give_way)
 
     async def start(self) -> None:
@@ -70,7 +71,9 @@ class ThreadRunner(Generic[Item, Row]):
 
     async def close(self) -> None:
         """Closes the engine after the batch that is running."""
-        engine, self._engine = self._engine, None
-        if engine is not None:
-            await asyncio.get_running_loop().run_in_executor(self._thread, engine.close)
+        if self._closed:
+            return
+        self._closed = True
+        if self._engine is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.close)
         self._thread.shutdown(wait=False)

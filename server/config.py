@@ -87,32 +87,32 @@ def flag(name: str) -> str:
 
 @dataclass(frozen=True)
 class ModelConfig(_Checked):
-    """What is served."""
+    """Models."""
 
     model: tuple[str, ...] = option(
-        (), "a bundle folder or a TorchScript file, [NAME=]PATH; may be repeated, the first is the default"
+        (), "bundle folder or TorchScript file, [NAME=]PATH; repeatable, the first is the default model"
     )
     labels: tuple[str, ...] = option(
-        (), "label file of a TorchScript file, [NAME=]FILE: JSON, or one label a line; may be repeated"
+        (), "label file of a TorchScript file, [NAME=]FILE: JSON, or one label per line; repeatable"
     )
     preprocess: tuple[str, ...] = option(
         (),
         "preprocessing of a TorchScript file, [NAME=]VALUE: imagenet (the default), half (values -1 to 1), "
-        "none (0 to 1), raw (0 to 255) or a JSON file; may be repeated",
+        "none (0 to 1), raw (0 to 255) or a JSON file; repeatable",
     )
     activation: tuple[str, ...] = option(
         (),
-        "what makes scores of a TorchScript file's outputs, [NAME=]VALUE: softmax, sigmoid or none; by default "
-        "found out from the outputs; may be repeated",
+        "activation after a TorchScript file's output, [NAME=]VALUE: softmax, sigmoid or none; default: detected "
+        "from the output; repeatable",
     )
     output: tuple[str, ...] = option(
-        (), "which output of a TorchScript file holds the scores, [NAME=]KEY or position; may be repeated"
+        (), "output of a TorchScript file that holds the scores, [NAME=]KEY or [NAME=]POSITION; repeatable"
     )
-    device: str = option("auto", "where models run", choices=("auto", "cpu", "cuda"))
-    engine: str = option("", "engine of the bundle to run, by name; default: the fastest that was proved")
+    device: str = option("auto", "device that models run on", choices=("auto", "cpu", "cuda"))
+    engine: str = option("", "engine of the bundle, by name; default: the engine that the optimiser selected")
     intra_op_threads: int = option(
         0,
-        "CPU threads of one engine; auto: a worker's share of the cores, with one worker the bundle's",
+        "CPU threads per engine; auto: cores divided by workers; with one worker the bundle's setting",
         0,
         1024,
         auto=True,
@@ -121,67 +121,77 @@ class ModelConfig(_Checked):
 
 @dataclass(frozen=True)
 class BatchConfig(_Checked):
-    """How pictures are gathered."""
+    """Batching."""
 
     max_batch_size: int = option(
-        0, "most pictures in a batch; 0: the bundle's best, 32 if it was not timed", 0, 1024
+        0, "largest batch, in images; 0: the fastest size in the bundle's timings, 32 without timings", 0, 1024
     )
     batch_timeout_ms: float = option(
-        0.0, "how long a batch's first picture waits for company; 0: while the engine is busy only", 0, 10_000
+        0.0, "longest wait for a batch to fill; 0: start as soon as the engine is idle", 0, 10_000
     )
-    queue_limit: int = option(1024, "most pictures accepted and not yet answered; more get 503", 1, 1_000_000)
+    queue_limit: int = option(
+        1024, "most images in flight per model, divided among the workers; beyond it 503", 1, 1_000_000
+    )
 
 
 @dataclass(frozen=True)
 class LimitConfig(_Checked):
-    """What one client may ask for."""
+    """Limits of requests and uploads."""
 
-    max_image_mb: float = option(20.0, "largest picture, in MB of 1,000,000 bytes", 0.001, 2000)
-    max_body_mb: float = option(64.0, "largest request body, in MB", 0.001, 4000)
-    max_upload_memory_mb: float = option(1024.0, "most memory for all bodies being received, in MB", 1, 1e6)
-    max_image_mpixels: float = option(50.0, "most megapixels of a picture, checked before decoding", 0.001, 1e4)
+    max_image_mb: float = option(20.0, "largest image file, in MB of 1,000,000 bytes", 0.001, 2000)
+    max_body_mb: float = option(
+        64.0, "largest request body, in MB; JSON: 1.5 times --max-image-mb instead", 0.001, 4000
+    )
+    max_upload_memory_mb: float = option(
+        1024.0, "memory for request bodies, in MB, divided among the workers; beyond it 503", 1, 1e6
+    )
+    max_image_mpixels: float = option(50.0, "most megapixels per image, checked before decoding", 0.001, 1e4)
     accept_format: tuple[str, ...] = option(
         (),
-        "a format that is accepted besides JPEG, PNG and WebP; may be repeated",
+        "format accepted besides JPEG, PNG and WebP; repeatable",
         choices=("HEIC", "AVIF"),
     )
-    max_files: int = option(64, "most pictures in one request", 1, 10_000)
-    header_timeout_s: float = option(10.0, "time for a request's headers to arrive", 0.1, 3600)
-    body_timeout_s: float = option(30.0, "time for a request's body to arrive, or for a client to read", 0.1, 3600)
-    request_timeout_ms: float = option(30_000.0, "longest time to an answer, after which it is 504", 1, 3.6e6)
+    max_files: int = option(64, "most images per request", 1, 10_000)
+    header_timeout_s: float = option(10.0, "time limit for receiving a request's headers", 0.1, 3600)
+    body_timeout_s: float = option(
+        30.0, "time limit for receiving a request's body, and for a client that stops reading", 0.1, 3600
+    )
+    request_timeout_ms: float = option(
+        30_000.0, "time limit from a request's headers to its response, then 504", 1, 3.6e6
+    )
 
 
 @dataclass(frozen=True)
 class ServerConfig(_Checked):
-    """Where and how the server listens, and with how many processes and threads."""
+    """Network, processes and logs."""
 
     host: str = option("127.0.0.1", "address to listen on")
-    port: int = option(8088, "port to listen on; 0 takes a free one", 0, 65535)
-    cors_origin: tuple[str, ...] = option((), "origin whose pages may call, or *; may be repeated")
+    port: int = option(8088, "port to listen on; 0: any free port", 0, 65535)
+    cors_origin: tuple[str, ...] = option((), "origin allowed by CORS, or *; repeatable")
     workers: int = option(
-        0, "processes that serve, behind one port; auto: one per core, if memory allows", 0, 256, auto=True
+        0, "worker processes behind the port; auto: one per core, fewer if memory is short", 0, 256, auto=True
     )
     decode_threads: int = option(
-        0, "threads of a worker that decode pictures; auto: its share of the cores", 0, 1024, auto=True
+        0, "threads per worker that preprocess images; auto: cores divided by workers", 0, 1024, auto=True
     )
-    scaled_decode: bool = option(True, "decode big JPEGs at a half, a quarter or an eighth of their size")
-    root_path: str = option("", "path under which a proxy serves it, /vision; X-Forwarded-Prefix wins")
+    scaled_decode: bool = option(True, "decode large JPEGs at 1/2, 1/4 or 1/8 of their size")
+    root_path: str = option("", "path prefix at the proxy, such as /vision; X-Forwarded-Prefix overrides it")
     trusted_proxy: tuple[str, ...] = option(
-        (), "address or network of a proxy whose X-Forwarded-* headers count; may be repeated"
+        (), "address or network of a proxy whose X-Forwarded-* headers are trusted; repeatable"
     )
     shutdown_delay_s: float = option(
-        0.0, "time after SIGTERM in which requests are still taken and /readyz says 503", 0, 3600
+        0.0, "time between SIGTERM and the drain: /readyz answers 503, requests are served", 0, 3600
     )
-    drain_timeout_s: float = option(30.0, "time to answer what was accepted, after SIGTERM", 0, 3600)
-    keepalive_timeout_s: float = option(75.0, "how long an idle connection is kept", 1, 86_400)
+    drain_timeout_s: float = option(30.0, "time limit for finishing the requests in flight on shutdown", 0, 3600)
+    keepalive_timeout_s: float = option(75.0, "time until an idle connection is closed", 1, 86_400)
     keepalive_requests: int = option(
-        1000, "most requests of one connection, which is then closed; 0: no limit", 0, 1_000_000_000
+        1000, "most requests per connection before it is closed; 0: no limit", 0, 1_000_000_000
     )
-    loop: str = option("uvloop", "event loop", choices=("uvloop", "asyncio"))
-    log_level: str = option("info", "least severe message shown", choices=("debug", "info", "warning", "error"))
-    access_log: bool = option(False, "write a line per request")
-    access_log_format: str = option("text", "of those lines", choices=("text", "json"))
-    access_log_probes: bool = option(False, "write lines for /healthz, /readyz and /metrics, too")
+    loop: str = option("uvloop", "event loop implementation", choices=("uvloop", "asyncio"))
+    log_level: str = option("info", "lowest level to log", choices=("debug", "info", "warning", "error"))
+    access_log: bool = option(False, "log one line per request")
+    access_log_format: str = option("text", "format of the access log", choices=("text", "json"))
+    access_log_probes: bool = option(False, "log requests for /healthz, /readyz and /metrics, too")
 
     def __post_init__(self) -> None:
         super().__post_init__()

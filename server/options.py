@@ -81,13 +81,13 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> _Parser:
     parser = _Parser(
         prog="snapserve",
-        description="Serve an image classifier: curl -F image=@cat.jpg localhost:8088/classify",
-        epilog="Every option is also an environment variable: --batch-timeout-ms is SNAPSERVE_BATCH_TIMEOUT_MS.",
+        description="HTTP server for image classifiers: curl -F image=@cat.jpg localhost:8088/classify",
+        epilog="Each option is also an environment variable: --batch-timeout-ms is SNAPSERVE_BATCH_TIMEOUT_MS.",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"snapserve {__version__}")
-    parser.add_argument("--print-config", action="store_true", help="print what is in force, and stop")
+    parser.add_argument("--print-config", action="store_true", help="print the options in force and exit")
     for _, kind in _sections():
         group = parser.add_argument_group((kind.__doc__ or "").rstrip("."))
         for spec in dataclasses.fields(kind):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 from server.app import make_app
@@ -18,6 +19,14 @@ def test_everything_that_is_copied_exists_and_reaches_the_builder():
     assert {source for source in sources if not (ROOT / source).exists()} == set()
     ignore = (ROOT / ".dockerignore").read_text().splitlines()
     assert {line[1:] for line in ignore if line.startswith("!")} == sources
+
+
+def test_every_package_of_the_distribution_is_copied():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = {each.rstrip("*") for each in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    assert packages == {
+        folder for folder in re.findall(r"^COPY (?:--\S+ )?/?(\w+) \1$", DOCKERFILE, re.M) if folder != "images"
+    }
 
 
 def test_the_health_check_asks_a_route_that_exists():

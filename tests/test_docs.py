@@ -8,12 +8,12 @@ import re
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
 import server.http.connection
 import server.http.faults
-from server.config import allowed_text, flag, value_text
-from server.dialects.classify.handlers import add_routes
+from server.app import make_app
+from server.config import Config, ModelConfig, allowed_text, flag, value_text
+from server.model_options import find_bundles
 from server.operations.metrics import Metrics
 from server.options import _sections
 from snapserve import __version__
@@ -36,16 +36,15 @@ def test_every_option_is_documented_with_its_default_and_range():
             assert "".join(f"| {cell} " for cell in cells) + "|" in text, "docs/options.md lacks this row"
 
 
-def test_every_route_is_documented():
-    app = web.Application()
-    add_routes(app)
+async def test_every_route_is_documented():
+    app = make_app(Config(), find_bundles(ModelConfig()))
     for resource in app.router.resources():
         assert (resource.canonical.rstrip("/") or "/") in API
 
 
 def test_every_problem_is_documented_with_its_status():
     source = inspect.getsource(server.http.faults) + inspect.getsource(server.http.connection)
-    problems = re.findall(r'Problem\(\s*(\d{3}),\s*"([\w-]+)"', source)
+    problems = re.findall(r'Fault\(\s*(\d{3}),\s*"([\w-]+)"', source)
     problems += [("503", kind) for kind in re.findall(r'_unavailable\(\s*"([\w-]+)"', source)]
     assert len(problems) > 12
     for status, kind in problems:

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
-    parser = subparsers.add_parser("compare", help="compare the answers of two bundles")
+    parser = subparsers.add_parser("compare", help="compare the predictions of two bundles")
     parser.add_argument("a", type=Path, metavar="A", help="folder of the reference bundle")
     parser.add_argument("b", type=Path, metavar="B", help="folder of the other bundle")
-    parser.add_argument("--pictures", type=Path, required=True, metavar="FOLDER", help="JPEG, PNG and WebP files")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where both run [auto]")
+    parser.add_argument(
+        "--pictures", type=Path, required=True, metavar="FOLDER", help="folder of JPEG, PNG and WebP files"
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device that both run on [auto]"
+    )
     parser.set_defaults(run=run)
 
 

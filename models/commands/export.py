@@ -18,22 +18,31 @@ if TYPE_CHECKING:
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
-    parser = subparsers.add_parser("export", help="write an architecture with weights as one compiled file")
-    parser.add_argument("--arch", default="resnet18", metavar="NAME", help="torchvision's name [resnet18]")
+    parser = subparsers.add_parser("export", help="export an architecture with weights as TorchScript or .pt2")
+    parser.add_argument("--arch", default="resnet18", metavar="NAME", help="torchvision architecture [resnet18]")
     parser.add_argument(
-        "--weights", default="default", metavar="default|none|FILE", help="pretrained, random or a state dict"
+        "--weights",
+        default="default",
+        metavar="default|none|FILE",
+        help="pretrained, random or a state dict [default]",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of random weights [0]")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of random weights [0]")
     parser.add_argument(
-        "--num-classes", type=int, default=1000, metavar="N", help="of random weights or FILE [1000]"
+        "--num-classes",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="number of classes of random weights or of FILE [1000]",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="file to write")
-    parser.add_argument("--script", action="store_true", help="script instead of tracing, for control flow")
-    parser.add_argument("--export", action="store_true", help="torch.export's .pt2 instead of TorchScript")
+    parser.add_argument(
+        "--script", action="store_true", help="script instead of trace, for networks with control flow"
+    )
+    parser.add_argument("--export", action="store_true", help="write .pt2 (torch.export) instead of TorchScript")
     parser.add_argument(
         "--serving",
         action="store_true",
-        help="uint8 [N,H,W,3] -> probabilities; else normalised float [N,3,H,W] -> logits",
+        help="input uint8 [N,H,W,3], output probabilities; default: normalised float [N,3,H,W], logits",
     )
     parser.set_defaults(run=run)
 

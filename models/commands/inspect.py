@@ -15,7 +15,7 @@ from models.bundles.bundle import ModelBundle
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
-    parser = subparsers.add_parser("inspect", help="verify a bundle and show its facts")
+    parser = subparsers.add_parser("inspect", help="check the hashes of a bundle and print its manifest")
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of the bundle")
     parser.set_defaults(run=run)
 

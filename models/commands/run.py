@@ -18,13 +18,15 @@ DTYPES = ("float32", "float16", "uint8")
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
-    parser = subparsers.add_parser("run", help="run a TorchScript or .pt2 file on ones and show the first values")
+    parser = subparsers.add_parser("run", help="run a TorchScript or .pt2 file on ones and print its output")
     parser.add_argument(
         "file", type=Path, metavar="FILE", help=".pt, .ts (TorchScript) or .pt2 (torch.export, AOTInductor)"
     )
-    parser.add_argument("--ones", type=_shape, default=(1, 3, 224, 224), metavar="SHAPE", help="[1,3,224,224]")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the ones [float32]")
-    parser.add_argument("--head", type=_count, default=5, metavar="N", help="values shown of each row [5]")
+    parser.add_argument(
+        "--ones", type=_shape, default=(1, 3, 224, 224), metavar="SHAPE", help="shape of the input [1,3,224,224]"
+    )
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="dtype of the input [float32]")
+    parser.add_argument("--head", type=_count, default=5, metavar="N", help="values printed per row [5]")
     parser.set_defaults(run=run)
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 
-NICENESS = 5  # above the event loop's, which then has three times the weight; measured in docs/architecture.md
+NICENESS = 5  # above the event loop's, which then has three times the weight; measured in docs/performance.md
 
 
 def give_way() -> None:

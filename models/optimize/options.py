@@ -15,10 +15,10 @@ from models.optimize.errors import UsageError
 STORE = Path("models/store")
 WEIGHTS_URL_VARIABLE = "SNAPSERVE_WEIGHTS_URL_BASE"
 
-_MIRROR_HELP = f"address of a mirror of torchvision's weight files (also {WEIGHTS_URL_VARIABLE})"
+_MIRROR_HELP = f"URL of a mirror of torchvision's weight files (also {WEIGHTS_URL_VARIABLE})"
 _ARCH_HELP = (
-    "torchvision's classification architecture; timm/NAME; efficientnet_lite0, whose ImageNet weights come from "
-    "the package index; or auto: resnet18 if its weights can be downloaded, else efficientnet_lite0"
+    "architecture: a torchvision classifier; timm/NAME; efficientnet_lite0 (ImageNet weights from the package "
+    "index); or auto: resnet18, or efficientnet_lite0 if resnet18's weights cannot be downloaded"
 )
 
 _HIGHEST = {
@@ -38,48 +38,49 @@ class OptimizeOptions:
     """What `optimize_model_for_inference.py` is told; checked at construction (UsageError)."""
 
     arch: Annotated[str, _ARCH_HELP] = "resnet18"
-    output: Annotated[Path | None, f"folder of the bundle; default {STORE}/NAME of the architecture"] = None
-    weights: Annotated[str, "'default' (pretrained), another of torchvision's by name, 'none' (random)"] = (
+    output: Annotated[Path | None, f"folder for the bundle; default {STORE}/ARCHITECTURE"] = None
+    weights: Annotated[str, "default (pretrained), the name of other torchvision weights, or none (random)"] = (
         "default"
     )
-    checkpoint: Annotated[Path | None, "own weights: a state dict, .safetensors or .pth; needs --labels"] = None
-    checkpoint_key: Annotated[str, "which weights of --checkpoint, where it holds several, e.g. model_ema"] = ""
+    checkpoint: Annotated[Path | None, "state dict with your weights, .safetensors or .pth; needs --labels"] = None
+    checkpoint_key: Annotated[str, "key of the weights in a --checkpoint with several sets, e.g. model_ema"] = ""
     from_: Annotated[
         Path | None,
-        "own model: a TorchScript, ONNX (.onnx) or torch.export (.pt2) file, which needs labels; or a folder of "
-        "Hugging Face",
+        "TorchScript, ONNX (.onnx) or torch.export (.pt2) file, with labels; or a Hugging Face model folder",
     ] = None
-    output_name: Annotated[str, "of several outputs of --from the one with the scores: name or position"] = ""
-    bundle: Annotated[Path | None, "a bundle that holds weights, to optimise it (anew) for this machine"] = None
-    labels: Annotated[Path | None, "label file: one per line, or JSON"] = None
+    output_name: Annotated[str, "name or position of the --from file's output that holds the scores"] = ""
+    bundle: Annotated[Path | None, "bundle with weights, to optimise again for this machine"] = None
+    labels: Annotated[Path | None, "label file: JSON, or one label per line"] = None
     preprocess: Annotated[
         Path | None, "imagenet, half, none, raw or a JSON file: resize_size, crop_size, mean …"
     ] = None
     activation: Annotated[
         Literal["auto", "softmax", "sigmoid", "none"],
-        "what makes scores of the outputs; auto: softmax, or a bundle's own; sigmoid: several labels may hold",
+        "activation after the network; auto: the bundle's, else softmax; sigmoid: independent labels",
     ] = "auto"
-    num_classes: Annotated[int, "classes of random weights; 0: ImageNet's, or as many as labels"] = 0
+    num_classes: Annotated[int, "number of classes of random weights; 0: as many as labels, else ImageNet's"] = 0
     seed: Annotated[int, "seed of random weights"] = 0
-    device: Annotated[Literal["auto", "cpu", "cuda"], "where the model will run"] = "auto"
-    engine: Annotated[str, "build only this candidate (and eager fp32); 'auto' takes the fastest that passes"] = (
+    device: Annotated[Literal["auto", "cpu", "cuda"], "device that the model will run on"] = "auto"
+    engine: Annotated[str, "build only this candidate and eager fp32; auto: select the fastest that passes"] = (
         "auto"
     )
-    threads: Annotated[int, "most threads on a CPU; 0: one per core"] = 0
-    at_once: Annotated[int, "most candidates in memory at the same time; 0: as many as fit"] = 0
-    pictures: Annotated[Path | None, "folder of photos to calibrate on and compare; default images/"] = None
-    validation: Annotated[Path | None, "folder of photos with a sub-folder per label: also compares accuracy"] = (
+    threads: Annotated[int, "most CPU threads; 0: one per core"] = 0
+    at_once: Annotated[int, "most candidates in memory at once; 0: as many as fit"] = 0
+    pictures: Annotated[Path | None, "folder of images for calibration and comparison; default images/"] = None
+    validation: Annotated[Path | None, "folder of images, one sub-folder per label: compare accuracy as well"] = (
         None
     )
-    calibration: Annotated[Path | None, "folder of photos for int8 only; default: a part of the others"] = None
-    max_pictures: Annotated[int, "most pictures to compare; 0: 1024, or as many as --budget-s leaves time for"] = 0
-    min_agreement: Annotated[float, "least agreement of int8 with eager fp32, in percent"] = 98.0
-    max_accuracy_drop: Annotated[float, "most accuracy that a lower precision may lose, in points"] = 0.5
-    accept_weak_gate: Annotated[bool, "choose int8 even if fewer than 256 pictures prove it"] = False
+    calibration: Annotated[
+        Path | None, "folder of images for int8 calibration; default: a part of the other images"
+    ] = None
+    max_pictures: Annotated[int, "most images to compare; 0: 1024, or fewer if --budget-s requires it"] = 0
+    min_agreement: Annotated[float, "least top-1 agreement of int8 with eager fp32, in percent"] = 98.0
+    max_accuracy_drop: Annotated[float, "largest loss of accuracy of lower precisions, in percentage points"] = 0.5
+    accept_weak_gate: Annotated[bool, "allow int8 that was compared on fewer than 256 images"] = False
     weights_url_base: Annotated[str, _MIRROR_HELP] = ""
-    budget_s: Annotated[float, "seconds for everything, spent where it decides; 0: without a limit"] = 0.0
-    if_missing: Annotated[bool, "do nothing when --output holds a sound bundle already"] = False
-    force: Annotated[bool, "replace a bundle that is there"] = False
+    budget_s: Annotated[float, "time limit for the whole command, in seconds; 0: none"] = 0.0
+    if_missing: Annotated[bool, "do nothing if --output holds a valid bundle for this machine"] = False
+    force: Annotated[bool, "replace an existing bundle"] = False
 
     def __post_init__(self) -> None:
         for name, limit in _HIGHEST.items():

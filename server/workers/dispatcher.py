@@ -20,7 +20,7 @@ _PAUSE_S = 0.01  # until a connection that no worker took is offered again
 class Dispatcher:
     """Accepts on a port, on the running event loop.
 
-    One process accepts, because it alone knows them all. docs/architecture.md says what other ways lose.
+    One process accepts, because it alone knows them all. docs/performance.md says what other ways lose.
     """
 
     def __init__(self, listening: socket.socket, workers: Callable[[], Iterable[WorkerProcess]]) -> None:

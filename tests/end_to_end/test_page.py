@@ -150,12 +150,12 @@ def test_a_picture_can_be_dropped_or_pasted(page, way):
 def test_of_several_pictures_the_first_is_classified_and_that_is_said(page):
     page.bring("drop", *DIGITS[4:7])
     assert page.labels()[0] == "4"
-    assert page.text("message") == f"3 files came; this is the first, {DIGITS[4].name}."
+    assert page.text("message") == f"Only the first of 3 files was classified: {DIGITS[4].name}."
 
 
 def test_what_is_dropped_but_is_no_file_is_explained(page):
     page.bring("drop")
-    assert page.error()[0] == "That was not a file"
+    assert page.error()[0] == "Not a file"
 
 
 def test_a_server_that_is_down_is_called_unreachable(page):
@@ -207,7 +207,7 @@ def test_random_weights_are_warned_of(page):
 def test_a_model_that_is_loading_is_said_to_be_until_it_is_ready(page):
     page.answer_with(models(ready=False))
     page.run("start()")
-    page.wait(lambda: page.text("model") == "Model: net, still loading")
+    page.wait(lambda: page.text("model") == "Model: net, loading")
     page.answer_with(models())
     page.wait(lambda: page.text("model") == "Model: net, 2 classes, int8 on cpu")
 

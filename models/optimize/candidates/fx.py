@@ -52,7 +52,7 @@ def quantize(job: Job, reduce_range: bool) -> nn.Module:
     if not len(job.calibration):
         raise ModelError("there are no pictures to calibrate on")
     normalise = ServingGraph(nn.Identity(), job.preprocess, activation="none", channels_last=False).eval()
-    # Deprecated since torch 2.10 in favour of torchao, which was not faster here (docs/engines.md).
+    # Deprecated since torch 2.10 in favour of torchao, which was not faster here (docs/performance.md).
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
         # The two mappings differ in nothing else.
