@@ -101,7 +101,8 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     if context.access_log:
         request[STARTED] = time.monotonic()
     try:
-        response = preflight(request, context.config.server.cors_origin) or await handler(request)
+        origins = context.config.server.cors_origin
+        response = (preflight(request, origins) if origins else None) or await handler(request)
         _count(context, request, "ok" if response.status < 400 else "all-failed")
         return _finish(context, exchange, response)
     except asyncio.CancelledError:

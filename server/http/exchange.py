@@ -67,7 +67,8 @@ class Exchange:
         headers["Server"] = SERVER
         headers["X-Request-ID"] = self.id
         headers["X-Content-Type-Options"] = "nosniff"
-        add_cors_headers(request, response, origins)
+        if origins:
+            add_cors_headers(request, response, origins)
         # The rest of a body that was not read would be taken for the next request.
         if draining or not request.content.at_eof() or self._is_last(most_requests):
             response.force_close()
