@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from batching.errors import BatcherClosed, DeadlineExceeded, ItemFailed, QueueFull
-from batching.policy import BatchPolicy, Run
+from batching.policy import BatchPolicy, Decision, Run
 from batching.rate import DrainRate
 
 In = TypeVar("In")
@@ -186,16 +186,18 @@ class Batcher(Generic[In, Out]):
     def _dispatch(self) -> None:
         """Obeys the policy. Called after something changed: an item, a timer, a finished batch, close."""
         self._wake_up = None
-        decision = self.policy.decide(len(self._queue), self._oldest_age_s(), self._idle_for_s())
-        if isinstance(decision, Run):
+        while isinstance(decision := self._decide(), Run):
             batch = [self._queue.popitem(last=False)[0] for _ in range(decision.size)]
             self._batches_in_flight += 1
             task = self._loop.create_task(self._run(batch))
             self._batches.add(task)
             task.add_done_callback(self._batches.discard)
-        elif decision.seconds is not None and self._timer is None:
+        if decision.seconds is not None and self._timer is None:
             # A timer that is too early, because the oldest item has left, only asks again.
             self._timer = self._loop.call_later(decision.seconds, self._time_out)
+
+    def _decide(self) -> Decision:
+        return self.policy.decide(len(self._queue), self._oldest_age_s(), self._idle_for_s())
 
     def _time_out(self) -> None:
         self._timer = None

@@ -385,3 +385,30 @@ def test_a_hundred_thousand_items_with_random_cancellations_each_get_their_own_a
     asyncio.run(run())
     assert wrong == 0
     assert 0 < cancelled < 0.25 * items
+
+
+@on_manual_clock
+async def test_as_many_batches_run_at_once_as_there_are_runners(loop):
+    executor = ManualExecutor()
+    batcher = make_batcher(FakeEngine(), BatchPolicy(2, 0), executor=executor, concurrency=2)
+    tasks = start(batcher, range(6))
+    await settle()
+    await settle()
+    assert executor.waiting == [[0, 1], [2, 3]] and batcher.batches_in_flight == 2
+    await executor.finish()
+    assert executor.waiting == [[2, 3], [4, 5]]
+    await executor.finish()
+    await executor.finish()
+    assert batcher.batches_in_flight == 0
+    assert await outcomes(tasks) == [0, 2, 4, 6, 8, 10]
+
+
+@on_manual_clock
+async def test_without_a_limit_the_caller_bounds_the_queue(loop):
+    executor = ManualExecutor()
+    batcher = make_batcher(FakeEngine(), BatchPolicy(1, 0), executor=executor, queue_limit=None)
+    tasks = start(batcher, range(5000))
+    await settle()
+    assert batcher.queued == 4999
+    for task in tasks:
+        task.cancel()
