@@ -13,9 +13,9 @@ from typing import NamedTuple, cast
 
 import uvloop
 
+from benchmark.harness.server import ROOT
 from benchmark.load.crew import run_plan
 from benchmark.load.plan import Plan
-from benchmark.server_process import ROOT
 
 _CONNECTIONS = 32
 _LENGTH = re.compile(rb"\r\nContent-Length: (\d+)\r\n")

@@ -1,16 +1,22 @@
-"""Several processes that make one load."""
+"""Processes that make one load together: each takes a plan from its standard input and answers with a tally."""
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import pickle
+import resource
 import subprocess
 import sys
 import time
 from typing import IO
 
+import uvloop
+
+from benchmark.harness.server import ROOT
+from benchmark.load.generator import generate
 from benchmark.load.plan import Plan
 from benchmark.load.tally import Tally
-from benchmark.server_process import ROOT
 
 _HEAD_START_S = 0.1  # for the start time to reach all processes
 
@@ -21,8 +27,8 @@ def run_plan(plan: Plan, processes: int = 1) -> Tally:
     Raises:
         RuntimeError: a process failed; its traceback is on stderr.
     """
-    # Not multiprocessing: its children would import this program, and torch with it.
-    words = [sys.executable, "-m", "benchmark.load.worker"]
+    # Not multiprocessing: its children would import the program that measures, and torch with it.
+    words = [sys.executable, "-m", "benchmark.load.crew"]
     crew = [
         subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(processes)
     ]
@@ -62,3 +68,31 @@ def _tally(process: subprocess.Popen[bytes]) -> Tally:
     except EOFError:
         raise RuntimeError("a process of the load generator failed") from None
     return tally
+
+
+def main() -> None:
+    """One process of the crew."""
+    plan: Plan = pickle.load(sys.stdin.buffer)
+    _allow_connections(plan.connections)
+    gc.collect()
+    gc.freeze()  # a collection of everything would make requests late
+    sys.stdout.buffer.write(b"ready\n")
+    sys.stdout.buffer.flush()
+    start_s = float(sys.stdin.buffer.readline())
+    began = time.process_time()
+    tally = uvloop.run(generate(plan, start_s))
+    tally.cpu_s = time.process_time() - began
+    pickle.dump(tally, sys.stdout.buffer)
+
+
+def _allow_connections(count: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + 64
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+if __name__ == "__main__":
+    main()

@@ -14,8 +14,8 @@ from unittest import mock
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
+from benchmark.harness.results import print_table
 from models.bundles.spec import IMAGENET
 from models.engines.base import Probabilities
 from models.images.preprocess import Pixels
@@ -51,15 +51,16 @@ def run(options: argparse.Namespace) -> int:
         gather(weights, Pictures(photos=[Picture(each.file.read_bytes()) for each in found])) if found else crops
     )
     job = Job(weights.network(), weights.preprocess, (_SIZE,), crops.calibration)
-    table = Table("built", "crops", "photos" if found else "crops, first label", f"images/s at {_SIZE}")
+    rows, seen_by = [], "photos" if found else "crops, first label"
     with contextlib.ExitStack() as stack:
         built = {name: stack.enter_context(_built(*each, job, weights.labels)) for name, each in _ways().items()}
         speeds = _speeds(built)
         for name, contestant in built.items():
             shown, seen = (contestant.scores(each.pixels, _SETTING) for each in (crops, photos))
             near = compare(crops.expected, shown, LIMITS.gap).top1_agreement
-            table.add_row(name, f"{near:.1%}", f"{_same(photos.expected, seen):.1%}", f"{speeds[name]:.0f}")
-    Console(width=120).print(table)
+            same, speed = f"{_same(photos.expected, seen):.1%}", f"{speeds[name]:.0f}"
+            rows.append({"built": name, "crops": f"{near:.1%}", seen_by: same, f"images/s at {_SIZE}": speed})
+    print_table("int8 of a recipe", rows)
     return 0
 
 

@@ -133,7 +133,10 @@ def test_the_table_without_vnni_is_the_committed_result():
 
 def test_the_ratios_of_all_runs_are_the_committed_ones():
     earlier = load("serve-compare-earlier")["runs"]
-    runs = [load("serve-compare")["ratios"], *(earlier[name]["ratios"] for name in ("slow-host", "third", "fourth"))]
+    runs = [
+        load("serve-compare")["ratios"],
+        *(earlier[name]["ratios"] for name in ("slow-host", "third", "fourth")),
+    ]
     lines = (ROOT / "docs/benchmark.md").read_text().splitlines()
     for ours in ("snapserve", "snapserve-int8-torchscript"):
         for peer in ("mosec-one-stage", "mosec", "litserve-16", "litserve"):
