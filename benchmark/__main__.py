@@ -37,7 +37,6 @@ _COMMANDS = (
     "service.gpu",
     "service.http",
     "service.lag",
-    "service.lone",
     "service.policies",
     "load.command",
     "peers.environment",

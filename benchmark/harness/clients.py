@@ -1,4 +1,4 @@
-"""Clients: a single upload, a client that is alone, and closed-loop load by wrk."""
+"""Clients: a single upload, a client that is alone, closed-loop load by wrk, and a reader of /metrics."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
+
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 FORM_TYPE = "multipart/form-data; boundary=----SnapServeBenchmark"
 _BOUNDARY = b"------SnapServeBenchmark"
@@ -153,3 +156,15 @@ def _run_wrk(url: str, connections: int, seconds: float, threads: int, uploads: 
     output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
     report: dict[str, Any] = json.loads(output.splitlines()[-1])
     return report
+
+
+def scrape(url: str) -> list[Sample]:
+    """All samples of the server at `url`."""
+    with urllib.request.urlopen(url + "/metrics", timeout=30) as response:
+        text = response.read().decode()
+    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+
+def total(samples: list[Sample], name: str) -> float:
+    """The sum of the samples of that name, over all labels."""
+    return sum(sample.value for sample in samples if sample.name == name)

@@ -105,8 +105,9 @@ def _plain(value: Any) -> Any:
 def print_table(title: str, rows: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
     """A line per row, a column per key of the first one; numbers are shown with two decimals at most."""
     table = Table(title=title)
-    for number, name in enumerate(rows[0]):
-        table.add_column(name.replace("_", " "), justify="right" if number else "left")
+    for name, value in rows[0].items():
+        is_text = _cell(value)[:1].isalpha()
+        table.add_column(name.replace("_", " "), justify="left" if is_text else "right")
     for row in rows:
         table.add_row(*(_cell(row.get(name)) for name in rows[0]))
     (console or Console(width=160)).print(table, highlight=False)

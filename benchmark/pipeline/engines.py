@@ -23,10 +23,12 @@ from rich.console import Console
 
 from benchmark.harness.results import Row, add_option, add_parser, numbers, print_table, write_result
 from models.bundles.labels import Labels
+from models.bundles.spec import IMAGENET
 from models.engines import cuda_graphs
 from models.engines.base import Engine
 from models.engines.graph_engine import GraphEngine
 from models.engines.torch_engine import TorchEngine
+from models.images.preprocess import Pixels
 from models.machine.resources import usable_cores
 from models.optimize.candidates import Candidate, Job, candidates_for, cuda
 from models.optimize.contestant import Contestant, Setting
@@ -35,9 +37,9 @@ from models.optimize.sources import WeightsChoice, resolve
 from models.optimize.timing import CPU_BATCH_SIZES, CUDA_BATCH_SIZES, Rounds
 
 _GOALS = {"images_per_s": 40_000, "lone_ms": 0.5}  # of the best batch and of a batch of one, on an H200-class card
-_REFERENCES = ("eager-fp16", "compile-fp16", "eager-fp32")
 _CALLS = {"cpu": 1, "cuda": 5}  # of each batch size in a round
 _COMPARED = 11  # images on which answers are compared
+_CALIBRATION = 16  # images that int8 is calibrated on
 _PIECES = {"whole": max(CUDA_BATCH_SIZES), "16": 16, "64": 64}  # into which CUDA graphs cut batches, to compare
 
 
@@ -119,25 +121,17 @@ def add_command(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prepares, measures in rounds, prints the tables, writes the JSON. Returns 1 when no engine runs."""
-    console = Console(width=200)
-    sizes = options.sizes or (CUDA_BATCH_SIZES if options.device == "cuda" else CPU_BATCH_SIZES)
     wanted = options.engines.split(",") if options.engines else []
     found = [each for each in entries(options.device) if not wanted or each.name in wanted]
-    measured = {each.name: Measured() for each in found}
-    setting = Setting(1 if options.device == "cuda" else usable_cores())
+    sizes = options.sizes or (CUDA_BATCH_SIZES if options.device == "cuda" else CPU_BATCH_SIZES)
+    comparison = Comparison(options.device, sizes, Console(width=200))
     with ExitStack() as stack:
-        running = _prepared(stack, found, measured, sizes, setting, options, console)
-        differences = _compare(running, setting)
-        measure(running, measured, sizes, setting, options, console)
-    for title, attribute in (("infer, copies included", "infer_ms"), ("the device alone", "device_ms")):
-        timed = {name: getattr(each, attribute) for name, each in measured.items() if getattr(each, attribute)}
-        if timed:
-            _print(title, timed, console)
-    for name, each in measured.items():
-        if each.reason:
-            console.print(f"{name}: {each.reason}", markup=False, highlight=False)
+        running = comparison.prepare(stack, found, options.limit_s)
+        differences = comparison.differences(running)
+        comparison.measure(running, options.rounds)
+    comparison.print()
     if not running:
-        console.print(f"no engine of device {options.device!r} runs here")
+        print(f"no engine of device {options.device!r} runs here")
         return 1
     write_result(
         "engines",
@@ -145,7 +139,7 @@ def run(options: argparse.Namespace) -> int:
         model="ResNet18 with random weights: for speed only",
         goals=_GOALS if options.device == "cuda" else None,
         largest_score_difference=differences,
-        engines=[{"name": name, **each.to_json()} for name, each in measured.items()],
+        engines=[{"name": name, **each.to_json()} for name, each in comparison.measured.items()],
     )
     return 0
 
@@ -161,35 +155,95 @@ def entries(device: str) -> list[Entry]:
     return found
 
 
-def _prepared(
-    stack: ExitStack,
-    found: Sequence[Entry],
-    measured: Mapping[str, Measured],
-    sizes: tuple[int, ...],
-    setting: Setting,
-    options: argparse.Namespace,
-    console: Console,
-) -> dict[str, Entrant]:
-    """Builds and loads every engine, from random weights of ResNet18, each in a process, or notes why not."""
-    prepare("torch", "benchmark.pipeline.engines")
-    weights = resolve(WeightsChoice("resnet18", weights="none", device=options.device), Console(quiet=True))
-    job = Job(weights.network(), weights.preprocess, sizes, _noise(16, weights.preprocess.crop_size))
-    folder, running = Path(stack.enter_context(tempfile.TemporaryDirectory())), {}
-    for entry in found:
-        console.print(f"preparing {entry.name}", markup=False, highlight=False)
-        is_over: Callable[[], bool] = bool
-        place, began, record = folder / entry.name, time.perf_counter(), measured[entry.name]
-        place.mkdir()
-        entrant = stack.enter_context(isolated(Entrant, entry, job, weights.labels, place, setting))
-        try:
-            with _time_limit(entrant, options.limit_s) as is_over:
-                record.facts = entrant.prepare()
-            running[entry.name] = entrant
-        except FAILURES as failure:
-            reason = f"took longer than {options.limit_s:g} s" if is_over() else reason_of(failure)
-            record.reason = f"not prepared: {reason}"
-        record.prepared_s = time.perf_counter() - began
-    return running
+class Comparison:
+    """Engines of one device, which take turns.
+
+    Attributes:
+        measured: by name.
+    """
+
+    def __init__(self, device: str, sizes: tuple[int, ...], console: Console) -> None:
+        """Prepares nothing yet. sizes: of batches."""
+        self.measured: dict[str, Measured] = {}
+        self._device, self._sizes, self._console = device, sizes, console
+        self._setting = Setting(1 if device == "cuda" else usable_cores())
+
+    def prepare(self, stack: ExitStack, found: Sequence[Entry], limit_s: float) -> dict[str, Entrant]:
+        """Builds and loads engines from random weights of ResNet18, each in a process, or notes why not."""
+        prepare("torch", "benchmark.pipeline.engines")
+        weights = resolve(WeightsChoice("resnet18", weights="none", device=self._device), Console(quiet=True))
+        job = Job(weights.network(), weights.preprocess, self._sizes, _noise(_CALIBRATION))
+        folder, running = Path(stack.enter_context(tempfile.TemporaryDirectory())), {}
+        for entry in found:
+            self._say(f"preparing {entry.name}")
+            record = self.measured[entry.name] = Measured()
+            is_over: Callable[[], bool] = bool
+            place, began = folder / entry.name, time.perf_counter()
+            place.mkdir()
+            entrant = stack.enter_context(isolated(Entrant, entry, job, weights.labels, place, self._setting))
+            try:
+                with _time_limit(entrant, limit_s) as is_over:
+                    record.facts = entrant.prepare()
+                running[entry.name] = entrant
+            except FAILURES as failure:
+                reason = f"took longer than {limit_s:g} s" if is_over() else reason_of(failure)
+                record.reason = f"not prepared: {reason}"
+            record.prepared_s = time.perf_counter() - began
+        return running
+
+    def differences(self, running: Mapping[str, Entrant]) -> dict[str, float]:
+        """Largest difference of any score from the first engine's, on noise: whether all do the same work."""
+        answers = {name: each.scores(_noise(_COMPARED), self._setting) for name, each in running.items()}
+        first = next(iter(answers), "")
+        return {name: float(f"{np.abs(answer - answers[first]).max():.3g}") for name, answer in answers.items()}
+
+    def measure(self, running: Mapping[str, Entrant], rounds: int) -> None:
+        """Times every engine and size in turn; the first round, in which engines settle, is dropped."""
+        timed = {name: Rounds(self._sizes, (self._setting,)) for name in running}
+        for number in range(rounds + 1):
+            self._say(f"round {number} of {rounds}")
+            for name, entrant in running.items():
+                if self.measured[name].reason:
+                    continue
+                try:
+                    self._turn(entrant, timed[name], self.measured[name], counts=number > 0)
+                except FAILURES as failure:
+                    self.measured[name].reason = f"failed: {reason_of(failure)}"
+        for name, each in timed.items():
+            self.measured[name].infer_ms = {size: ms for size, ms in each.speeds[0].rounds_ms.items() if ms}
+
+    def _turn(self, entrant: Entrant, rounds: Rounds, record: Measured, counts: bool) -> None:
+        if not counts:
+            rounds.settle(entrant)
+        for _ in range(_CALLS[self._device] if counts else 0):
+            rounds.add(entrant)
+        for size in self._sizes if self._device == "cuda" else ():
+            ms = entrant.device_ms(size)
+            if counts:
+                record.device_ms.setdefault(size, []).append(ms)
+
+    def print(self) -> None:
+        """Tables of what ran: images/s, and how many times as fast as the first engine; reasons of the others."""
+        for title, attribute in (("infer, copies included", "infer_ms"), ("the device alone", "device_ms")):
+            timed = {name: getattr(each, attribute) for name, each in self.measured.items()}
+            medians = {name: {size: median(ms) for size, ms in of.items()} for name, of in timed.items() if of}
+            first = next(iter(medians.values()), {})
+            rows = [
+                {"engine": name, **{str(size): _cell(size, of[size], first[size]) for size in first if size in of}}
+                for name, of in medians.items()
+            ]
+            if rows:
+                print_table(f"{title}: images/s, ms, times as fast as the first", rows, self._console)
+        for name, each in self.measured.items():
+            if each.reason:
+                self._say(f"{name}: {each.reason}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False)
+
+
+def _cell(size: int, ms: float, first_ms: float) -> str:
+    return f"{size * 1000 / ms:,.0f}\n{ms:.3g} ms\n{first_ms / ms:.2f}x"
 
 
 @contextmanager
@@ -211,73 +265,8 @@ def _time_limit(entrant: Entrant, seconds: float) -> Iterator[Callable[[], bool]
         timer.cancel()
 
 
-def _noise(count: int, side: int) -> Any:
-    """uint8 [count, side, side, 3]"""
-    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
-
-
-def _compare(running: Mapping[str, Entrant], setting: Setting) -> dict[str, float]:
-    """Largest difference of any score from the first engine's, on noise: whether all do the same work."""
-    answers = {name: each.scores(_noise(_COMPARED, 224), setting) for name, each in running.items()}
-    if not answers:
-        return {}
-    first = next(iter(answers.values()))
-    return {name: float(f"{np.abs(answer - first).max():.3g}") for name, answer in answers.items()}
-
-
-def measure(
-    running: Mapping[str, Entrant],
-    measured: Mapping[str, Measured],
-    sizes: tuple[int, ...],
-    setting: Setting,
-    options: argparse.Namespace,
-    console: Console,
-) -> None:
-    """Times every engine and size in turn; the first round, in which engines settle, is dropped."""
-    timed = {name: Rounds(sizes, (setting,)) for name in running}
-    for number in range(options.rounds + 1):
-        console.print(f"round {number} of {options.rounds}", highlight=False)
-        for name, entrant in running.items():
-            record = measured[name]
-            if record.reason:
-                continue
-            try:
-                _turn(entrant, timed[name], record, sizes, options.device, counts=number > 0)
-            except FAILURES as failure:
-                record.reason = f"failed: {reason_of(failure)}"
-    for name, rounds in timed.items():
-        measured[name].infer_ms = {size: ms for size, ms in rounds.speeds[0].rounds_ms.items() if ms}
-
-
-def _turn(
-    entrant: Entrant, rounds: Rounds, record: Measured, sizes: Sequence[int], device: str, counts: bool
-) -> None:
-    if not counts:
-        rounds.settle(entrant)
-    for _ in range(_CALLS[device] if counts else 0):
-        rounds.add(entrant)
-    for size in sizes if device == "cuda" else ():
-        ms = entrant.device_ms(size)
-        if counts:
-            record.device_ms.setdefault(size, []).append(ms)
-
-
-def _print(title: str, timed: Mapping[str, Mapping[int, Sequence[float]]], console: Console) -> None:
-    """Images/s, ms per batch, and how many times as fast as each reference that took part."""
-    medians = {name: {size: median(ms) for size, ms in sizes.items()} for name, sizes in timed.items()}
-    references = [name for name in _REFERENCES if name in medians]
-
-    def cell(size: int, ms: float) -> str:
-        others = (medians[reference].get(size) for reference in references)
-        ratios = " ".join(f"{other / ms:.2f}x" if other else "-" for other in others)
-        return f"{size * 1000 / ms:,.0f}\n{ms:.3g} ms\n{ratios}"
-
-    rows = [
-        {"engine": name, **{str(size): cell(size, ms) for size, ms in sizes.items()}}
-        for name, sizes in medians.items()
-    ]
-    beside = " and ".join(references)
-    print_table(f"{title}: images/s, ms per batch, times as fast as {beside}", rows, console)
+def _noise(count: int) -> Pixels:
+    return np.random.default_rng(0).integers(0, 256, (count, IMAGENET.crop_size, IMAGENET.crop_size, 3), np.uint8)
 
 
 @torch.inference_mode()

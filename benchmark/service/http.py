@@ -1,4 +1,4 @@
-"""What the way through HTTP costs, without decoding and without a model: `python -m benchmark http`."""
+"""What the way through HTTP costs: `python -m benchmark http`, and for a client that is alone `… lone`."""
 
 from __future__ import annotations
 
@@ -13,23 +13,33 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from benchmark.harness.clients import wrk
+from benchmark.harness.clients import lone_client, wrk
 from benchmark.harness.photos import PORTRAIT
 from benchmark.harness.results import add_option, add_parser, print_table, write_result
+from benchmark.harness.server import ROOT, ServerProcess
 from benchmark.harness.trivial_server import TrivialServer
 
 GOAL_PER_S = 2500.0
+GOAL_MS = 1.5  # of a lone request beside decoding and inference
+_WARM_UP = 20
 
 Row = dict[str, float]
 
 
 def add_command(commands: Any) -> None:
-    """Adds `http` to the command line."""
-    parser = add_parser(commands, "http", __doc__, run)
+    """Adds `http` and `lone` to the command line."""
+    about = "what the way through HTTP costs, without decoding and without a model"
+    parser = add_parser(commands, "http", about, run)
     parser.add_argument("--picture", type=Path, default=PORTRAIT, help="default: 64 KB")
     add_option(parser, "connections", 32)
     add_option(parser, "rounds", 5)
     add_option(parser, "seconds", 4, "of each round")
+    about = "what a client that is alone waits for beside decoding and inference"
+    lone = add_parser(commands, "lone", about, run_lone)
+    lone.add_argument("--model", type=Path, default=ROOT / "models" / "demo", help="bundle; default: the demo")
+    lone.add_argument("--picture", type=Path, default=PORTRAIT, help="default: 64 KB")
+    add_option(lone, "requests", 200, "of a round")
+    add_option(lone, "rounds", 5)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -82,3 +92,21 @@ def _measure(process: psutil.Process, url: str, options: argparse.Namespace) -> 
         "p50_ms": load["p50"],
         "p99_ms": load["p99"],
     }
+
+
+def run_lone(options: argparse.Namespace) -> int:
+    """Measures rounds of one request after the other, prints them, writes the JSON."""
+    with ServerProcess("--model", str(options.model)) as server:
+        lone_client(server.url, options.picture, _WARM_UP)
+        rounds = [_round(server.url, options) for _ in range(options.rounds)]
+    summary = {name: round(median(each[name] for each in rounds), 3) for name in rounds[0]}
+    print_table(f"medians, ms; the goal beside decode and infer is {GOAL_MS}", [summary])
+    write_result("lone", options, goal_ms=GOAL_MS, summary_ms=summary, rounds_ms=rounds)
+    return 0
+
+
+def _round(url: str, options: argparse.Namespace) -> dict[str, float]:
+    """Medians of one round in milliseconds; `beside` is what a request took beyond its own decode and infer."""
+    rows = lone_client(url, options.picture, options.requests)
+    columns = {name: median(row[name] for row in rows) for name in ("latency", "read", "decode", "queue", "infer")}
+    return {**columns, "beside": median(row["latency"] - row["decode"] - row["infer"] for row in rows)}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from benchmark.harness.clients import wrk
-from benchmark.harness.metrics import Histogram
+from benchmark.harness.clients import scrape, wrk
 from benchmark.harness.photos import PORTRAIT
 from benchmark.harness.results import Row, add_option, add_parser, print_table, write_result
 from benchmark.harness.server import ROOT, ServerProcess
@@ -19,6 +20,44 @@ from models.engines import UNSERVABLE
 
 METRIC = "snapserve_event_loop_lag_seconds"
 LIMIT_S = 0.01
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts of samples.
+
+    Attributes:
+        up_to: upper bound -> samples that are at most that, in ascending order; the last bound is infinite.
+    """
+
+    up_to: Mapping[float, float]
+
+    @classmethod
+    def read(cls, url: str, name: str) -> Histogram:
+        """The histogram of that name without labels, as the server at `url` shows it now."""
+        buckets = (sample for sample in scrape(url) if sample.name == f"{name}_bucket")
+        return cls({float(sample.labels["le"]): sample.value for sample in buckets})
+
+    @property
+    def count(self) -> float:
+        """All samples."""
+        return self.up_to[math.inf]
+
+    def since(self, earlier: Histogram) -> Histogram:
+        """What came after an earlier reading."""
+        return Histogram({bound: count - earlier.up_to[bound] for bound, count in self.up_to.items()})
+
+    def together(self, other: Histogram) -> Histogram:
+        """The samples of both."""
+        return Histogram({bound: count + other.up_to[bound] for bound, count in self.up_to.items()})
+
+    def quantile(self, share: float) -> float:
+        """The least bound that at least that share of the samples does not exceed."""
+        return next(bound for bound, count in self.up_to.items() if count >= share * self.count)
+
+    def share_up_to(self, bound: float) -> float:
+        """The part of the samples that is at most `bound`, which is one of the bounds."""
+        return self.up_to[bound] / self.count
 
 
 class Round(NamedTuple):

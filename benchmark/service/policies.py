@@ -8,8 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmark.harness.clients import lone_client, wrk
-from benchmark.harness.metrics import scrape, total
+from benchmark.harness.clients import lone_client, scrape, total, wrk
 from benchmark.harness.results import Row, add_option, add_parser, print_table, write_result
 from benchmark.harness.server import ROOT, ServerProcess
 

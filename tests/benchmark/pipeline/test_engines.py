@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 
 import pytest
@@ -10,9 +9,8 @@ import torch
 from rich.console import Console
 
 from benchmark.__main__ import main
-from benchmark.pipeline.engines import Measured, measure
+from benchmark.pipeline.engines import Comparison, Measured
 from models.errors import EngineError
-from models.optimize.contestant import Setting
 
 
 def test_engines_are_timed_and_the_machine_is_described(tmp_path, capsys):
@@ -58,10 +56,12 @@ class Timed:
 
 
 def test_an_engine_that_fails_is_out_and_the_others_go_on():
-    measured = {"failing": Measured(), "at once": Measured(), "running": Measured()}
     running = {"failing": Timed(calls=2), "at once": Timed(calls=0), "running": Timed()}
-    options = argparse.Namespace(rounds=3, device="cpu")
-    measure(running, measured, (1, 4), Setting(1), options, Console(quiet=True))
+    comparison = Comparison("cpu", (1, 4), Console(quiet=True))
+    measured = comparison.measured
+    measured |= {name: Measured() for name in running}
+    comparison.measure(running, 3)
+    comparison.print()
     assert measured["running"].infer_ms == {1: [1, 1, 1], 4: [4, 4, 4]} and not measured["running"].reason
     assert measured["failing"].infer_ms == {1: [1], 4: [4]}
     assert not measured["at once"].infer_ms

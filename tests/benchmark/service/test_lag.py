@@ -11,8 +11,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client import Histogram as Recorder
 
-from benchmark.harness.metrics import Histogram, scrape, total
-from benchmark.service.lag import LIMIT_S, METRIC, Round, summary
+from benchmark.harness.clients import scrape, total
+from benchmark.service.lag import LIMIT_S, METRIC, Histogram, Round, summary
 from server.operations.metrics import Metrics
 
 
