@@ -1,4 +1,4 @@
-"""Servers in processes of their own, for benchmarks and end-to-end tests."""
+"""Servers and helpers in processes of their own, for benchmarks and end-to-end tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import types
 import urllib.error
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Self
 
 import psutil
@@ -93,9 +92,7 @@ class ServerProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()
@@ -188,9 +185,7 @@ class CandidateServer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -199,6 +194,55 @@ def _free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+class Helper:
+    """A module of this folder in a process of its own, spoken to by its standard input and output.
+
+    A context manager that ends it. Not multiprocessing: a child would import the program that measures.
+
+    Attributes:
+        output: its standard output.
+    """
+
+    def __init__(
+        self, module: str, *words: str, variables: Mapping[str, str] = types.MappingProxyType({})
+    ) -> None:
+        """Starts it. words: of the command line; variables: further environment variables."""
+        self._module = module
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *words],
+            cwd=ROOT,
+            env={**os.environ, **variables},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self._process.stdin and self._process.stdout
+        self._input, self.output = self._process.stdin, self._process.stdout
+
+    def send(self, data: bytes) -> None:
+        """Writes to its standard input."""
+        self._input.write(data)
+        self._input.flush()
+
+    def line(self) -> str:
+        """The next line that it prints. Raises RuntimeError when it has ended."""
+        line = self.output.readline()
+        if not line:
+            raise RuntimeError(f"{self._module} has failed; the reason is on stderr")
+        return line.decode().rstrip()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
 
 
 class ProcessTree:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import NamedTuple, cast
 
 import uvloop
 
-from benchmark.harness.server import ROOT
+from benchmark.harness.server import Helper
 from benchmark.load.crew import run_plan
 from benchmark.load.plan import Plan
 
@@ -69,13 +68,8 @@ async def _serve(body: str) -> None:
 @contextmanager
 def bare_server(body: str) -> Iterator[str]:
     """The address of a bare server in a process of its own; `body` holds REQUEST-ID once."""
-    words = [sys.executable, "-m", "benchmark.load.ceiling", body]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
+    with Helper("benchmark.load.ceiling", body) as helper:
+        yield helper.line()
 
 
 def ceiling(plan: Plan, processes: int, seconds: float) -> Ceiling:

@@ -12,7 +12,6 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmark.harness.clients import wrk
 from benchmark.harness.photos import PORTRAIT
 from benchmark.harness.results import Row, add_option, add_parser, print_table, write_result
 from benchmark.harness.trivial_server import trivial_bundle, trivial_scores
@@ -48,10 +47,6 @@ def add_command(commands: Any) -> None:
     add_option(parser, "top-k", 5, "scores compared per answer")
     add_option(parser, "tolerance", 5e-3, "of a score")
     add_option(parser, "seed", 0, "of arrivals and images")
-    parser.add_argument(
-        "--closed", type=int, metavar="CONNECTIONS", help="closed loop by wrk instead, not verified"
-    )
-    parser.add_argument("--picture", type=Path, default=PORTRAIT, help="that wrk sends; default: 64 KB")
     parser.add_argument("--ceiling", action="store_true", help="measure the generator itself first")
     parser.set_defaults(usage_error=parser.error)
 
@@ -67,9 +62,6 @@ def run(options: argparse.Namespace) -> int:
     """Runs what is asked for, prints it, writes the JSON. Returns 1 after a wrong answer or an error."""
     _check(options)
     console, measured, tallies = Console(width=150), Row(), list[Tally]()
-    if options.url and options.closed:
-        measured["closed"] = wrk(options.url, options.picture, options.closed, options.seconds)
-        console.print(_in_words(measured["closed"], options.closed), highlight=False)
     plan = _any_plan()
     if options.rates:
         plan, different = _plan(options)
@@ -95,8 +87,8 @@ def _check(options: argparse.Namespace) -> None:
         options.usage_error("a rate needs the server's URL")
     if options.rates and bool(options.model) == options.trivial:
         options.usage_error("name the bundle that the server serves: --model BUNDLE (or --trivial)")
-    if not (options.rates or options.closed or options.ceiling):
-        options.usage_error("nothing to do: give --rate, --closed or --ceiling")
+    if not (options.rates or options.ceiling):
+        options.usage_error("nothing to do: give --rate or --ceiling")
 
 
 def _any_plan() -> Plan:
@@ -156,11 +148,6 @@ def _shown(row: Row) -> Row:
     times = {name.replace("_", "."): row["latency_ms"][name] for name in PERCENTILES}
     counts = {name.replace("_per_s", "/s"): row.get(name) for name in _COUNTS}
     return {"load": row["load"], **counts, "errors": errors, **times, "late p99": row["late_p99_ms"]}
-
-
-def _in_words(report: Row, connections: int) -> str:
-    times = ", ".join(f"{name} {report[name]:.1f} ms" for name in ("p50", "p90", "p99"))
-    return f"wrk, {connections} connections: {report['requests'] / report['seconds']:.1f} requests/s, {times}"
 
 
 def _told_apart(count: int, different: int) -> str:

@@ -6,14 +6,13 @@ import contextlib
 import gc
 import pickle
 import resource
-import subprocess
 import sys
 import time
-from typing import IO
+from contextlib import ExitStack
 
 import uvloop
 
-from benchmark.harness.server import ROOT
+from benchmark.harness.server import Helper
 from benchmark.load.generator import generate
 from benchmark.load.plan import Plan
 from benchmark.load.tally import Tally
@@ -27,46 +26,26 @@ def run_plan(plan: Plan, processes: int = 1) -> Tally:
     Raises:
         RuntimeError: a process failed; its traceback is on stderr.
     """
-    # Not multiprocessing: its children would import the program that measures, and torch with it.
-    words = [sys.executable, "-m", "benchmark.load.crew"]
-    crew = [
-        subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(processes)
-    ]
-    try:
-        for number, process in enumerate(crew):
-            _give(process, pickle.dumps(plan.share(number, processes)))
-        for process in crew:
-            if _stdout(process).readline() != b"ready\n":
-                raise RuntimeError("a process of the load generator failed")
+    with ExitStack() as stack:
+        crew = [stack.enter_context(Helper("benchmark.load.crew")) for _ in range(processes)]
+        for number, each in enumerate(crew):
+            each.send(pickle.dumps(plan.share(number, processes)))
+        for each in crew:
+            each.line()  # it is ready
         start_s = time.monotonic() + _HEAD_START_S
-        for process in crew:
-            _give(process, f"{start_s!r}\n".encode())
+        for each in crew:
+            each.send(f"{start_s!r}\n".encode())
         total = Tally()
-        for process in crew:
-            total.add(_tally(process))
+        for each in crew:
+            total.add(_tally(each))
         return total
-    finally:
-        for process in crew:
-            process.kill()
-            process.communicate()
 
 
-def _give(process: subprocess.Popen[bytes], data: bytes) -> None:
-    assert process.stdin is not None
-    process.stdin.write(data)
-    process.stdin.flush()
-
-
-def _stdout(process: subprocess.Popen[bytes]) -> IO[bytes]:
-    assert process.stdout is not None
-    return process.stdout
-
-
-def _tally(process: subprocess.Popen[bytes]) -> Tally:
+def _tally(helper: Helper) -> Tally:
     try:
-        tally: Tally = pickle.load(_stdout(process))
+        tally: Tally = pickle.load(helper.output)
     except EOFError:
-        raise RuntimeError("a process of the load generator failed") from None
+        raise RuntimeError("a process of the load generator failed; its traceback is on stderr") from None
     return tally
 
 

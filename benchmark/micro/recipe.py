@@ -73,23 +73,16 @@ def _ways() -> dict[str, tuple[Candidate, Change, Any]]:
     """By name: the candidate, what is changed in its job, and what is changed in its code meanwhile."""
     whole: Any = mock.patch.object(openvino, "_depthwise", lambda model: [])
     eight_bits: Any = mock.patch.object(openvino, "saturates_int8", lambda: False)
-    noise = np.random.default_rng(0)
+    nothing, generator = contextlib.nullcontext(), np.random.default_rng(0)
+    on_noise = _calibrated_on(lambda pixels: generator.integers(0, 256, pixels.shape, np.uint8))
     return {
-        "fp32": (openvino.FP32, _as_it_is, contextlib.nullcontext()),
-        "int8, as it is built": (openvino.INT8, _as_it_is, contextlib.nullcontext()),
+        "fp32": (openvino.FP32, _as_it_is, nothing),
+        "int8, as it is built": (openvino.INT8, _as_it_is, nothing),
         "depthwise convolutions in int8, too": (openvino.INT8, _as_it_is, whole),
         "8 bits, where the processor needs 7": (openvino.INT8, _as_it_is, eight_bits),
-        "calibrated on noise": (
-            openvino.INT8,
-            _calibrated_on(lambda pixels: noise.integers(0, 256, pixels.shape, np.uint8)),
-            contextlib.nullcontext(),
-        ),
-        "calibrated on black": (openvino.INT8, _calibrated_on(np.zeros_like), contextlib.nullcontext()),
-        "normalised with ImageNet's mean and std": (
-            openvino.INT8,
-            _normalised_otherwise,
-            contextlib.nullcontext(),
-        ),
+        "calibrated on noise": (openvino.INT8, on_noise, nothing),
+        "calibrated on black": (openvino.INT8, _calibrated_on(np.zeros_like), nothing),
+        "normalised with ImageNet's mean and std": (openvino.INT8, _normalised_otherwise, nothing),
     }
 
 

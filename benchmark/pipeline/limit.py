@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
+import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from benchmark.harness.photos import PORTRAIT
 from benchmark.harness.results import Row, add_option, add_parser, numbers, print_table, write_result
-from benchmark.harness.server import ROOT
+from benchmark.harness.server import Helper
 from models.machine.resources import usable_cores
 
 BATCH_SIZES = (1, 4, 8, 16, 32)
@@ -54,6 +51,7 @@ class Limit:
     Attributes:
         setting: processes and threads.
         batch_size: most images in a batch; `tune` finds the best.
+        processes: while the context lasts.
     """
 
     def __init__(
@@ -77,25 +75,22 @@ class Limit:
         self.setting = setting or usual_settings(usable_cores())[0]
         self.pictures = pictures
         self.batch_size = self._largest = batch_size
-        self._processes: list[subprocess.Popen[str]] = []
+        self._stack = ExitStack()
+        self.processes: list[Helper] = []
 
     def __enter__(self) -> Limit:
         setting = self.setting
-        words = [sys.executable, "-m", "benchmark.pipeline.process", "--model", str(self.model)]
-        words += ["--engine", self.engine, "--max-batch-size", str(self._largest)]
+        words = ["--model", str(self.model), "--engine", self.engine, "--max-batch-size", str(self._largest)]
         words += ["--intra-op-threads", str(setting.threads), "--decode-threads", str(setting.decode_threads)]
         words += [word for picture in self.pictures for word in ("--picture", str(picture))]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(setting.threads)}
-        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        for _ in range(setting.processes):
-            self._processes.append(subprocess.Popen(words, env=environment, cwd=ROOT, **pipes))
-        try:
-            for process in self._processes:
-                if _pipe(process.stdout).readline() != "ready\n":
-                    raise RuntimeError(f"{self.model}: decode and engine did not start; the reason is on stderr")
-        except BaseException:
-            self._end()
-            raise
+        variables = {"OMP_NUM_THREADS": str(setting.threads)}
+        with ExitStack() as stack:
+            for _ in range(setting.processes):
+                helper = Helper("benchmark.pipeline.process", *words, variables=variables)
+                self.processes.append(stack.enter_context(helper))
+            for each in self.processes:
+                each.line()  # it is ready
+            self._stack = stack.pop_all()
         return self
 
     def measure(self, seconds: float) -> float:
@@ -104,13 +99,9 @@ class Limit:
         Raises:
             RuntimeError: a process has ended.
         """
-        for process in self._processes:
-            _pipe(process.stdin).write(f"{seconds} {self.batch_size}\n")
-            _pipe(process.stdin).flush()
-        lines = [_pipe(process.stdout).readline() for process in self._processes]
-        if not all(lines):
-            raise RuntimeError(f"{self.model}: a process of the limit has ended; the reason is on stderr")
-        return sum(float(line) for line in lines)
+        for each in self.processes:
+            each.send(f"{seconds} {self.batch_size}\n".encode())
+        return sum(float(each.line()) for each in self.processes)
 
     def tune(self, sizes: Sequence[int] = BATCH_SIZES, seconds: float = _TUNING_S) -> dict[int, float]:
         """Tries batch sizes and keeps the best. Returns size -> images per second."""
@@ -122,21 +113,8 @@ class Limit:
         self.batch_size = max(found, key=lambda size: found[size])
         return found
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        for process in self._processes:
-            process.kill()
-            process.communicate()
-        self._processes.clear()
-
-
-def _pipe(stream: IO[str] | None) -> IO[str]:
-    assert stream is not None
-    return stream
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
 
 def start_limits(stack: ExitStack, bundle: Path, pictures: Sequence[Path]) -> dict[str, Limit]:
@@ -188,15 +166,13 @@ def run(options: argparse.Namespace) -> int:
         rounds = [[limit.measure(options.seconds) for limit in limits] for _ in range(options.rounds)]
     rows: list[Row] = [
         {
-            "processes": limit.setting.processes,
-            "threads": limit.setting.threads,
-            "decode_threads": limit.setting.decode_threads,
+            **dataclasses.asdict(limit.setting),
             "batch_size": limit.batch_size,
-            "images_per_s": round(median(each[number] for each in rounds), 1),
-            "images_per_s_rounds": [round(each[number], 1) for each in rounds],
-            "images_per_s_by_batch_size": tried[number],
+            "images_per_s": round(median(rates), 1),
+            "images_per_s_rounds": [round(rate, 1) for rate in rates],
+            "images_per_s_by_batch_size": found,
         }
-        for number, limit in enumerate(limits)
+        for limit, found, rates in zip(limits, tried, zip(*rounds, strict=True), strict=True)
     ]
     print_table("decode and engine without HTTP", [_shown(row) for row in rows])
     best = max(row["images_per_s"] for row in rows)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, median
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -215,9 +214,7 @@ class BusyCard:
         self._process = subprocess.Popen(words, stdout=self._samples) if program else None
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._process:
             self._process.terminate()
             self._process.wait()

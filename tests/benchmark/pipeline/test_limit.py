@@ -49,16 +49,16 @@ def test_a_picture_is_counted_when_it_was_decoded_and_run(monkeypatch):
 
 def test_rounds_of_several_processes_add_up_and_the_best_batch_size_is_kept():
     with Limit(DEMO, setting=Setting(2, 1, 1), batch_size=8) as limit:
-        processes = list(limit._processes)
+        processes = limit.processes
         assert limit.measure(0.3) > 0
         found = limit.tune((1, 8, 64), seconds=0.2)
         assert set(found) == {1, 8}
         assert limit.batch_size in found
-    assert all(process.poll() is not None for process in processes)
+    assert len(processes) == 2 and not any(process.running for process in processes)
 
 
 def test_a_bundle_that_cannot_run_is_an_error(tmp_path, capfd):
-    with pytest.raises(RuntimeError, match="did not start"), Limit(tmp_path):
+    with pytest.raises(RuntimeError, match="process has failed"), Limit(tmp_path):
         pass
     assert "model.json" in capfd.readouterr().err
 
