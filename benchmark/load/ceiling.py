@@ -37,9 +37,11 @@ class BareServer(asyncio.Protocol):
         self._request_id = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keeps the transport."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
 
     def data_received(self, data: bytes) -> None:
+        """Answers when a whole request has come."""
         if not self._expected:
             # The generator writes a head at once: it comes in one piece.
             head, _, _ = data.partition(b"\r\n\r\n")
@@ -73,7 +75,7 @@ def bare_server(body: str) -> Iterator[str]:
 
 
 def ceiling(plan: Plan, processes: int, seconds: float) -> Ceiling:
-    """What this generator could do at most, with its plan's largest picture, every answer verified as elsewhere.
+    """What this generator could do at most, with its plan's largest image, every answer verified as elsewhere.
 
     Args:
         plan: its questions and rules.

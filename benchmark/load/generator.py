@@ -48,6 +48,7 @@ class Generator(ABC):
         self._connections.send(Exchange(number, due, question, request_id, head, self._bodies[question]))
 
     def sending(self, exchange: Exchange) -> None:
+        """Notes how late a request is sent."""
         if exchange.due >= self.tally.from_s:
             self.tally.late_s.append(time.monotonic() - exchange.due)
 
@@ -71,6 +72,7 @@ class Generator(ABC):
         self._ended()
 
     def failed(self, exchange: Exchange, kind: str) -> None:
+        """Counts a request without an answer."""
         self.tally.errors[kind] += 1
         self._ended()
 
@@ -118,12 +120,14 @@ class OpenLoop(Generator):
         self._alarm = Alarm(self._loop, self._send_due)
 
     def begin(self) -> None:
+        """Waits for the first request's time."""
         if self._due:
             self._alarm.set(self._due[0])
         else:
             self._done.set()
 
     def is_over(self) -> bool:
+        """Whether all requests were sent."""
         return self.tally.sent == len(self._due)
 
     def _send_due(self) -> None:
@@ -136,6 +140,7 @@ class OpenLoop(Generator):
             self._alarm.set(due[self.tally.sent])
 
     async def run(self, longest_s: float) -> Tally:
+        """Frees the timer at the end."""
         try:
             return await super().run(longest_s)
         finally:
@@ -146,6 +151,7 @@ class ClosedLoop(Generator):
     """As many requests under way as there are connections: each answer brings the next request."""
 
     def begin(self) -> None:
+        """Waits for the start."""
         asyncio.get_running_loop().call_later(max(0.0, self.start_s - time.monotonic()), self._fill)
 
     def _fill(self) -> None:
@@ -153,6 +159,7 @@ class ClosedLoop(Generator):
             self.send(time.monotonic())
 
     def is_over(self) -> bool:
+        """Whether the time is over."""
         return time.monotonic() >= self.start_s + self.plan.seconds
 
     def _ended(self) -> None:

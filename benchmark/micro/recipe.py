@@ -8,7 +8,6 @@ import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
 from typing import Any
 from unittest import mock
 
@@ -26,6 +25,7 @@ from models.optimize.fidelity import compare
 from models.optimize.pictures import Picture, Pictures, unlabelled
 from models.optimize.recipes import LIMITS, recipe_for
 from models.optimize.sources import WeightsChoice, resolve
+from models.optimize.timing import Rounds
 
 Change = Callable[[Job], Job]
 _SETTING, _SIZE, _ROUNDS = Setting(2), 8, 10
@@ -55,8 +55,8 @@ def run(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         built = {name: stack.enter_context(_built(*each, job, weights.labels)) for name, each in _ways().items()}
         speeds = _speeds(built)
-        for name, contestant in built.items():
-            shown, seen = (contestant.scores(each.pixels, _SETTING) for each in (crops, photos))
+        for name, each in built.items():
+            shown, seen = (each.scores(of.pixels, _SETTING) for of in (crops, photos))
             near = compare(crops.expected, shown, LIMITS.gap).top1_agreement
             same, speed = f"{_same(photos.expected, seen):.1%}", f"{speeds[name]:.0f}"
             rows.append({"built": name, "crops": f"{near:.1%}", seen_by: same, f"images/s at {_SIZE}": speed})
@@ -104,17 +104,19 @@ def _built(
     candidate: Candidate, change: Change, patch: Any, job: Job, labels: tuple[str, ...]
 ) -> Iterator[Contestant]:
     with tempfile.TemporaryDirectory() as folder:
-        contestant = Contestant(candidate, change(job), "recipe", labels, Path(folder))
+        built = Contestant(candidate, change(job), "recipe", labels, Path(folder))
         with patch:
-            contestant.build()
-        yield contestant
-        contestant.close()
+            built.build()
+        yield built
+        built.close()
 
 
 def _speeds(built: dict[str, Contestant]) -> dict[str, float]:
-    """Images per second: medians of rounds in which each takes its turn; the first does not count."""
-    rounds: dict[str, list[float]] = {name: [] for name in built}
-    for _ in range(_ROUNDS + 1):
-        for name, contestant in built.items():
-            rounds[name].append(contestant.round(_SETTING, (_SIZE,))[_SIZE])
-    return {name: _SIZE * 1000 / median(ms[1:]) for name, ms in rounds.items()}
+    """Images per second: medians of rounds in which each takes its turn."""
+    timed = {name: Rounds((_SIZE,), (_SETTING,)) for name in built}
+    for name, rounds in timed.items():
+        rounds.settle(built[name])
+    for _ in range(_ROUNDS):
+        for name, rounds in timed.items():
+            rounds.add(built[name])
+    return {name: _SIZE * 1000 / rounds.speeds[0].lone_ms for name, rounds in timed.items()}

@@ -25,7 +25,7 @@ class PeerModel:
     PEER_THREADS are torch's intra-op threads.
 
     Attributes:
-        preprocess: encoded picture -> uint8 [crop, crop, 3]; may be called from any thread.
+        preprocess: encoded image -> uint8 [crop, crop, 3]; may be called from any thread.
     """
 
     def __init__(self) -> None:

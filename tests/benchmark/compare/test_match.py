@@ -1,10 +1,11 @@
-"""A comparison with servers of the tests' own: who lies, dies or burns is told."""
+"""A comparison with servers of the tests' own: one that lies, dies or burns is told."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ from benchmark.__main__ import main
 from benchmark.compare import command, match
 from benchmark.compare.bundle import Shared
 from benchmark.compare.candidates import Candidate
-from benchmark.compare.match import Load, Match
+from benchmark.compare.match import Load, Match, rotated
 from benchmark.harness.server import PORT
 from benchmark.peers.environment import Environment
 
@@ -43,6 +44,14 @@ def silent(line):
     pass
 
 
+def test_every_candidate_begins_once_and_neighbours_change():
+    names = ["a", "b", "c", "d"]
+    orders = [rotated(names, number) for number in range(len(names))]
+    assert {tuple(sorted(order)) for order in orders} == {tuple(names)}
+    assert [order[0] for order in orders] == names
+    assert {"ab", "ba"} <= {first + second for order in orders for first, second in pairwise(order)}
+
+
 def test_each_candidate_has_its_turn_in_each_round(pictures):
     with Match([candidate("one"), candidate("two", "--lie-every", "7")], pictures, silent) as game:
         game.play(1, QUICK, {"limit": lambda seconds: 100.0 * seconds})
@@ -60,7 +69,7 @@ def test_another_version_of_the_project_runs_in_its_own_folder(pictures, tmp_pat
         assert server.tree.processes()[0].cwd() == str(tmp_path)
 
 
-def test_who_cannot_start_is_missing_with_the_reason(pictures, monkeypatch):
+def test_one_that_cannot_start_is_missing_with_the_reason(pictures, monkeypatch):
     def refuse(self):
         raise match.PeerMissing("no network")
 
@@ -74,7 +83,7 @@ def test_who_cannot_start_is_missing_with_the_reason(pictures, monkeypatch):
         ]
 
 
-def test_who_burns_the_processor_is_halted_between_turns(pictures, monkeypatch):
+def test_one_that_burns_the_processor_is_halted_between_turns(pictures, monkeypatch):
     monkeypatch.setattr(match, "IDLE_S", 1.0)
     monkeypatch.setattr(match, "_SETTLE_S", 0.5)  # who burns never comes to rest
     with Match([candidate("quiet"), candidate("hot", "--burn")], pictures, silent) as game:
