@@ -103,7 +103,7 @@ def _plain(value: Any) -> Any:
 
 
 def print_table(title: str, rows: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
-    """A line per row, a column per key of the first one; numbers are shown with two decimals at most."""
+    """A line per row, a column per key of the first one; numbers of 1 and more have two decimals."""
     table = Table(title=title)
     for name, value in rows[0].items():
         is_text = _cell(value)[:1].isalpha()
@@ -116,7 +116,9 @@ def print_table(title: str, rows: Sequence[Mapping[str, Any]], console: Console 
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.2f}" if abs(value) >= 1 else f"{value:.4g}"
+    return str(value)
 
 
 def describe_machine() -> Row:
