@@ -115,20 +115,12 @@ def reference_scores(folder: Path, pictures: Sequence[Path]) -> list[list[float]
     """
     import torch
     from PIL import Image
-    from torchvision.transforms import InterpolationMode
-    from torchvision.transforms._presets import ImageClassification
 
+    from benchmark.peers.model import torchvision_preset
     from models.engines.torchscript import load_network
 
     bundle = ModelBundle.load(folder).with_engine(EAGER)
-    spec = bundle.spec.preprocess
-    preset = ImageClassification(
-        crop_size=spec.crop_size,
-        resize_size=spec.resize_size,
-        mean=spec.mean,
-        std=spec.std,
-        interpolation=InterpolationMode(spec.interpolation),
-    )
+    preset = torchvision_preset(bundle.spec.preprocess)
     network, rows = load_network(bundle).eval(), []
     with torch.inference_mode():
         for picture in pictures:

@@ -18,7 +18,6 @@ class Exchange:
     """A request on its way.
 
     Attributes:
-        number: of the request in its run.
         due: monotonic time at which it was to be sent.
         question: which image it carries.
         request_id: its X-Request-ID.
@@ -26,7 +25,6 @@ class Exchange:
         body: the body's bytes.
     """
 
-    number: int
     due: float
     question: int
     request_id: str

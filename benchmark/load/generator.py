@@ -45,7 +45,7 @@ class Generator(ABC):
         head = f"{self._heads[question]}{request_id}\r\n\r\n".encode()
         self.tally.sent += 1
         self._under_way += 1
-        self._connections.send(Exchange(number, due, question, request_id, head, self._bodies[question]))
+        self._connections.send(Exchange(due, question, request_id, head, self._bodies[question]))
 
     def sending(self, exchange: Exchange) -> None:
         """Notes how late a request is sent."""

@@ -12,10 +12,8 @@ import torch
 from fastapi import FastAPI, UploadFile
 from PIL import Image
 from torchvision import transforms
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms._presets import ImageClassification
 
-from benchmark.peers.model import PeerModel, answer, named_bundle
+from benchmark.peers.model import PeerModel, answer, named_bundle, torchvision_preset
 from models.engines.torchscript import load_network
 from models.networks.graph import jit_warnings_ignored
 
@@ -24,14 +22,7 @@ def plain() -> FastAPI:
     """As most people write it: a `def` handler, torchvision's preset on a PIL image, the eager network."""
     torch.set_num_threads(int(os.environ.get("PEER_THREADS", "1")))
     bundle, app = named_bundle(), FastAPI()
-    spec, network = bundle.spec.preprocess, load_network(bundle).eval()
-    transform = ImageClassification(
-        crop_size=spec.crop_size,
-        resize_size=spec.resize_size,
-        mean=spec.mean,
-        std=spec.std,
-        interpolation=InterpolationMode(spec.interpolation),
-    )
+    network, transform = load_network(bundle).eval(), torchvision_preset(bundle.spec.preprocess)
 
     @app.post("/classify")
     def classify(image: UploadFile) -> dict[str, Any]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from benchmark.__main__ import main
 from benchmark.micro.memory import ALLOWED_MB
 from models.images.preprocess import MARGIN
@@ -68,9 +66,3 @@ def test_memory_did_not_grow():
     assert memory["growth_mb"] < ALLOWED_MB
     assert f"{memory['resident_mb'][0]:.1f} MB" in TEXT
     assert f"{memory['growth_mb']:.2f} MB above" in TEXT
-
-
-def test_the_command_line_lists_them(capsys):
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    assert {"micro", "agreement", "memory"} <= set(capsys.readouterr().out.split())
