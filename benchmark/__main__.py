@@ -5,10 +5,44 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-
-from benchmark.requirements import missing_packages
+from importlib import import_module
+from importlib.util import find_spec
 
 NOT_INSTALLED = 2
+
+# What anything here needs: as it is imported, and as it is installed.
+NEEDED = {
+    "PIL": "pillow",
+    "aiohttp": "aiohttp",
+    "multipart": "multipart",
+    "numpy": "numpy",
+    "orjson": "orjson",
+    "prometheus_client": "prometheus-client",
+    "psutil": "psutil",
+    "rich": "rich",
+    "safetensors": "safetensors",
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "uvloop": "uvloop",
+}
+_COMMANDS = (
+    "micro.accuracy",
+    "micro.agreement",
+    "micro.memory",
+    "micro.queue",
+    "micro.recipe",
+    "micro.steps",
+    "pipeline.engines",
+    "pipeline.limit",
+    "service.gpu",
+    "service.http",
+    "service.lag",
+    "service.policies",
+    "load.command",
+    "peers.environment",
+    "compare.command",
+    "compare.plots",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,14 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missing := missing_packages():
         print(f"benchmark: these packages are missing: {' '.join(missing)}", file=sys.stderr)
         return NOT_INSTALLED
-    from benchmark.commands import COMMANDS
-
     parser = argparse.ArgumentParser(prog="python -m benchmark", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="NAME")
-    for command in COMMANDS:
-        command.add_command(commands)
+    for name in _COMMANDS:
+        import_module(f"benchmark.{name}").add_command(commands)
     chosen = parser.parse_args(arguments)
     return int(chosen.run(chosen))
+
+
+def missing_packages() -> list[str]:
+    """The names of all packages that are missing, as pip knows them."""
+    return [package for module, package in NEEDED.items() if find_spec(module) is None]
 
 
 if __name__ == "__main__":

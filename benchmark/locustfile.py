@@ -2,7 +2,7 @@
 
     .venv/bin/locust -f benchmark/locustfile.py --host http://127.0.0.1:8088
 
-Every body is checked: whichever way a picture comes, its answer has to be the one that it got at the beginning.
+Every body is checked: whichever way an image is uploaded, its answer has to be the one from before the load.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PICTURES = {
     file.name: file.read_bytes() for file in sorted(_IMAGES.iterdir()) if file.suffix in (".jpg", ".png", ".webp")
 }
 _BROKEN = b"\x89PNG\r\n\x1a\n" + b"this is no picture" * 50
-_TOLERANCE = 5e-3  # of a score: a picture's batch may round a little differently each time
+_TOLERANCE = 5e-3  # of a score: an image's batch may round a little differently each time
 _NUMBERS = itertools.count()
 
 Answer = dict[str, float]  # label -> score
@@ -30,7 +30,7 @@ _known: dict[str, Answer] = {}
 
 
 def _ask_first(environment: Any, **_: Any) -> None:
-    """Asks for each picture alone, before there is any load."""
+    """Asks for each image alone, before there is any load."""
     session = HttpSession(environment.host, environment.events.request, None)
     for name, data in _PICTURES.items():
         with session.post("/classify", data=data, name="first answers", catch_response=True) as response:
@@ -46,7 +46,7 @@ def _answer(document: Any) -> Answer:
 
 
 def _fault(name: str, document: Any) -> str:
-    """What is wrong with an answer to the picture of that name, or ""."""
+    """What is wrong with an answer to the image of that name, or ""."""
     given, known = _answer(document), _known[name]
     for label in given.keys() & known.keys():
         if abs(given[label] - known[label]) > _TOLERANCE:
@@ -60,22 +60,25 @@ def _any() -> tuple[str, bytes]:
 
 
 class Client(HttpUser):
-    """Somebody who uploads in every way that there is, now and then a broken picture."""
+    """A client that uploads in every way that there is, now and then a broken image."""
 
     wait_time = between(0.01, 0.2)
 
     @task(10)
     def one_file(self) -> None:
+        """A form with one file."""
         name, data = _any()
         self._check_one(name, "one file", files={"image": (name, data)})
 
     @task(5)
     def raw_body(self) -> None:
+        """The file as the body."""
         name, data = _any()
         self._check_one(name, "raw body", data=data)
 
     @task(3)
     def base64_in_json(self) -> None:
+        """Base64 in JSON."""
         name, data = _any()
         self._check_one(name, "base64", json={"inputs": base64.b64encode(data).decode()})
 
@@ -99,6 +102,7 @@ class Client(HttpUser):
 
     @task(2)
     def broken_picture(self) -> None:
+        """A file that is no image."""
         with self._post("broken picture", files={"image": ("broken.png", _BROKEN)}) as response:
             problem = response.json()
             if (response.status_code, problem["status"]) != (422, 422):
@@ -108,12 +112,14 @@ class Client(HttpUser):
 
     @task(1)
     def metrics(self) -> None:
+        """The metrics count requests."""
         with self.client.get("/metrics", catch_response=True) as response:
             if 'snapserve_requests_total{outcome="ok"}' not in response.text:
                 response.failure("no requests are counted")
 
     @task(1)
     def models(self) -> None:
+        """The model is listed."""
         with self.client.get("/models", catch_response=True) as response:
             if not response.json()["models"]:
                 response.failure("no model is listed")

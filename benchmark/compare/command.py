@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import shutil
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmark.compare.answer import difference, reference_answers
-from benchmark.compare.bundle import BUNDLE, benchmark_bundle
-from benchmark.compare.contestant import relative
-from benchmark.compare.contestants import all_contestants, chosen, engine_name, shared_engine
-from benchmark.compare.drawings import draw_compare
-from benchmark.compare.limits import LIMIT, best_limit, start_limits
-from benchmark.compare.match import Match
-from benchmark.compare.pictures import photos
-from benchmark.compare.report import percent_of_limit, print_report, ratios, summary
-from benchmark.compare.requirements import tell_missing
-from benchmark.compare.rounds import Load
-from benchmark.machine import commit, describe_machine
-from benchmark.peers.environment import Environment
-from benchmark.server_process import ROOT
+from benchmark.compare.bundle import BUNDLE, benchmark_bundle, engine_name, reference_scores, shared_engine
+from benchmark.compare.candidates import Candidate, all_candidates, chosen, relative
+from benchmark.compare.match import Load, Match
+from benchmark.compare.plots import draw_compare
+from benchmark.compare.report import difference, percent_of_limit, print_report, ratios, summary
+from benchmark.harness.photos import photos_alike
+from benchmark.harness.results import Row, add_option, add_parser, commit, describe, write_json
+from benchmark.harness.server import ROOT
+from benchmark.peers.environment import Environment, PeerMissing
+from benchmark.pipeline.limit import best_limit, start_limits
 from models.bundles.bundle import ModelBundle
 from models.errors import BundleError
 
-Row = dict[str, Any]
+_LIMIT = "limit"  # its name among the candidates
+_OPENVINO = ("openvino", "nncf")
 
 
 def add_command(commands: Any) -> None:
     """Adds `serve-compare` to the command line."""
-    parser = commands.add_parser("serve-compare", help=__doc__)
+    parser = add_parser(commands, "serve-compare", __doc__, run)
     parser.add_argument("--model", type=Path, help="bundle; default: models/store/benchmark, made if missing")
     parser.add_argument("--contestants", metavar="A,B,C", help="default: all, and the limit")
     parser.add_argument(
@@ -41,7 +40,7 @@ def add_command(commands: Any) -> None:
         action="append",
         default=[],
         metavar="'NAME=BASE OPTIONS'",
-        help="a further contestant: another one with options added, variables like OMP_NUM_THREADS=2, "
+        help="a further candidate: another one with options added, variables like OMP_NUM_THREADS=2, "
         "or CHECKOUT=FOLDER, another version of the project",
     )
     parser.add_argument(
@@ -50,15 +49,13 @@ def add_command(commands: Any) -> None:
         help="TorchScript engine of the bundle that SnapServe and the peers share; default: the fastest",
     )
     parser.add_argument("--picture", type=Path, action="append", help="may be repeated; default: four photos")
-    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--seconds", type=int, default=8, help="of each turn; default: %(default)s")
-    parser.add_argument("--warm-up", type=int, default=1, help="seconds before each turn; default: %(default)s")
-    parser.add_argument("--connections", type=int, default=32, help="default: %(default)s")
+    add_option(parser, "rounds", 5)
+    add_option(parser, "seconds", 8, "of each turn")
+    add_option(parser, "warm-up", 1, "seconds before each turn")
+    add_option(parser, "connections", 32)
     parser.add_argument("--cores", type=int, help="for servers and load together; default: all there are")
-    parser.add_argument("--tolerance", type=float, default=0.01, help="of scores; default: %(default)s")
-    parser.add_argument("--output", type=Path, help="JSON file, with the machine's description")
+    add_option(parser, "tolerance", 0.01, "of scores")
     parser.add_argument("--plot", type=Path, help="SVG file")
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -75,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         signal.signal(signal.SIGTERM, previous)
     print_report(result)
     if options.output:
-        options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_json(options.output, result)
     if options.plot and result["contestants"]:
         draw_compare(result, options.plot)
     return 1 if not result["contestants"] or any(row["wrong"] for row in result["contestants"]) else 0
@@ -83,47 +80,46 @@ def run(options: argparse.Namespace) -> int:
 
 def _measure(options: argparse.Namespace) -> Row:
     listed = options.contestants.split(",") if options.contestants else []
-    names = [name for name in listed if name != LIMIT]
-    expected = chosen(all_contestants(options.model or BUNDLE), names, options.variant)  # wrong names end it here
+    names = [name for name in listed if name != _LIMIT]
+    expected = chosen(all_candidates(options.model or BUNDLE), names, options.variant)  # wrong names end it here
     tell_missing(expected, print)
     folder = (options.model or benchmark_bundle()).resolve()
     bundle = ModelBundle.load(folder)
     shared = shared_engine(bundle, options.shared)
     print(f"serve-compare: shared with the peers: {shared.name}; SnapServe's own choice: {engine_name(bundle)}")
-    contestants = chosen(all_contestants(folder, shared), names, options.variant)
-    pictures = [picture.resolve() for picture in options.picture or photos()]
+    candidates = chosen(all_candidates(folder, shared), names, options.variant)
+    pictures = [picture.resolve() for picture in options.picture or photos_alike()]
     load = Load(options.connections, options.seconds, options.warm_up, options.tolerance)
-    reference = reference_answers(folder, pictures)
+    reference = reference_scores(folder, pictures)
     with ExitStack() as stack:
-        limits = start_limits(stack, folder, pictures, listed)
-        match = stack.enter_context(Match(contestants, pictures))
+        limits = start_limits(stack, folder, pictures) if not listed or _LIMIT in listed else {}
+        match = stack.enter_context(Match(candidates, pictures))
         match.play(options.rounds, load, {name: limit.measure for name, limit in limits.items()})
     limit = best_limit(limits, match.limits)
-    return {
-        "benchmark": "serve-compare",
-        "machine": describe_machine(),
-        "options": {name: _shown(value) for name, value in vars(options).items() if name != "run"},
-        "pictures": [{"file": relative(str(each)), "bytes": each.stat().st_size} for each in pictures],
-        "shared": shared.name,
-        "model": relative(str(folder)),
-        "contestants": [_row(match, name, reference, limit) for name in match.servers],
-        "ratios": ratios(match.turns),
-        "limit": limit,
-        "missing": match.missing,
-    }
+    running = [each for each in candidates if each.name in match.servers]
+    return describe(
+        "serve-compare",
+        options,
+        pictures=[{"file": relative(str(each)), "bytes": each.stat().st_size} for each in pictures],
+        shared=shared.name,
+        model=relative(str(folder)),
+        contestants=[_row(match, each, reference, limit) for each in running],
+        ratios=ratios(match.turns),
+        limit=limit,
+        missing=match.missing,
+    )
 
 
-def _row(match: Match, name: str, reference: list[list[float]], limit: Row | None) -> Row:
-    server, turns = match.servers[name], match.turns[name]
-    contestant = server.contestant
+def _row(match: Match, candidate: Candidate, reference: list[list[float]], limit: Row | None) -> Row:
+    name, turns = candidate.name, match.turns[candidate.name]
     row: Row = {
         "name": name,
-        "command": contestant.shown(),
-        **({} if contestant.checkout == ROOT else {"commit": commit(contestant.checkout)}),
-        "packages": Environment(contestant.environment).versions() if contestant.environment else {},
+        "command": candidate.shown(),
+        **({} if candidate.checkout == ROOT else {"commit": commit(candidate.checkout)}),
+        "packages": Environment(candidate.environment).versions() if candidate.environment else {},
         "reference": difference(match.answers[name], reference),
         "idle_cpu_percent": match.idle_percent[name],
-        "start_s": round(server.start_s, 1),
+        "start_s": round(match.servers[name].start_s, 1),
         **summary(turns),
     }
     if limit:
@@ -131,7 +127,23 @@ def _row(match: Match, name: str, reference: list[list[float]], limit: Row | Non
     return row
 
 
-def _shown(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_shown(each) for each in value]
-    return relative(str(value.resolve())) if isinstance(value, Path) else value
+def tell_missing(candidates: Sequence[Candidate], say: Callable[[str], None]) -> None:
+    """Installs the peers' environments, and says what is missing and what that means.
+
+    Raises:
+        RuntimeError: without it nothing can be measured.
+    """
+    if shutil.which("wrk") is None:
+        raise RuntimeError("wrk, which makes the load, is not installed; scripts/system-packages.sh installs it")
+    for name in dict.fromkeys(each.environment for each in candidates if each.environment):
+        environment = Environment(name)
+        if not environment.installed:
+            say(f"serve-compare: installing {name} ...")
+        try:
+            environment.install()
+        except PeerMissing as error:
+            without = ", ".join(each.name for each in candidates if each.environment == name)
+            say(f"serve-compare: missing: {error}; so without {without}")
+    absent = [package for package in _OPENVINO if find_spec(package) is None]
+    if absent:
+        say(f"serve-compare: missing: {', '.join(absent)}; so SnapServe chooses among torch's engines")

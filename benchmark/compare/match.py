@@ -2,52 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.closed_loop import Known
-from benchmark.compare.answer import Answer, ask
-from benchmark.compare.contestant import Contestant
-from benchmark.compare.rounds import Load, Row, idle_cpu, rotated, turn
-from benchmark.compare.server import Server, ServerFailed
+from benchmark.compare.candidates import Candidate
+from benchmark.harness.clients import Answer, Known, ask, checked_wrk
+from benchmark.harness.results import Row
+from benchmark.harness.server import CandidateServer, ServerFailed, spent_between
 from benchmark.peers.environment import Environment, PeerMissing
 
 IDLE_S = 3.0
 _QUIET_PERCENT = 3.0  # of a core; a server that burns more while it idles is halted between its turns
+_SAMPLE_S = 0.5
+_PROBE_S = 0.25  # a server that uses less than half a core for so long is at rest
+_SETTLE_S = 15.0
 
-Say = Callable[[str], None]
-Measure = Callable[[float], float]  # seconds -> images/s
+
+@dataclass(frozen=True)
+class Load:
+    """What every candidate meets.
+
+    Attributes:
+        connections: each with one request at a time.
+        seconds: of a turn.
+        warm_up_s: seconds of the same load before a turn, which do not count; 0 for none.
+        tolerance: by which the score of an answer may differ from the lone answer's.
+    """
+
+    connections: int
+    seconds: int
+    warm_up_s: int
+    tolerance: float
 
 
 class Match:
-    """The servers that take part, all of them up, and what was measured.
-
-    A context manager that ends them.
+    """The candidates' servers, all of them up, and what was measured; a context manager that ends them.
 
     Attributes:
         servers: by name.
-        missing: who could not take part: `{name, reason}`.
-        answers: by name, the lone answers to the pictures.
+        missing: candidates that did not start: `{name, reason}`.
+        answers: by name, the lone answers to the images.
         idle_percent: CPU of each while it idles, in percent of a core.
         turns: by name, the turns in the order of the rounds.
         limits: images/s without HTTP, by setting, in the order of the rounds.
     """
 
-    def __init__(self, contestants: Sequence[Contestant], pictures: Sequence[Path], say: Say = print) -> None:
+    def __init__(
+        self, candidates: Sequence[Candidate], pictures: Sequence[Path], say: Callable[[str], None] = print
+    ) -> None:
         """Installs, starts, asks each for its lone answers, and watches them idle."""
         self._stack = ExitStack()
         self._pictures = pictures
         self._say = say
-        self.servers: dict[str, Server] = {}
+        self.servers: dict[str, CandidateServer] = {}
         self.missing: list[dict[str, str]] = []
         self.answers: dict[str, list[Answer]] = {}
         self.turns: dict[str, list[Row]] = {}
         self.limits: dict[str, list[float]] = {}
         try:
-            for contestant in contestants:
-                self._start(contestant)
+            for candidate in candidates:
+                self._start(candidate)
             self.idle_percent = idle_cpu(self.servers, IDLE_S)
         except BaseException:
             self._stack.close()
@@ -55,31 +74,28 @@ class Match:
         for name in self.servers:
             self._halt(name)
 
-    def _start(self, contestant: Contestant) -> None:
-        name = contestant.name
+    def _start(self, candidate: Candidate) -> None:
+        name = candidate.name
         try:
-            if contestant.environment:
-                Environment(contestant.environment).install()
-            server = self._stack.enter_context(Server(contestant, self._pictures[0]))
+            if candidate.environment:
+                Environment(candidate.environment).install()
+            server = self._stack.enter_context(candidate.start(self._pictures[0]))
             self.answers[name] = [ask(server.url, picture) for picture in self._pictures]
         except (PeerMissing, ServerFailed, OSError, ValueError) as error:
-            self._drop(name, str(error))
+            self.missing.append({"name": name, "reason": str(error)})
+            self._say(f"{name}: missing: {error}")
             return
         self.servers[name] = server
         self.turns[name] = []
         self._say(f"{name}: up after {server.start_s:.1f} s")
 
-    def _drop(self, name: str, reason: str) -> None:
-        self.missing.append({"name": name, "reason": reason})
-        self._say(f"{name}: missing: {reason}")
-
-    def play(self, rounds: int, load: Load, limits: Mapping[str, Measure] | None = None) -> None:
+    def play(self, rounds: int, load: Load, limits: Mapping[str, Callable[[float], float]] | None = None) -> None:
         """Runs one round that does not count, and those that do.
 
         Args:
             rounds: that count.
             load: of each turn.
-            limits: what has turns like the contestants', by name.
+            limits: what has turns like the candidates', by name: seconds -> images/s.
         """
         limits = limits or {}
         self.limits = {name: [] for name in limits}
@@ -106,7 +122,7 @@ class Match:
             self._halt(name)
 
     def known(self, name: str) -> list[Known]:
-        """The pictures with the contestant's own lone answers."""
+        """The images with the candidate's own lone answers."""
         pairs = zip(self._pictures, self.answers[name], strict=True)
         return [Known(picture, answer[0].index, answer[0].score) for picture, answer in pairs]
 
@@ -119,3 +135,73 @@ class Match:
 
     def __exit__(self, *error: Any) -> None:
         self._stack.close()
+
+
+def rotated(names: Sequence[str], number: int) -> list[str]:
+    """Begins with another one each round, and every other round runs backwards, so that neighbours change too."""
+    step = 1 if number % 2 == 0 else -1
+    return [names[(number + step * place) % len(names)] for place in range(len(names))]
+
+
+def turn(server: CandidateServer, known: Sequence[Known], load: Load) -> Row:
+    """One server under load for some seconds.
+
+    Returns:
+        What wrk reports (times in milliseconds), `requests_per_s`, `cpu_ms_per_request` (of all its processes),
+        `peak_rss_mb` during the load and `pss_mb` after it.
+    """
+    if load.warm_up_s:
+        checked_wrk(server.url, known, load.connections, load.warm_up_s, load.tolerance)
+        settle(server)
+    before = server.tree.cpu_seconds()
+    with _peak(lambda: server.tree.memory_mb("rss")) as peak:
+        report = checked_wrk(server.url, known, load.connections, load.seconds, load.tolerance)
+    spent = spent_between(before, server.tree.cpu_seconds())
+    settle(server)
+    good = report["requests"] - report["non_2xx"]
+    return {
+        **report,
+        "requests_per_s": good / report["seconds"],
+        "cpu_ms_per_request": spent * 1000 / max(1, good),
+        "peak_rss_mb": peak[0],
+        "pss_mb": server.tree.memory_mb("pss"),
+    }
+
+
+def settle(server: CandidateServer) -> None:
+    """Waits until a server has ended the work that it goes on with for clients that have disconnected."""
+    ends_at = time.monotonic() + _SETTLE_S
+    busy = True
+    while busy and time.monotonic() < ends_at:
+        before = server.tree.cpu_seconds()
+        time.sleep(_PROBE_S)
+        busy = spent_between(before, server.tree.cpu_seconds()) > _PROBE_S / 2
+
+
+@contextmanager
+def _peak(read: Callable[[], float]) -> Iterator[list[float]]:
+    """Reads a value again and again beside the body; the only item of the list is the highest."""
+    highest, done = [0.0], threading.Event()
+
+    def sample() -> None:
+        while not done.wait(_SAMPLE_S):
+            highest[0] = max(highest[0], read())
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield highest
+    finally:
+        done.set()
+        thread.join()
+        highest[0] = max(highest[0], read())
+
+
+def idle_cpu(servers: Mapping[str, CandidateServer], seconds: float) -> dict[str, float]:
+    """CPU that each server burns without requests, in percent of one core."""
+    before = {name: server.tree.cpu_seconds() for name, server in servers.items()}
+    time.sleep(seconds)
+    return {
+        name: round(100 * spent_between(before[name], server.tree.cpu_seconds()) / seconds, 2)
+        for name, server in servers.items()
+    }

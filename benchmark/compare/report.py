@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-Row = dict[str, Any]
+from benchmark.harness.clients import Answer
+from benchmark.harness.results import Row, print_table
 
 _MEDIANS = ("requests_per_s", "p50", "p99", "p999", "cpu_ms_per_request")
+_TIMES = {"p50": "p50", "p99": "p99", "p999": "p99.9"}
 _PEAKS = ("peak_rss_mb", "pss_mb")
 _TOTALS = ("requests", "checked", "wrong", "non_2xx", "socket_errors")
 
 
 def summary(turns: Sequence[Row]) -> Row:
-    """A contestant's turns: `{median, min, max, rounds}` of each measure, peaks of memory, totals of errors."""
+    """A candidate's turns: `{median, min, max, rounds}` of each measure, peaks of memory, totals of errors."""
     spreads = {name: spread([row[name] for row in turns]) for name in _MEDIANS}
     peaks = {name: round(max(row[name] for row in turns)) for name in _PEAKS}
     totals = {name: sum(row[name] for row in turns) for name in _TOTALS}
@@ -32,16 +32,16 @@ def spread(values: Sequence[float]) -> Row:
 
 
 def ratios(turns: Mapping[str, Sequence[Row]], ours: str = "snapserve") -> dict[str, dict[str, Row]]:
-    """Every contestant of ours by every other one: medians of the ratios of the same round.
+    """Every candidate of ours by every other one: medians of the ratios of the same round.
 
-    The machine's speed changes from round to round; what two contestants did within one of them changes less.
+    The machine's speed changes from round to round; what two candidates did within one of them changes less.
 
     Args:
-        turns: by contestant, each with its turns in the order of the rounds.
-        ours: prefix of the names of the contestants that are divided.
+        turns: by candidate, each with its turns in the order of the rounds.
+        ours: prefix of the names of the candidates that are divided.
 
     Returns:
-        By contestant of ours, by peer: `requests_per_s` and `p99`, each `{median, min, max, rounds}`,
+        By candidate of ours, by peer: `requests_per_s` and `p99`, each `{median, min, max, rounds}`,
         or None where a peer answered nothing in a round.
     """
     names = [name for name in turns if name.startswith(ours)]
@@ -65,50 +65,55 @@ def percent_of_limit(turns: Sequence[Row], limit: Sequence[float]) -> Row:
     return spread([100 * row["requests_per_s"] / most for row, most in zip(turns, limit, strict=True)])
 
 
+def difference(answers: Sequence[Answer], reference: Sequence[Sequence[float]]) -> dict[str, float]:
+    """How far answers are from the reference.
+
+    Returns:
+        `top1_agreement`, the share of images with the same first class; `max_abs_diff`, the largest
+        difference of a score from the reference's for the same class, over all predictions.
+    """
+    pairs = list(zip(answers, reference, strict=True))
+    agree = [answer[0].index == max(range(len(row)), key=row.__getitem__) for answer, row in pairs]
+    diffs = [abs(each.score - row[each.index]) for answer, row in pairs for each in answer]
+    return {"top1_agreement": sum(agree) / len(agree), "max_abs_diff": round(max(diffs), 4)}
+
+
 def print_report(result: Row, console: Console | None = None) -> None:
-    """The contestants, the fastest first; the ratios; who is missing and why."""
+    """The candidates, the fastest first; the ratios; the missing ones with the reason."""
     console = console or Console(width=150)
-    console.print(_contestants(result["contestants"]))
+    rows = sorted(result["contestants"], key=lambda row: -row["requests_per_s"]["median"])
+    if rows:
+        title = "medians of the rounds (least to most); one upload per connection at a time"
+        print_table(title, [_shown(row) for row in rows], console)
     for name, peers in result["ratios"].items():
-        if peers:
-            console.print(_ratios(name, peers))
+        cells = [
+            {"peer": peer, **{measure: _range(each) if each else "-" for measure, each in ratio.items()}}
+            for peer, ratio in peers.items()
+        ]
+        if cells:
+            title = f"{name} by its peers: medians of the ratios within a round (least to most)"
+            print_table(title, cells, console)
     for missing in result["missing"]:
         console.print(f"missing: {missing['name']}: {missing['reason']}", highlight=False)
-    for row in result["contestants"]:
+    for row in rows:
         if row["wrong"]:
             console.print(f"WRONG: {row['name']}: {row['wrong']} answers, the first: {row['wrong_example']}")
 
 
-def _contestants(rows: Sequence[Row]) -> Table:
-    table = Table(title="medians of the rounds (least to most); one upload per connection at a time")
-    heads = ("requests/s", "p50 ms", "p99 ms", "p99.9 ms", "CPU ms", "PSS MB", "% of limit", "checked", "wrong")
-    table.add_column("contestant")
-    for head in (*heads, "non-2xx", "socket", "off by"):
-        table.add_column(head, justify="right")
-    for row in sorted(rows, key=lambda row: -row["requests_per_s"]["median"]):
-        rate, limit = row["requests_per_s"], row.get("percent_of_limit")
-        table.add_row(
-            row["name"],
-            f"{rate['median']:.1f} ({rate['min']:.0f}-{rate['max']:.0f})",
-            *(f"{row[name]['median']:.0f}" for name in ("p50", "p99", "p999")),
-            f"{row['cpu_ms_per_request']['median']:.1f}",
-            f"{row['pss_mb']}",
-            f"{limit['median']:.0f}" if limit else "-",
-            *(f"{row[name]}" for name in ("checked", "wrong", "non_2xx", "socket_errors")),
-            f"{row['reference']['max_abs_diff']:.3f}",
-        )
-    return table
+def _shown(row: Row) -> Row:
+    limit = row.get("percent_of_limit")
+    times = {f"{head} ms": f"{row[name]['median']:.0f}" for name, head in _TIMES.items()}
+    counts = {name: row[name] for name in ("pss_mb", "checked", "wrong", "non_2xx", "socket_errors")}
+    return {
+        "candidate": row["name"],
+        "requests/s": _range(row["requests_per_s"], ".1f", ".0f"),
+        **times,
+        "CPU ms": f"{row['cpu_ms_per_request']['median']:.1f}",
+        "% of limit": f"{limit['median']:.0f}" if limit else None,
+        **counts,
+        "off by": f"{row['reference']['max_abs_diff']:.3f}",
+    }
 
 
-def _ratios(name: str, peers: Mapping[str, Row]) -> Table:
-    table = Table(title=f"{name} by its peers: medians of the ratios within a round (least to most)")
-    for head in ("peer", "requests/s", "p99"):
-        table.add_column(head, justify="left" if head == "peer" else "right")
-    for peer, ratio in peers.items():
-        cells = (ratio["requests_per_s"], ratio["p99"])
-        table.add_row(peer, *(_with_range(each) if each else "-" for each in cells))
-    return table
-
-
-def _with_range(ratio: Row) -> str:
-    return f"{ratio['median']:.2f} ({ratio['min']:.2f}-{ratio['max']:.2f})"
+def _range(spread: Row, middle: str = ".2f", ends: str = ".2f") -> str:
+    return f"{spread['median']:{middle}} ({spread['min']:{ends}}-{spread['max']:{ends}})"

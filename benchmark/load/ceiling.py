@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +12,9 @@ from typing import NamedTuple, cast
 
 import uvloop
 
+from benchmark.harness.server import Helper
 from benchmark.load.crew import run_plan
 from benchmark.load.plan import Plan
-from benchmark.server_process import ROOT
 
 _CONNECTIONS = 32
 _LENGTH = re.compile(rb"\r\nContent-Length: (\d+)\r\n")
@@ -38,9 +37,11 @@ class BareServer(asyncio.Protocol):
         self._request_id = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keeps the transport."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
 
     def data_received(self, data: bytes) -> None:
+        """Answers when a whole request has come."""
         if not self._expected:
             # The generator writes a head at once: it comes in one piece.
             head, _, _ = data.partition(b"\r\n\r\n")
@@ -69,17 +70,12 @@ async def _serve(body: str) -> None:
 @contextmanager
 def bare_server(body: str) -> Iterator[str]:
     """The address of a bare server in a process of its own; `body` holds REQUEST-ID once."""
-    words = [sys.executable, "-m", "benchmark.load.ceiling", body]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
+    with Helper("benchmark.load.ceiling", body) as helper:
+        yield helper.line()
 
 
 def ceiling(plan: Plan, processes: int, seconds: float) -> Ceiling:
-    """What this generator could do at most, with its plan's largest picture, every answer verified as elsewhere.
+    """What this generator could do at most, with its plan's largest image, every answer verified as elsewhere.
 
     Args:
         plan: its questions and rules.

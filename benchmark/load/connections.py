@@ -18,15 +18,13 @@ class Exchange:
     """A request on its way.
 
     Attributes:
-        number: of the request in its run.
         due: monotonic time at which it was to be sent.
-        question: which picture it carries.
+        question: which image it carries.
         request_id: its X-Request-ID.
         head: bytes up to the body.
         body: the body's bytes.
     """
 
-    number: int
     due: float
     question: int
     request_id: str
@@ -45,11 +43,14 @@ class Reply(NamedTuple):
 class Receiver(Protocol):
     """Is told of every exchange: that it is being sent, then one of the two others."""
 
-    def sending(self, exchange: Exchange) -> None: ...
+    def sending(self, exchange: Exchange) -> None:
+        """The request is being sent."""
 
-    def answered(self, exchange: Exchange, reply: Reply) -> None: ...
+    def answered(self, exchange: Exchange, reply: Reply) -> None:
+        """The answer has come."""
 
-    def failed(self, exchange: Exchange, kind: str) -> None: ...
+    def failed(self, exchange: Exchange, kind: str) -> None:
+        """There will be no answer."""
 
 
 class Connections:
@@ -92,7 +93,7 @@ class Connections:
             if self._waiting:
                 self.receiver.failed(self._waiting.popleft(), f"connect: {type(error).__name__}")
             if self._waiting and not self._open and len(self._opening) == 1:
-                self.send(self._waiting.popleft())  # nobody else would open a connection for it
+                self.send(self._waiting.popleft())  # no other task would open a connection for it
 
     def ready(self, connection: Connection) -> None:
         """Gives a connection its next request, or keeps it for later."""
@@ -103,7 +104,7 @@ class Connections:
             self._idle.append(connection)
 
     def gone(self, connection: Connection) -> None:
-        """Forgets a connection, and opens another one for who waits."""
+        """Forgets a connection, and opens another one for a waiting request."""
         self._open.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
@@ -111,6 +112,7 @@ class Connections:
             self.send(self._waiting.popleft())
 
     def close(self) -> None:
+        """Ends all connections."""
         self._waiting.clear()
         for task in self._opening:
             task.cancel()
@@ -128,6 +130,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Is ready for its first request."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
         self._connections.ready(self)
 
@@ -140,6 +143,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(exchange.body)
 
     def data_received(self, data: bytes) -> None:
+        """Reads an answer."""
         self._buffer += data
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
@@ -166,11 +170,13 @@ class Connection(asyncio.Protocol):
             self._connections.ready(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Fails the request that is under way."""
         if exchange := self._end():
             self._connections.receiver.failed(exchange, "connection lost")
         self._connections.gone(self)
 
     def abort(self) -> None:
+        """Ends the connection at once."""
         self._transport.abort()
 
     def _time_out(self) -> None:

@@ -1,12 +1,15 @@
-"""One process of the load: sends requests when they are due, and judges every answer."""
+"""One process of the load: sends requests when they are due, and checks every answer."""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import os
+import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
-from benchmark.load.alarm import Alarm
 from benchmark.load.connections import Connections, Exchange, Reply
 from benchmark.load.plan import Plan
 from benchmark.load.tally import Tally
@@ -14,10 +17,11 @@ from benchmark.load.tally import Tally
 _AT_ONCE = 16  # requests sent in one turn of the loop when it is behind; answers are read in between
 _BLOCK = 4096  # choices drawn together
 _GRACE_S = 1.0
+_CLOCK_MONOTONIC, _ABSOLUTE, _NONBLOCKING = 1, 1, os.O_NONBLOCK  # linux/time.h, sys/timerfd.h
 
 
 class Generator(ABC):
-    """What open and closed loop have in common: requests out, answers judged."""
+    """What open and closed loop have in common: requests out, answers checked."""
 
     def __init__(self, plan: Plan, start_s: float) -> None:
         """Prepares the requests; `start_s` is the start in monotonic time, shared by all processes."""
@@ -41,14 +45,15 @@ class Generator(ABC):
         head = f"{self._heads[question]}{request_id}\r\n\r\n".encode()
         self.tally.sent += 1
         self._under_way += 1
-        self._connections.send(Exchange(number, due, question, request_id, head, self._bodies[question]))
+        self._connections.send(Exchange(due, question, request_id, head, self._bodies[question]))
 
     def sending(self, exchange: Exchange) -> None:
+        """Notes how late a request is sent."""
         if exchange.due >= self.tally.from_s:
             self.tally.late_s.append(time.monotonic() - exchange.due)
 
     def answered(self, exchange: Exchange, reply: Reply) -> None:
-        """Counts an answer; its time is taken before it is judged."""
+        """Counts an answer; its time is taken before it is checked."""
         now = time.monotonic()
         tally, question = self.tally, self.plan.questions[exchange.question]
         if reply.status == 503:
@@ -67,6 +72,7 @@ class Generator(ABC):
         self._ended()
 
     def failed(self, exchange: Exchange, kind: str) -> None:
+        """Counts a request without an answer."""
         self.tally.errors[kind] += 1
         self._ended()
 
@@ -114,12 +120,14 @@ class OpenLoop(Generator):
         self._alarm = Alarm(self._loop, self._send_due)
 
     def begin(self) -> None:
+        """Waits for the first request's time."""
         if self._due:
             self._alarm.set(self._due[0])
         else:
             self._done.set()
 
     def is_over(self) -> bool:
+        """Whether all requests were sent."""
         return self.tally.sent == len(self._due)
 
     def _send_due(self) -> None:
@@ -132,6 +140,7 @@ class OpenLoop(Generator):
             self._alarm.set(due[self.tally.sent])
 
     async def run(self, longest_s: float) -> Tally:
+        """Frees the timer at the end."""
         try:
             return await super().run(longest_s)
         finally:
@@ -142,6 +151,7 @@ class ClosedLoop(Generator):
     """As many requests under way as there are connections: each answer brings the next request."""
 
     def begin(self) -> None:
+        """Waits for the start."""
         asyncio.get_running_loop().call_later(max(0.0, self.start_s - time.monotonic()), self._fill)
 
     def _fill(self) -> None:
@@ -149,6 +159,7 @@ class ClosedLoop(Generator):
             self.send(time.monotonic())
 
     def is_over(self) -> bool:
+        """Whether the time is over."""
         return time.monotonic() >= self.start_s + self.plan.seconds
 
     def _ended(self) -> None:
@@ -162,3 +173,48 @@ async def generate(plan: Plan, start_s: float) -> Tally:
     last = plan.seconds if plan.due_s is None else float(plan.due_s.max(initial=0))
     generator = ClosedLoop(plan, start_s) if plan.due_s is None else OpenLoop(plan, start_s)
     return await generator.run(start_s - time.monotonic() + last + plan.timeout_s + _GRACE_S)
+
+
+class _TimeSpec(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+class _TimerSpec(ctypes.Structure):
+    _fields_ = (("interval", _TimeSpec), ("value", _TimeSpec))
+
+
+class Alarm:
+    """Wakes an event loop at a moment, to some 50 µs; a loop's own timers count whole milliseconds.
+
+    A Linux timerfd (https://man7.org/linux/man-pages/man2/timerfd_create.2.html), which Python 3.13 has itself;
+    elsewhere the loop's timer.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
+        """Calls `ring` on the loop when the moment has come that `set` named last."""
+        self._loop = loop
+        self._ring = ring
+        self._file = -1
+        if sys.platform == "linux":
+            self._libc = ctypes.CDLL(None, use_errno=True)
+            self._file = self._libc.timerfd_create(_CLOCK_MONOTONIC, _NONBLOCKING)
+            loop.add_reader(self._file, self._expired)
+
+    def set(self, moment: float) -> None:
+        """Rings at `moment`, of `time.monotonic()`; at once if that has passed."""
+        if self._file < 0:
+            self._loop.call_later(moment - time.monotonic(), self._ring)
+            return
+        seconds, rest = divmod(max(1, round(moment * 1e9)), 1_000_000_000)
+        spec = _TimerSpec(value=_TimeSpec(seconds, rest))
+        self._libc.timerfd_settime(self._file, _ABSOLUTE, ctypes.byref(spec), None)
+
+    def close(self) -> None:
+        """Frees the timer."""
+        if self._file >= 0:
+            self._loop.remove_reader(self._file)
+            os.close(self._file)
+
+    def _expired(self) -> None:
+        os.read(self._file, 8)
+        self._ring()

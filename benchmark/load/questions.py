@@ -1,32 +1,29 @@
-"""Pictures with known answers: what the engine says when it is alone in this process, without a server."""
+"""Images with known answers: what the engine says when it is alone in this process, without a server."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from benchmark.load.known import Question, Rules
-from benchmark.server_process import ROOT
+from benchmark.harness.photos import PHOTOS, encode
+from benchmark.load.plan import Question, Rules
 from models.bundles.bundle import ModelBundle
 from models.engines import load_engine
 from models.engines.base import EngineOptions
 from models.images.preprocess import Preprocessor
 
 Picture = tuple[str, bytes]
-Answer = Callable[[bytes], list[float]]
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-_PHOTOS = ("astronaut-portrait.jpg", "cat.jpg", "coffee.png", "rocket.webp")
 _CROPS = 200  # of the photos, at most
 _DIGITS = tuple("0123456789")
 
 
 def pictures_for(bundle: ModelBundle, folder: Path | None) -> Iterator[Picture]:
-    """Pictures to choose from: a folder's, else digits for a model that reads digits, else pieces of photos.
+    """Images to choose from: a folder's, else digits for a model that reads digits, else pieces of photos.
 
     Raises:
         FileNotFoundError: the folder holds none.
@@ -48,7 +45,7 @@ def _digits() -> Iterator[Picture]:
 
 def _pieces() -> Iterator[Picture]:
     """Rectangles of the project's photos as JPEG, every second one mirrored."""
-    photos = [Image.open(ROOT / "images" / name).convert("RGB") for name in _PHOTOS]
+    photos = [Image.open(file).convert("RGB") for file in PHOTOS]
     choose = np.random.default_rng(0)
     for number in range(_CROPS):
         photo = photos[number % len(photos)]
@@ -57,13 +54,12 @@ def _pieces() -> Iterator[Picture]:
         piece = photo.crop((left, top, left + width, top + height))
         if number % 2:
             piece = piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        stream = io.BytesIO()
-        piece.save(stream, "JPEG", quality=90)
-        yield f"{_PHOTOS[number % len(photos)]} at {left},{top} {width}x{height}", stream.getvalue()
+        name = PHOTOS[number % len(photos)].name
+        yield f"{name} at {left},{top} {width}x{height}", encode(piece, quality=90)
 
 
 def ask_engine(bundle: ModelBundle, pictures: Iterable[Picture]) -> Iterator[Question]:
-    """The pictures with the engine's scores, each computed alone. Give it a bundle of the engine to ask."""
+    """The images with the scores of the bundle's engine, each computed alone."""
     preprocessor = Preprocessor(bundle.spec.preprocess)
     engine = load_engine(bundle, EngineOptions(intra_op_threads=1, max_batch_size=1))
     try:

@@ -74,6 +74,7 @@ class Tally:
 
     @property
     def late_p99_ms(self) -> float:
+        """99th percentile of how late requests were sent, in milliseconds."""
         return float(np.percentile(self.late_s, 99)) * 1000 if self.late_s else 0.0
 
     def to_json(self) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Pictures on their way to the model: the cost of each step, the agreement of scaled decoding, memory."""
+"""Parts on their own: the steps before the model, the queue, the accuracy of engines, memory."""

@@ -1,9 +1,9 @@
-"""How near scaled decoding comes to the whole picture, by margin: `python -m benchmark agreement`."""
+"""How near scaled decoding comes to the whole image, by margin: `python -m benchmark agreement`."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import io
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import PIL
 import torch
-from rich.console import Console
-from rich.table import Table
+from PIL import Image, ImageOps
+from torchvision.transforms import functional  # type: ignore[import-untyped,unused-ignore]
 
-from benchmark.machine import describe_machine
-from benchmark.micro import photo_levels
-from benchmark.micro.pictures import PHOTOS, encode, photo
-from benchmark.server_process import ROOT
+from benchmark.harness.photos import PHOTOS, encode, photo
+from benchmark.harness.results import Row, add_option, add_parser, print_table, write_result
+from benchmark.harness.server import ROOT
 from models.bundles.bundle import ModelBundle
 from models.bundles.spec import IMAGENET, PreprocessSpec
 from models.demo.digits import Look, load_samples, picture
@@ -32,49 +31,39 @@ _SCALES = (2, 4, 8)
 _MARGINS = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 _JUST_ENOUGH = 1.02  # so that the scale is reached, and the sizes are no multiples of 8
 
-Row = dict[str, Any]
+_SPECS = {
+    "bilinear": IMAGENET,
+    "bicubic": PreprocessSpec(256, 224, "bicubic", IMAGENET.mean, IMAGENET.std),
+}
 
 
 def add_command(commands: Any) -> None:
     """Adds `agreement` to the command line."""
-    parser = commands.add_parser("agreement", help=__doc__)
-    parser.add_argument("--digits", type=int, default=364, help="held-out digits; default: all")
+    parser = add_parser(commands, "agreement", __doc__, run)
+    add_option(parser, "digits", 364, "held-out digits, all of them")
     parser.add_argument("--photos", type=Path, help="folder of JPEGs: only their levels, against torchvision's")
     parser.add_argument("--scales", type=int, nargs="+", default=[1, *_SCALES], help="of photos: 1, 2, 4, 8")
     parser.add_argument("--count", type=int, help="how many of the photos; default: all")
-    parser.add_argument("--output", type=Path, help="JSON file, with the machine's description")
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measures the worst case of each margin: pictures that have only just enough pixels for their scale."""
+    """Measures the worst case of each margin: images that have only just enough pixels for their scale."""
     torch.set_num_threads(1)
     if options.photos:
-        return _run_photos(options)
-    bundle = ModelBundle.load(ROOT / "models" / "demo")
-    rows = [{"margin": margin, **levels(margin), **digits(bundle, margin, options.digits)} for margin in _MARGINS]
-    _print(rows, "scaled decoding against the whole picture, by margin; worst case of each")
-    _write(options.output, "agreement", rows)
+        files = sorted(file for file in options.photos.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg"))
+        rows = [row for scale in options.scales for row in photo_levels(files[: options.count], scale)]
+        name, title = "photo-levels", "photos, as they are and enlarged, against torchvision's pixels"
+    else:
+        bundle = ModelBundle.load(ROOT / "models" / "demo")
+        rows = [{"margin": each, **levels(each), **digits(bundle, each, options.digits)} for each in _MARGINS]
+        name, title = "agreement", "scaled decoding against the whole image, by margin; worst case of each"
+    print_table(title, rows)
+    write_result(name, options, pillow=PIL.__version__, margin=MARGIN, rows=rows)
     return 0
-
-
-def _run_photos(options: argparse.Namespace) -> int:
-    files = sorted(file for file in options.photos.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg"))
-    rows = [row for scale in options.scales for row in photo_levels.compare(files[: options.count], scale)]
-    _print(rows, "photos, as they are and enlarged, against torchvision's pixels")
-    _write(options.output, "photo-levels", rows)
-    return 0
-
-
-def _write(output: Path | None, benchmark: str, rows: list[Row]) -> None:
-    if output:
-        result: Row = {"benchmark": benchmark, "machine": describe_machine(), "pillow": PIL.__version__}
-        result |= {"margin": MARGIN, "rows": rows}
-        output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def both(data: bytes, spec: PreprocessSpec, margin: float) -> tuple[Pixels, Pixels]:
-    """The picture scaled while it is decoded, and whole."""
+    """The image scaled while it is decoded, and whole."""
     scaled, whole = Preprocessor(spec), Preprocessor(spec, scaled_decode=False)
     scaled.margin = margin
     return scaled(data), whole(data)
@@ -100,7 +89,7 @@ def levels(margin: float) -> Row:
 
 
 def digits(bundle: ModelBundle, margin: float, count: int) -> Row:
-    """The demo's answers to big pictures of digits that it was not trained on."""
+    """The demo's answers to big images of digits that it was not trained on."""
     engine = load_engine(bundle, EngineOptions(device="cpu", max_batch_size=_BATCH))
     scores, right = [], []
     pictures = islice(_digits(bundle.spec.preprocess.resize_size, margin), count)
@@ -131,10 +120,45 @@ def _digits(resize_size: int, margin: float) -> Iterator[tuple[bytes, int]]:
         yield encode(picture(ink, look).convert("RGB"), quality=90), int(label)
 
 
-def _print(rows: list[Row], title: str) -> None:
-    table = Table(title=title)
-    for name in rows[0]:
-        table.add_column(name.replace("_", " "), justify="right")
-    for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
-    Console(width=160).print(table)
+def photo_levels(files: list[Path], scale: int) -> list[Row]:
+    """A row for each interpolation: the service's pixels against torchvision's, of the same JPEG.
+
+    Args:
+        files: photos.
+        scale: 1: as they are; 2, 4, 8: enlarged until they are just decoded at 1/scale of their size.
+    """
+    differences: dict[str, list[Pixels]] = {name: [] for name in _SPECS}
+    for data in _jpegs(files, scale):
+        for name, spec in _SPECS.items():
+            got, wanted = Preprocessor(spec)(data).astype(int), _by_torchvision(data, spec)
+            differences[name].append(np.abs(got - wanted).astype(np.uint8))
+    return [_row(name, scale, np.stack(each)) for name, each in differences.items()]
+
+
+def _jpegs(files: list[Path], scale: int) -> Iterator[bytes]:
+    for file in files:
+        image = photo(file)
+        if scale > 1:
+            factor = _JUST_ENOUGH * MARGIN * IMAGENET.resize_size * scale / min(image.size)
+            image = photo(file, (round(image.width * factor), round(image.height * factor)))
+        yield file.read_bytes() if scale == 1 else encode(image, quality=92)
+
+
+def _by_torchvision(data: bytes, spec: PreprocessSpec) -> Pixels:
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    mode = functional.InterpolationMode(spec.interpolation)
+    resized = functional.resize(image, [spec.resize_size], mode, antialias=True)
+    return np.asarray(functional.center_crop(resized, [spec.crop_size] * 2))
+
+
+def _row(name: str, scale: int, differences: Pixels) -> Row:
+    """differences: uint8 [photos, rows, columns, 3]"""
+    return {
+        "interpolation": name,
+        "decoded_at": f"1/{scale}",
+        "photos": len(differences),
+        "mean_levels": round(float(differences.mean()), 3),
+        "p99_levels": int(np.percentile(differences, 99)),
+        "max_levels": int(differences.max()),
+        "max_of_the_median_photo": int(np.median(differences.max(axis=(1, 2, 3)))),
+    }

@@ -8,14 +8,13 @@ import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
 from typing import Any
 from unittest import mock
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
+from benchmark.harness.results import print_table
 from models.bundles.spec import IMAGENET
 from models.engines.base import Probabilities
 from models.images.preprocess import Pixels
@@ -26,6 +25,7 @@ from models.optimize.fidelity import compare
 from models.optimize.pictures import Picture, Pictures, unlabelled
 from models.optimize.recipes import LIMITS, recipe_for
 from models.optimize.sources import WeightsChoice, resolve
+from models.optimize.timing import Rounds
 
 Change = Callable[[Job], Job]
 _SETTING, _SIZE, _ROUNDS = Setting(2), 8, 10
@@ -51,15 +51,16 @@ def run(options: argparse.Namespace) -> int:
         gather(weights, Pictures(photos=[Picture(each.file.read_bytes()) for each in found])) if found else crops
     )
     job = Job(weights.network(), weights.preprocess, (_SIZE,), crops.calibration)
-    table = Table("built", "crops", "photos" if found else "crops, first label", f"images/s at {_SIZE}")
+    rows, seen_by = [], "photos" if found else "crops, first label"
     with contextlib.ExitStack() as stack:
         built = {name: stack.enter_context(_built(*each, job, weights.labels)) for name, each in _ways().items()}
         speeds = _speeds(built)
-        for name, contestant in built.items():
-            shown, seen = (contestant.scores(each.pixels, _SETTING) for each in (crops, photos))
+        for name, each in built.items():
+            shown, seen = (each.scores(of.pixels, _SETTING) for of in (crops, photos))
             near = compare(crops.expected, shown, LIMITS.gap).top1_agreement
-            table.add_row(name, f"{near:.1%}", f"{_same(photos.expected, seen):.1%}", f"{speeds[name]:.0f}")
-    Console(width=120).print(table)
+            same, speed = f"{_same(photos.expected, seen):.1%}", f"{speeds[name]:.0f}"
+            rows.append({"built": name, "crops": f"{near:.1%}", seen_by: same, f"images/s at {_SIZE}": speed})
+    print_table("int8 of a recipe", rows)
     return 0
 
 
@@ -72,23 +73,16 @@ def _ways() -> dict[str, tuple[Candidate, Change, Any]]:
     """By name: the candidate, what is changed in its job, and what is changed in its code meanwhile."""
     whole: Any = mock.patch.object(openvino, "_depthwise", lambda model: [])
     eight_bits: Any = mock.patch.object(openvino, "saturates_int8", lambda: False)
-    noise = np.random.default_rng(0)
+    nothing, generator = contextlib.nullcontext(), np.random.default_rng(0)
+    on_noise = _calibrated_on(lambda pixels: generator.integers(0, 256, pixels.shape, np.uint8))
     return {
-        "fp32": (openvino.FP32, _as_it_is, contextlib.nullcontext()),
-        "int8, as it is built": (openvino.INT8, _as_it_is, contextlib.nullcontext()),
+        "fp32": (openvino.FP32, _as_it_is, nothing),
+        "int8, as it is built": (openvino.INT8, _as_it_is, nothing),
         "depthwise convolutions in int8, too": (openvino.INT8, _as_it_is, whole),
         "8 bits, where the processor needs 7": (openvino.INT8, _as_it_is, eight_bits),
-        "calibrated on noise": (
-            openvino.INT8,
-            _calibrated_on(lambda pixels: noise.integers(0, 256, pixels.shape, np.uint8)),
-            contextlib.nullcontext(),
-        ),
-        "calibrated on black": (openvino.INT8, _calibrated_on(np.zeros_like), contextlib.nullcontext()),
-        "normalised with ImageNet's mean and std": (
-            openvino.INT8,
-            _normalised_otherwise,
-            contextlib.nullcontext(),
-        ),
+        "calibrated on noise": (openvino.INT8, on_noise, nothing),
+        "calibrated on black": (openvino.INT8, _calibrated_on(np.zeros_like), nothing),
+        "normalised with ImageNet's mean and std": (openvino.INT8, _normalised_otherwise, nothing),
     }
 
 
@@ -110,17 +104,19 @@ def _built(
     candidate: Candidate, change: Change, patch: Any, job: Job, labels: tuple[str, ...]
 ) -> Iterator[Contestant]:
     with tempfile.TemporaryDirectory() as folder:
-        contestant = Contestant(candidate, change(job), "recipe", labels, Path(folder))
+        built = Contestant(candidate, change(job), "recipe", labels, Path(folder))
         with patch:
-            contestant.build()
-        yield contestant
-        contestant.close()
+            built.build()
+        yield built
+        built.close()
 
 
 def _speeds(built: dict[str, Contestant]) -> dict[str, float]:
-    """Images per second: medians of rounds in which each takes its turn; the first does not count."""
-    rounds: dict[str, list[float]] = {name: [] for name in built}
-    for _ in range(_ROUNDS + 1):
-        for name, contestant in built.items():
-            rounds[name].append(contestant.round(_SETTING, (_SIZE,))[_SIZE])
-    return {name: _SIZE * 1000 / median(ms[1:]) for name, ms in rounds.items()}
+    """Images per second: medians of rounds in which each takes its turn."""
+    timed = {name: Rounds((_SIZE,), (_SETTING,)) for name in built}
+    for name, rounds in timed.items():
+        rounds.settle(built[name])
+    for _ in range(_ROUNDS):
+        for name, rounds in timed.items():
+            rounds.add(built[name])
+    return {name: _SIZE * 1000 / rounds.speeds[0].lone_ms for name, rounds in timed.items()}

@@ -1,13 +1,17 @@
-"""The steps from a JPEG's bytes to the model's pixels, each on its own, and the ways that were not taken."""
+"""What each step from a JPEG to the model's pixels costs, and the ways not taken: `python -m benchmark micro`."""
 
 from __future__ import annotations
 
+import argparse
 import io
+import time
 from collections.abc import Callable
 from functools import partial
+from statistics import median
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
 from PIL import Image
 from torch.nn.functional import interpolate
@@ -15,6 +19,8 @@ from torchvision import io as torchvision_io
 from torchvision.transforms import functional
 from torchvision.transforms._presets import ImageClassification
 
+from benchmark.harness.photos import PORTRAIT, twelve_megapixels
+from benchmark.harness.results import Row, add_option, add_parser, print_table, write_result
 from models.bundles.spec import IMAGENET
 from models.images.geometry import Region, crop_spans
 from models.images.jpeg import decode_jpeg, decoder
@@ -32,8 +38,63 @@ Steps = dict[str, Callable[[], Any]]
 WHOLE = "Preprocessor: everything"
 UNSCALED = "Preprocessor: everything, --no-scaled-decode"
 PRESET = "torchvision's preset on a PIL image: everything"
-_PARTS = (1, 2, 4, 8)  # of a JPEG's size
 FULL = "Pillow: full decode and resize"
+_PARTS = (1, 2, 4, 8)  # of a JPEG's size
+
+
+def add_command(commands: Any) -> None:
+    """Adds `micro` to the command line."""
+    parser = add_parser(commands, "micro", __doc__, run)
+    add_option(parser, "rounds", 60, "on 64 KB; a fifth on 12 MP")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measures, prints a table for each image, writes the JSON."""
+    torch.set_num_threads(1)
+    small = _measure(PORTRAIT.read_bytes(), options.rounds)
+    big = _measure(twelve_megapixels(), max(3, options.rounds // 5))
+    for title, result in ((f"{PORTRAIT.name}, 64 KB", small), ("4000 x 3000", big)):
+        _print(f"{title}, ms, one thread, Pillow {PIL.__version__}", result)
+    write_result("micro", options, pillow=PIL.__version__, **{"64 KB": small, "12 MP": big})
+    return 0
+
+
+def _measure(data: bytes, rounds: int) -> Row:
+    chosen = steps(data)
+    times: dict[str, list[float]] = {name: [] for name in chosen}
+    for _ in range(rounds + 1):  # interleaved; the first round warms up
+        for name, step in chosen.items():
+            times[name].append(_milliseconds(step))
+    medians = {name: round(median(each[1:]), 3) for name, each in times.items()}
+    spread = {name: [round(min(each[1:]), 3), round(max(each[1:]), 3)] for name, each in times.items()}
+    return {
+        "bytes": len(data),
+        "rounds": rounds,
+        "median_ms": medians,
+        "least_and_most_ms": spread,
+        "faster_than_preset": round(medians[PRESET] / medians[WHOLE], 2),
+        "share_of_full": round(medians[WHOLE] / medians[FULL], 3),
+        "share_of_unscaled": round(medians[WHOLE] / medians[UNSCALED], 3),
+    }
+
+
+def _milliseconds(step: Callable[[], object]) -> float:
+    step()  # not timed: leaves the caches and the allocator as they are in a service that does only this
+    started = time.perf_counter()
+    step()
+    return (time.perf_counter() - started) * 1000
+
+
+def _print(title: str, result: Row) -> None:
+    spread = result["least_and_most_ms"]
+    rows = [
+        {"step": name, "median": value, "least": spread[name][0], "most": spread[name][1]}
+        for name, value in result["median_ms"].items()
+    ]
+    print_table(title, rows)
+    full, unscaled = result["share_of_full"], result["share_of_unscaled"]
+    shares = f"{full} of a full decode and resize, {unscaled} of --no-scaled-decode"
+    print(f"{result['faster_than_preset']} x as fast as the preset; {shares}")
 
 
 def steps(data: bytes) -> Steps:

@@ -21,28 +21,35 @@ class Classifier(litserve.LitAPI):
         self._decode_threads = decode_threads
 
     def setup(self, device: str) -> None:
+        """Loads the model in a worker."""
         self._model = PeerModel()
         self._model.warm_up(self.max_batch_size)
         self._pool = ThreadPoolExecutor(self._decode_threads) if self._decode_threads else None
 
     def decode_request(self, request):  # without types: LitServe would take them for the body's schema
+        """The pixels, or the bytes where the pool decodes."""
         data: bytes = request["image"].file.read()
         return data if self._pool else self._model.preprocess(data)
 
     def batch(self, inputs: list[Any]) -> list[Pixels]:
+        """A batch of pixels."""
         return list(self._pool.map(self._model.preprocess, inputs)) if self._pool else inputs
 
     def predict(self, batch: Sequence[Pixels]) -> list[dict[str, Any]]:
+        """Answers to a batch."""
         return self._model.infer(batch)
 
     def unbatch(self, output: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The answers as they are."""
         return output
 
     def encode_response(self, output):  # likewise
+        """The answer as it is."""
         return output
 
 
 def main() -> None:
+    """Runs the server."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--workers", type=int, default=2)

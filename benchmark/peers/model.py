@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms._presets import ImageClassification
 
 from models.bundles.bundle import ModelBundle
+from models.bundles.spec import PreprocessSpec
 from models.images.preprocess import Pixels, Preprocessor
 from models.networks.graph import jit_warnings_ignored
 
@@ -25,7 +28,7 @@ class PeerModel:
     PEER_THREADS are torch's intra-op threads.
 
     Attributes:
-        preprocess: encoded picture -> uint8 [crop, crop, 3]; may be called from any thread.
+        preprocess: encoded image -> uint8 [crop, crop, 3]; may be called from any thread.
     """
 
     def __init__(self) -> None:
@@ -51,6 +54,17 @@ class PeerModel:
         for size in [size for size in _WARM_UP_SIZES if size <= largest]:
             for _ in range(2):
                 self.infer([np.zeros((self._side, self._side, 3), np.uint8)] * size)
+
+
+def torchvision_preset(spec: PreprocessSpec) -> ImageClassification:
+    """torchvision's own preprocessing of a PIL image in RGB: float [3, H, W]."""
+    return ImageClassification(
+        crop_size=spec.crop_size,
+        resize_size=spec.resize_size,
+        mean=spec.mean,
+        std=spec.std,
+        interpolation=InterpolationMode(spec.interpolation),
+    )
 
 
 def named_bundle() -> ModelBundle:

@@ -30,12 +30,15 @@ class Decode(Worker):
         self._preprocess = Preprocessor(spec)
 
     def deserialize(self, data: bytes) -> bytes:
+        """The file in the form."""
         return _only_file(data)
 
     def forward(self, data: bytes) -> bytes:
+        """Its pixels."""
         return self._preprocess(data).tobytes()
 
     def serialize_ipc(self, data: bytes) -> bytes:
+        """The bytes as they are."""
         return data
 
 
@@ -49,12 +52,15 @@ class Infer(Worker):
         self._shape = (side, side, 3)
 
     def deserialize_ipc(self, data: bytes) -> Pixels:
+        """The pixels."""
         return np.frombuffer(data, np.uint8).reshape(self._shape)
 
     def forward(self, batch: Any) -> Any:
+        """Answers to a batch, or to one image."""
         return self._model.infer(batch) if isinstance(batch, list) else self._model.infer([batch])[0]
 
     def serialize(self, answer: dict[str, Any]) -> bytes:
+        """JSON."""
         return msgspec.json.encode(answer)
 
 
@@ -62,6 +68,7 @@ class DecodeAndInfer(Infer):
     """Both in one stage, without copies between processes: chosen by PEER_DECODERS=0."""
 
     def deserialize(self, data: bytes) -> Pixels:
+        """The pixels of the file in the form."""
         return self._model.preprocess(_only_file(data))
 
 
@@ -73,6 +80,7 @@ def _only_file(body: bytes) -> bytes:
 
 
 def main() -> None:
+    """Runs the server."""
     server = Server()
     if DECODERS:
         server.append_worker(Decode, DECODERS, route="/classify")

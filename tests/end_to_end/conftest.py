@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from benchmark.server_process import ServerProcess
+from benchmark.harness.server import ServerProcess
 
 DRAIN_S = 20
 

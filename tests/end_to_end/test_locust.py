@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from benchmark.server_process import ROOT
+from benchmark.harness.server import ROOT
 from tests.conftest import lacking
 
 WAYS = {"one file", "raw body", "base64", "several files", "broken picture", "/metrics", "/models"}

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from benchmark.server_process import ServerProcess
+from benchmark.harness.server import ServerProcess
 from models.bundles.bundle import ModelBundle
 from models.bundles.spec import WEIGHTS_ENGINE, ModelSpec
 from models.networks.graph import jit_warnings_ignored

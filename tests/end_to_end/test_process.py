@@ -21,7 +21,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark.server_process import ROOT, ServerProcess
+from benchmark.harness.server import ROOT, ServerProcess
 from models.bundles.bundle import MANIFEST, sha256_of
 from models.networks.graph import jit_warnings_ignored
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from selenium import webdriver
 
-from benchmark.server_process import ServerProcess
+from benchmark.harness.server import ServerProcess
 from tests.end_to_end.test_page import DIGITS, FLAGS, Page
 
 CONFIG = """

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
-from benchmark.server_process import ROOT, ServerProcess
+from benchmark.harness.server import ROOT, ServerProcess
 from models.bundles.bundle import ModelBundle
 from models.bundles.spec import IMAGENET, EngineSpec, ModelSpec
 from models.networks.architectures import build_network

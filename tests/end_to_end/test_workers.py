@@ -16,7 +16,7 @@ import aiohttp
 import psutil
 import pytest
 
-from benchmark.server_process import ROOT, ServerProcess
+from benchmark.harness.server import ROOT, ServerProcess
 
 DIGIT = next((ROOT / "images").glob("digit-7-*"))
 DEMO = ("--model", str(ROOT / "models" / "demo"))

@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from benchmark.server_process import ROOT
+from benchmark.harness.server import ROOT
 
 
 @pytest.mark.parametrize("field", ["file", "image"])

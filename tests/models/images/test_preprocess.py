@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 
 import models.images.decode
 import models.images.jpeg
-from benchmark.server_process import ROOT
+from benchmark.harness.server import ROOT
 from models.bundles.spec import IMAGENET, RESIZE_MODES, SQUASH, PreprocessSpec
 from models.errors import PictureError, TooManyPixels, UndecodablePicture, UnsupportedFormat
 from models.images.colour import to_rgb

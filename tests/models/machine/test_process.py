@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from benchmark.server_process import ROOT, ServerProcess
+from benchmark.harness.server import ROOT, ServerProcess
 from models.machine.process import prepare_process
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP is asked")

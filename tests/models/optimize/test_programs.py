@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from benchmark.server_process import ServerProcess
+from benchmark.harness.server import ServerProcess
 from models.bundles.bundle import ModelBundle
 from models.demo.folders import write_folders
 from models.engines import load_engine

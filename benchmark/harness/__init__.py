@@ -1,0 +1,1 @@
+"""What all measurements use: servers, clients, photos, results."""

@@ -1,0 +1,1 @@
+"""Decode and engine without HTTP: the limit of a machine, and its engines beside each other."""
