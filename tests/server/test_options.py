@@ -10,10 +10,9 @@ import sys
 import pytest
 
 from server.__main__ import main
-from server.config import BatchConfig, Config, ConfigError, LimitConfig, ModelConfig, ServerConfig, flag
-from server.options import config_text, parse_config, variable
-
-SECTIONS = (ModelConfig, BatchConfig, LimitConfig, ServerConfig)
+from server.config import Config, ConfigError, ServerConfig
+from server.options import SECTIONS, config_text, parse_config
+from snapserve.options import options_of
 
 
 def test_defaults():
@@ -97,12 +96,12 @@ def test_every_option_has_help_and_a_default_that_is_allowed(capsys):
         main(["--help"])
     assert end.value.code == 0
     text = capsys.readouterr().out
-    for section in SECTIONS:
+    for section in SECTIONS.values():
         section()
-        for field in dataclasses.fields(section):
-            assert flag(field.name) in text
-            assert field.metadata["help"]
-            assert variable(field.name) == "SNAPSERVE_" + field.name.upper()
+        for each in options_of(section):
+            assert each.flag in text
+            assert each.help
+            assert each.variable == "SNAPSERVE_" + each.name.upper()
 
 
 def test_a_variant_by_replace_is_checked_too():
