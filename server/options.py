@@ -1,29 +1,34 @@
-"""Command line, environment and defaults -> Config."""
+"""Command line, environment and configuration file -> Config."""
 
 from __future__ import annotations
 
 import typing
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from server.config import Config, ConfigError
 from snapserve import __version__
+from snapserve.config_file import read_config_file
 from snapserve.options import OptionParser, Options, build, options_of
 
+CONFIG_VARIABLE = "SNAPSERVE_CONFIG"
 SECTIONS: Mapping[str, type[Options]] = typing.get_type_hints(Config)
 
 
 def parse_config(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[Config, bool]:
-    """Reads the options: a flag overrides the environment, which overrides the default.
+    """Reads the options: a flag overrides the environment, which overrides the file, which overrides the default.
 
     Returns:
         The configuration, and whether it is only to be printed.
 
     Raises:
-        ConfigError: an unknown flag or a wrong value.
+        ConfigError: an unknown flag, a wrong value or a wrong file.
         SystemExit: after --help or --version.
     """
     given = vars(_parser().parse_args(arguments))
-    sections = {name: build(kind, given, environment, {}) for name, kind in SECTIONS.items()}
+    file = given.get("config", environment.get(CONFIG_VARIABLE, ""))
+    values = read_config_file(Path(file), SECTIONS, ConfigError) if file else {}
+    sections = {name: build(kind, given, environment, values) for name, kind in SECTIONS.items()}
     return Config(**sections), given.get("print_config", False)  # type: ignore[arg-type]
 
 
@@ -45,6 +50,7 @@ def _parser() -> OptionParser:
     )
     parser.add_argument("--version", action="version", version=f"snapserve {__version__}")
     parser.add_argument("--print-config", action="store_true", help="print the options in force and exit")
+    parser.add_argument("--config", metavar="FILE", help=f"configuration file, TOML (also {CONFIG_VARIABLE})")
     for kind in SECTIONS.values():
         parser.add_options(kind)
     return parser

@@ -134,8 +134,8 @@ class Option:
         """
         try:
             value = self._converted(given)
-        except (KeyError, ValueError):
-            raise self.error(f"{where} {given}: must be {self.expected}") from None
+        except (KeyError, OverflowError, ValueError):
+            raise self._wrong(where, str(given), self.expected) from None
         self.check(value, where)
         return value
 
@@ -143,7 +143,10 @@ class Option:
         """Raises `error`, which begins with `where`, unless the value is allowed."""
         for each in value if self.kind is tuple else (value,):
             if not self._allows(each):
-                raise self.error(f"{where} {self.text(each)}: must be {self.allowed}")
+                raise self._wrong(where, self.text(each), self.allowed)
+
+    def _wrong(self, where: str, text: str, expected: str) -> Exception:
+        return self.error(f"{where} {text if text.isprintable() else repr(text)}: must be {expected}")
 
     def _converted(self, given: Any) -> Any:
         if self.kind is tuple:
@@ -166,12 +169,12 @@ def options_of(kind: type[Options]) -> list[Option]:
     return [Option(each.name, kind.error, each.default, **each.metadata) for each in fields]
 
 
-Kind = TypeVar("Kind", bound=Options)
+_Kind = TypeVar("_Kind", bound=Options)
 
 
 def build(
-    kind: type[Kind], flags: Mapping[str, Any], environment: Mapping[str, str], values: Mapping[str, Any]
-) -> Kind:
+    kind: type[_Kind], flags: Mapping[str, Any], environment: Mapping[str, str], values: Mapping[str, Any]
+) -> _Kind:
     """An object of a class of options: a flag overrides the environment, which overrides `values`.
 
     Args:

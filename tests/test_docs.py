@@ -14,7 +14,7 @@ from server.app import make_app
 from server.config import Config, ModelConfig
 from server.model_options import find_bundles
 from server.operations.metrics import Metrics
-from server.options import SECTIONS
+from server.options import SECTIONS, parse_config
 from snapserve import __version__
 from snapserve.options import options_of
 
@@ -29,6 +29,13 @@ def test_every_option_is_documented_with_its_default_and_range():
         for each in options_of(section):
             cells = [f"`{each.flag}`", each.text(each.default), each.allowed, each.help]
             assert "".join(f"| {cell} " for cell in cells) + "|" in text, "docs/options.md lacks this row"
+
+
+def test_the_configuration_file_of_the_documents_is_valid(tmp_path):
+    (example,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/options.md").read_text(), re.DOTALL)
+    (tmp_path / "example.toml").write_text(example)
+    config, _ = parse_config(["--config", str(tmp_path / "example.toml")], {})
+    assert config.models.model[0] == "cats=models/cats.pt"
 
 
 async def test_every_route_is_documented():
