@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from dataclasses import dataclass, field
 from ipaddress import ip_network
-from typing import Any
+
+from snapserve.options import Options, option
 
 _PATH = re.compile(r"(?:/[\w.~%-]+)+", re.ASCII)
 _MAX_PATH = 255
@@ -16,77 +16,25 @@ class ConfigError(Exception):
     """A wrong value. The message is one line: the option, the value and what is allowed."""
 
 
-def option(
-    default: Any,
-    help: str,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] = (),
-    auto: bool = False,
-) -> Any:
-    """A dataclass field that becomes a flag, an environment variable and a line of help.
-
-    Args:
-        default: also tells the type; a tuple makes a flag that may be repeated.
-        help: for people, one line.
-        low: least value allowed.
-        high: greatest value allowed.
-        choices: the values allowed.
-        auto: 0 is also written "auto".
-    """
-    rule = {"help": help, "low": low, "high": high, "choices": choices, "auto": auto}
-    return field(default=default, metadata=rule)
+class _Section(Options):
+    error = ConfigError
 
 
-class _Checked:
-    """Checks every field against its own metadata when it is built."""
-
-    def __post_init__(self) -> None:
-        for spec in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = getattr(self, spec.name)
-            if not _allowed(value, spec.metadata):
-                raise ConfigError(
-                    f"{flag(spec.name)} {value_text(spec, value)}: must be {allowed_text(spec.metadata)}"
-                )
+def is_root_path(text: str) -> bool:
+    """Whether a text is "" or the path of a proxy's location: /vision, /team/vision."""
+    return text == "" or (len(text) <= _MAX_PATH and _PATH.fullmatch(text) is not None)
 
 
-def _allowed(value: Any, rule: Any) -> bool:
-    if rule["choices"]:
-        return {*value} <= {*rule["choices"]} if isinstance(value, tuple) else value in rule["choices"]
-    at_least = rule["low"] is None or value >= rule["low"]
-    return at_least and (rule["high"] is None or value <= rule["high"])
-
-
-def allowed_text(rule: Any) -> str:
-    """The range of an option in words: "between 0 and 65535", "at least 1", "auto, cpu or cuda"."""
-    if rule["choices"]:
-        *most, last = rule["choices"]
-        return f"{', '.join(most)} or {last}" if most else last
-    if rule["auto"]:
-        return f"auto or a whole number up to {_plain(rule['high'])}"
-    if rule["low"] is not None and rule["high"] is not None:
-        return f"between {_plain(rule['low'])} and {_plain(rule['high'])}"
-    return f"at least {_plain(rule['low'])}" if rule["low"] is not None else ""
-
-
-def value_text(spec: dataclasses.Field[Any], value: Any) -> str:
-    """A value of an option as it would be typed."""
-    if spec.metadata["auto"] and value == 0:
-        return "auto"
-    return " ".join(value) if isinstance(value, tuple) else str(value)
-
-
-def _plain(number: float) -> str:
-    return str(int(number) if number == int(number) else number)
-
-
-def flag(name: str) -> str:
-    """The command-line spelling of a field's name."""
-    return "--" + name.replace("_", "-")
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
-class ModelConfig(_Checked):
+class ModelConfig(_Section):
     """Models."""
 
     model: tuple[str, ...] = option(
@@ -120,7 +68,7 @@ class ModelConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class BatchConfig(_Checked):
+class BatchConfig(_Section):
     """Batching."""
 
     max_batch_size: int = option(
@@ -135,7 +83,7 @@ class BatchConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class LimitConfig(_Checked):
+class LimitConfig(_Section):
     """Limits of requests and uploads."""
 
     max_image_mb: float = option(20.0, "largest image file, in MB of 1,000,000 bytes", 0.001, 2000)
@@ -143,9 +91,9 @@ class LimitConfig(_Checked):
         64.0, "largest request body, in MB; JSON: 1.5 times --max-image-mb instead", 0.001, 4000
     )
     max_upload_memory_mb: float = option(
-        1024.0, "memory for request bodies, in MB, divided among the workers; beyond it 503", 1, 1e6
+        1024.0, "memory for request bodies, in MB, divided among the workers; beyond it 503", 1, 1_000_000
     )
-    max_image_mpixels: float = option(50.0, "most megapixels per image, checked before decoding", 0.001, 1e4)
+    max_image_mpixels: float = option(50.0, "most megapixels per image, checked before decoding", 0.001, 10_000)
     accept_format: tuple[str, ...] = option(
         (),
         "format accepted besides JPEG, PNG and WebP; repeatable",
@@ -157,12 +105,12 @@ class LimitConfig(_Checked):
         30.0, "time limit for receiving a request's body, and for a client that stops reading", 0.1, 3600
     )
     request_timeout_ms: float = option(
-        30_000.0, "time limit from a request's headers to its response, then 504", 1, 3.6e6
+        30_000.0, "time limit from a request's headers to its response, then 504", 1, 3_600_000
     )
 
 
 @dataclass(frozen=True)
-class ServerConfig(_Checked):
+class ServerConfig(_Section):
     """Network, processes and logs."""
 
     host: str = option("127.0.0.1", "address to listen on")
@@ -175,9 +123,17 @@ class ServerConfig(_Checked):
         0, "threads per worker that preprocess images; auto: cores divided by workers", 0, 1024, auto=True
     )
     scaled_decode: bool = option(True, "decode large JPEGs at 1/2, 1/4 or 1/8 of their size")
-    root_path: str = option("", "path prefix at the proxy, such as /vision; X-Forwarded-Prefix overrides it")
+    root_path: str = option(
+        "",
+        "path prefix at the proxy; X-Forwarded-Prefix overrides it",
+        valid=is_root_path,
+        form="a path like /vision, without a slash at its end",
+    )
     trusted_proxy: tuple[str, ...] = option(
-        (), "address or network of a proxy whose X-Forwarded-* headers are trusted; repeatable"
+        (),
+        "proxy whose X-Forwarded-* headers are trusted; repeatable",
+        valid=_is_network,
+        form="an address or a network like 10.0.0.0/8",
     )
     shutdown_delay_s: float = option(
         0.0, "time between SIGTERM and the drain: /readyz answers 503, requests are served", 0, 3600
@@ -192,29 +148,6 @@ class ServerConfig(_Checked):
     access_log: bool = option(False, "log one line per request")
     access_log_format: str = option("text", "format of the access log", choices=("text", "json"))
     access_log_probes: bool = option(False, "log requests for /healthz, /readyz and /metrics, too")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not is_root_path(self.root_path):
-            raise ConfigError(
-                f"--root-path {self.root_path}: must be a path like /vision, without a slash at its end"
-            )
-        for proxy in self.trusted_proxy:
-            if not _is_network(proxy):
-                raise ConfigError(f"--trusted-proxy {proxy}: must be an address or a network like 10.0.0.0/8")
-
-
-def is_root_path(text: str) -> bool:
-    """Whether a text is "" or the path of a proxy's location: /vision, /team/vision."""
-    return text == "" or (len(text) <= _MAX_PATH and _PATH.fullmatch(text) is not None)
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return True
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from server.app import make_app
 from server.config import Config
-from server.options import config_text, variable
+from server.options import SECTIONS
+from snapserve.options import options_of
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -35,6 +36,6 @@ def test_the_health_check_asks_a_route_that_exists():
 
 
 def test_the_environment_sets_options_that_exist_and_the_port_that_is_exposed():
-    options = {variable(line.split()[0][2:].replace("-", "_")) for line in config_text(Config()).splitlines()}
+    options = {each.variable for section in SECTIONS.values() for each in options_of(section)}
     assert set(re.findall(r"SNAPSERVE_\w+", DOCKERFILE)) <= options
     assert set(re.findall(r"(?:EXPOSE |SNAPSERVE_PORT=)(\d+)", DOCKERFILE)) == {str(Config().server.port)}

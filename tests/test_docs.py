@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import re
 from pathlib import Path
@@ -12,11 +11,12 @@ import pytest
 import server.http.connection
 import server.http.faults
 from server.app import make_app
-from server.config import Config, ModelConfig, allowed_text, flag, value_text
+from server.config import Config, ModelConfig
 from server.model_options import find_bundles
 from server.operations.metrics import Metrics
-from server.options import _sections
+from server.options import SECTIONS, parse_config
 from snapserve import __version__
+from snapserve.options import options_of
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "images/README.md", *(ROOT / "docs").glob("*.md")]
@@ -25,15 +25,17 @@ API = (ROOT / "docs/api.md").read_text()
 
 def test_every_option_is_documented_with_its_default_and_range():
     text = (ROOT / "docs/options.md").read_text()
-    for _, section in _sections():
-        for field in dataclasses.fields(section):
-            cells = [
-                f"`{flag(field.name)}`",
-                value_text(field, field.default),
-                allowed_text(field.metadata),
-                field.metadata["help"],
-            ]
+    for section in SECTIONS.values():
+        for each in options_of(section):
+            cells = [f"`{each.flag}`", each.text(each.default), each.allowed, each.help]
             assert "".join(f"| {cell} " for cell in cells) + "|" in text, "docs/options.md lacks this row"
+
+
+def test_the_configuration_file_of_the_documents_is_valid(tmp_path):
+    (example,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/options.md").read_text(), re.DOTALL)
+    (tmp_path / "example.toml").write_text(example)
+    config, _ = parse_config(["--config", str(tmp_path / "example.toml")], {})
+    assert config.models.model[0] == "cats=models/cats.pt"
 
 
 async def test_every_route_is_documented():

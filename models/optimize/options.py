@@ -1,92 +1,83 @@
-"""The optimiser's options, each written once: flag, default and help come from its field."""
+"""The optimiser's options, each written once: flag, default, range and help come from its field."""
 
 from __future__ import annotations
 
-import types
-import typing
-from argparse import ArgumentParser
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
 from models.optimize.errors import UsageError
+from snapserve.options import OptionParser, Options, build, option
 
 STORE = Path("models/store")
 WEIGHTS_URL_VARIABLE = "SNAPSERVE_WEIGHTS_URL_BASE"
 
-_MIRROR_HELP = f"URL of a mirror of torchvision's weight files (also {WEIGHTS_URL_VARIABLE})"
-_ARCH_HELP = (
-    "architecture: a torchvision classifier; timm/NAME; efficientnet_lite0 (ImageNet weights from the package "
-    "index); or auto: resnet18, or efficientnet_lite0 if resnet18's weights cannot be downloaded"
-)
-
-_HIGHEST = {
-    "threads": 1024,
-    "at_once": 1024,
-    "num_classes": 1_000_000,
-    "seed": 2**63 - 1,
-    "max_pictures": 1_000_000,
-    "min_agreement": 100,
-    "max_accuracy_drop": 100,
-    "budget_s": 86_400,
-}
-
 
 @dataclass(frozen=True)
-class OptimizeOptions:
-    """What `optimize_model_for_inference.py` is told; checked at construction (UsageError)."""
+class OptimizeOptions(Options):
+    """What to optimise, and how.
 
-    arch: Annotated[str, _ARCH_HELP] = "resnet18"
-    output: Annotated[Path | None, f"folder for the bundle; default {STORE}/ARCHITECTURE"] = None
-    weights: Annotated[str, "default (pretrained), the name of other torchvision weights, or none (random)"] = (
-        "default"
+    Checked at construction (UsageError).
+    """
+
+    error = UsageError
+
+    arch: str = option(
+        "resnet18",
+        "architecture: a torchvision classifier; timm/NAME; efficientnet_lite0 (ImageNet weights from the package "
+        "index); or auto: resnet18, or efficientnet_lite0 if resnet18's weights cannot be downloaded",
     )
-    checkpoint: Annotated[Path | None, "state dict with your weights, .safetensors or .pth; needs --labels"] = None
-    checkpoint_key: Annotated[str, "key of the weights in a --checkpoint with several sets, e.g. model_ema"] = ""
-    from_: Annotated[
-        Path | None,
+    output: Path | None = option(None, f"folder for the bundle; default {STORE}/ARCHITECTURE")
+    weights: str = option(
+        "default", "default (pretrained), the name of other torchvision weights, or none (random)"
+    )
+    checkpoint: Path | None = option(None, "state dict with your weights, .safetensors or .pth; needs --labels")
+    checkpoint_key: str = option("", "key of the weights in a --checkpoint with several sets, e.g. model_ema")
+    from_: Path | None = option(
+        None,
         "TorchScript, ONNX (.onnx) or torch.export (.pt2) file, with labels; or a Hugging Face model folder",
-    ] = None
-    output_name: Annotated[str, "name or position of the --from file's output that holds the scores"] = ""
-    bundle: Annotated[Path | None, "bundle with weights, to optimise again for this machine"] = None
-    labels: Annotated[Path | None, "label file: JSON, or one label per line"] = None
-    preprocess: Annotated[
-        Path | None, "imagenet, half, none, raw or a JSON file: resize_size, crop_size, mean …"
-    ] = None
-    activation: Annotated[
-        Literal["auto", "softmax", "sigmoid", "none"],
+    )
+    output_name: str = option("", "name or position of the --from file's output that holds the scores")
+    bundle: Path | None = option(None, "bundle with weights, to optimise again for this machine")
+    labels: Path | None = option(None, "label file: JSON, or one label per line")
+    preprocess: Path | None = option(
+        None, "imagenet, half, none, raw or a JSON file: resize_size, crop_size, mean …"
+    )
+    activation: str = option(
+        "auto",
         "activation after the network; auto: the bundle's, else softmax; sigmoid: independent labels",
-    ] = "auto"
-    num_classes: Annotated[int, "number of classes of random weights; 0: as many as labels, else ImageNet's"] = 0
-    seed: Annotated[int, "seed of random weights"] = 0
-    device: Annotated[Literal["auto", "cpu", "cuda"], "device that the model will run on"] = "auto"
-    engine: Annotated[str, "build only this candidate and eager fp32; auto: select the fastest that passes"] = (
-        "auto"
+        choices=("auto", "softmax", "sigmoid", "none"),
     )
-    threads: Annotated[int, "most CPU threads; 0: one per core"] = 0
-    at_once: Annotated[int, "most candidates in memory at once; 0: as many as fit"] = 0
-    pictures: Annotated[Path | None, "folder of images for calibration and comparison; default images/"] = None
-    validation: Annotated[Path | None, "folder of images, one sub-folder per label: compare accuracy as well"] = (
-        None
+    num_classes: int = option(
+        0, "number of classes of random weights; 0: as many as labels, else ImageNet's", 0, 1_000_000
     )
-    calibration: Annotated[
-        Path | None, "folder of images for int8 calibration; default: a part of the other images"
-    ] = None
-    max_pictures: Annotated[int, "most images to compare; 0: 1024, or fewer if --budget-s requires it"] = 0
-    min_agreement: Annotated[float, "least top-1 agreement of int8 with eager fp32, in percent"] = 98.0
-    max_accuracy_drop: Annotated[float, "largest loss of accuracy of lower precisions, in percentage points"] = 0.5
-    accept_weak_gate: Annotated[bool, "allow int8 that was compared on fewer than 256 images"] = False
-    weights_url_base: Annotated[str, _MIRROR_HELP] = ""
-    budget_s: Annotated[float, "time limit for the whole command, in seconds; 0: none"] = 0.0
-    if_missing: Annotated[bool, "do nothing if --output holds a valid bundle for this machine"] = False
-    force: Annotated[bool, "replace an existing bundle"] = False
+    seed: int = option(0, "seed of random weights", 0, 2**63 - 1)
+    device: str = option("auto", "device that the model will run on", choices=("auto", "cpu", "cuda"))
+    engine: str = option("auto", "build only this candidate and eager fp32; auto: select the fastest that passes")
+    threads: int = option(0, "most CPU threads; 0: one per core", 0, 1024)
+    at_once: int = option(0, "most candidates in memory at once; 0: as many as fit", 0, 1024)
+    pictures: Path | None = option(None, "folder of images for calibration and comparison; default images/")
+    validation: Path | None = option(None, "folder of images, one sub-folder per label: compare accuracy as well")
+    calibration: Path | None = option(
+        None, "folder of images for int8 calibration; default: a part of the other images"
+    )
+    max_pictures: int = option(
+        0, "most images to compare; 0: 1024, or fewer if --budget-s requires it", 0, 1_000_000
+    )
+    min_agreement: float = option(98.0, "least top-1 agreement of int8 with eager fp32, in percent", 0, 100)
+    max_accuracy_drop: float = option(
+        0.5, "largest loss of accuracy of lower precisions, in percentage points", 0, 100
+    )
+    accept_weak_gate: bool = option(False, "allow int8 that was compared on fewer than 256 images")
+    weights_url_base: str = option(
+        "", f"URL of a mirror of torchvision's weight files (also {WEIGHTS_URL_VARIABLE})"
+    )
+    budget_s: float = option(0.0, "time limit for the whole command, in seconds; 0: none", 0, 86_400)
+    if_missing: bool = option(False, "do nothing if --output holds a valid bundle for this machine")
+    force: bool = option(False, "replace an existing bundle")
 
     def __post_init__(self) -> None:
-        for name, limit in _HIGHEST.items():
-            value = getattr(self, name)
-            if not 0 <= value <= limit:
-                raise UsageError(f"--{name.replace('_', '-')} {value}: must lie between 0 and {limit}")
+        super().__post_init__()
         if self.pictures and self.validation:
             raise UsageError("--pictures and --validation exclude each other")
         for name in ("pictures", "validation", "calibration"):
@@ -124,36 +115,19 @@ class OptimizeOptions:
         return self.output or STORE / (self.bundle.resolve().name if self.bundle else self.arch.rpartition("/")[2])
 
 
-def parse(arguments: list[str] | None, environment: Mapping[str, str]) -> OptimizeOptions:
+def parse(arguments: Sequence[str] | None, environment: Mapping[str, str]) -> OptimizeOptions:
     """Reads the command line; the environment only fills in the mirror's address.
 
     Raises:
-        UsageError: a value is outside its limits.
-        SystemExit: 2 for an unknown option, 0 after --help.
+        UsageError: an unknown option or a wrong value.
+        SystemExit: after --help.
     """
-    parser = ArgumentParser(
+    parser = OptionParser(
+        UsageError,
         prog="optimize_model_for_inference.py",
         description="Optimises an image classifier for this machine and writes it as a bundle.",
-        allow_abbrev=False,
     )
-    hints = typing.get_type_hints(OptimizeOptions, include_extras=True)
-    for entry in fields(OptimizeOptions):
-        _add(parser, entry.name, hints[entry.name], entry.default)
-    values = vars(parser.parse_args(arguments))
-    values["weights_url_base"] = values["weights_url_base"] or environment.get(WEIGHTS_URL_VARIABLE, "")
-    return OptimizeOptions(**values)
-
-
-def _add(parser: ArgumentParser, name: str, hint: Any, default: Any) -> None:
-    kind, text = typing.get_args(hint)
-    flag = f"--{name.rstrip('_').replace('_', '-')}"
-    if kind is bool:
-        parser.add_argument(flag, action="store_true", help=text)
-        return
-    text += f" [{default}]" if default not in (None, "") else ""
-    if typing.get_origin(kind) is Literal:
-        parser.add_argument(flag, choices=typing.get_args(kind), default=default, help=text)
-        return
-    kind = typing.get_args(kind)[0] if isinstance(kind, types.UnionType) else kind
-    metavar = {str: "TEXT", int: "N", float: "X", Path: "PATH"}[kind]
-    parser.add_argument(flag, dest=name, type=kind, default=default, help=text, metavar=metavar)
+    parser.add_options(OptimizeOptions)
+    # Other variables, such as SNAPSERVE_DEVICE, are the server's.
+    mirror = {name: text for name, text in environment.items() if name == WEIGHTS_URL_VARIABLE}
+    return build(OptimizeOptions, vars(parser.parse_args(arguments)), mirror, {})

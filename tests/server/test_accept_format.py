@@ -54,5 +54,5 @@ async def test_the_hint_names_it_where_it_is_not(start, picture, wrap):
 
 
 def test_others_cannot_be_accepted():
-    with pytest.raises(ConfigError, match="--accept-format AVIF GIF: must be HEIC or AVIF"):
+    with pytest.raises(ConfigError, match="--accept-format GIF: must be HEIC or AVIF"):
         LimitConfig(accept_format=("AVIF", "GIF"))

@@ -1,4 +1,4 @@
-"""Flags, environment, defaults: all from the fields of the configuration."""
+"""Flags, environment, file, defaults: all from the fields of the configuration."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import dataclasses
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from server.__main__ import main
-from server.config import BatchConfig, Config, ConfigError, LimitConfig, ModelConfig, ServerConfig, flag
-from server.options import config_text, parse_config, variable
+from server.config import Config, ConfigError, ServerConfig
+from server.options import SECTIONS, config_text, parse_config
+from snapserve.options import options_of
 
-SECTIONS = (ModelConfig, BatchConfig, LimitConfig, ServerConfig)
+ROOT = Path(__file__).parents[2]
 
 
 def test_defaults():
@@ -24,6 +26,51 @@ def test_a_flag_wins_over_the_environment_which_wins_over_the_default():
     environment = {"SNAPSERVE_PORT": "1111", "SNAPSERVE_QUEUE_LIMIT": "7", "SNAPSERVE_ACCESS_LOG": "yes"}
     config, _ = parse_config(["--port", "2222"], environment)
     assert (config.server.port, config.batching.queue_limit, config.server.access_log) == (2222, 7, True)
+
+
+def test_the_environment_wins_over_the_file_which_wins_over_the_default(tmp_path):
+    file = tmp_path / "server.toml"
+    file.write_text('port = 3333\nqueue-limit = 9\n[models]\nmodel = ["a", "b=c"]\n[server]\nworkers = "auto"\n')
+    config, _ = parse_config(["--config", str(file), "--model", "x"], {"SNAPSERVE_PORT": "1111"})
+    assert (config.server.port, config.batching.queue_limit, config.models.model) == (1111, 9, ("x",))
+    assert (
+        parse_config(["--config", str(file), "--port", "2222"], {"SNAPSERVE_PORT": "1111"})[0].server.port == 2222
+    )
+    assert parse_config([], {"SNAPSERVE_CONFIG": str(file)})[0].models.model == ("a", "b=c")
+
+
+def test_the_flag_names_another_file_than_the_variable_or_none(tmp_path):
+    file = tmp_path / "server.toml"
+    file.write_text("port = 3333")
+    environment = {"SNAPSERVE_CONFIG": "/nowhere.toml"}
+    assert parse_config(["--config", str(file)], environment)[0].server.port == 3333
+    assert parse_config(["--config", ""], environment)[0] == Config()
+    assert parse_config([], {"SNAPSERVE_CONFIG": ""})[0] == Config()
+
+
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_the_process_prints_what_the_file_says(tmp_path, by_variable):
+    file = tmp_path / "server.toml"
+    file.write_text('[server]\nport = 3333\naccess_log = true\ncors_origin = ["https://a", "https://b"]\n')
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)} | (
+        {"SNAPSERVE_CONFIG": str(file)} if by_variable else {}
+    )
+    words = [] if by_variable else ["--config", "server.toml"]
+    command = [sys.executable, "-m", "server", *words, "--print-config", "--queue-limit", "7"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert {"--port 3333", "--access-log True", "--queue-limit 7", "--cors-origin https://a https://b"} <= {*lines}
+    assert len(lines) == len(config_text(Config()).splitlines())
+
+
+def test_a_wrong_file_ends_the_process_with_code_2_and_one_line(tmp_path):
+    (tmp_path / "server.toml").write_text("[server]\nport = 70000\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "server", "--config", "server.toml"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    said = "snapserve: server.toml: server.port 70000: must be between 0 and 65535\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
 
 
 def test_options_that_may_be_repeated():
@@ -97,12 +144,12 @@ def test_every_option_has_help_and_a_default_that_is_allowed(capsys):
         main(["--help"])
     assert end.value.code == 0
     text = capsys.readouterr().out
-    for section in SECTIONS:
+    for section in SECTIONS.values():
         section()
-        for field in dataclasses.fields(section):
-            assert flag(field.name) in text
-            assert field.metadata["help"]
-            assert variable(field.name) == "SNAPSERVE_" + field.name.upper()
+        for each in options_of(section):
+            assert each.flag in text
+            assert each.help
+            assert each.variable == "SNAPSERVE_" + each.name.upper()
 
 
 def test_a_variant_by_replace_is_checked_too():

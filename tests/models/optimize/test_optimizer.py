@@ -337,6 +337,10 @@ def test_candidates_are_those_of_the_machine(monkeypatch):
         ["--num-classes", "3", "--weights", "default"],
         ["--engine", "tensorrt"],
         ["--min-agreement", "101"],
+        ["--threads", "few"],
+        ["--activation", "relu"],
+        ["--buget-s", "1"],
+        ["--budget-s"],
         ["--validation", "nowhere"],
         ["--bundle", "nowhere"],
     ],
@@ -360,6 +364,10 @@ def test_the_mirror_comes_from_the_flag_before_the_environment():
     assert parse([], environment).weights_url_base == "http://a"
     assert parse(["--weights-url-base", "http://b"], environment).weights_url_base == "http://b"
     assert parse([], {}) == OptimizeOptions()
+
+
+def test_variables_of_the_server_are_not_read():
+    assert parse([], {"SNAPSERVE_DEVICE": "tpu", "SNAPSERVE_LABELS": "a=b"}) == OptimizeOptions()
 
 
 def test_the_root_script_optimises_a_checkpoint(tmp_path):
