@@ -19,9 +19,9 @@ from benchmark.machine import describe_machine
 from benchmark.micro import photo_levels
 from benchmark.micro.pictures import PHOTOS, encode, photo
 from benchmark.server_process import ROOT
+from examples.digits.digits import Look, load_samples, picture
 from models.bundles.bundle import ModelBundle
 from models.bundles.spec import IMAGENET, PreprocessSpec
-from models.demo.digits import Look, load_samples, picture
 from models.engines import load_engine
 from models.engines.base import EngineOptions
 from models.images.geometry import Pixels
