@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
@@ -73,7 +74,8 @@ class _Parser(argparse.ArgumentParser):
     def _unknown(self, word: str) -> str:
         if not word.startswith("-"):
             return f"{word}: not expected, options begin with --"
-        near = get_close_matches(word.split("=")[0], self._option_string_actions, 1)
+        flags = ["--help", *re.findall(r"--[\w-]+", self.format_usage())]
+        near = get_close_matches(word.split("=")[0], flags, 1)
         hint = f"did you mean {near[0]}?" if near else "--help lists what is allowed"
         return f"{word}: unknown option, {hint}"
 
@@ -91,18 +93,18 @@ def _parser() -> _Parser:
     for _, kind in _sections():
         group = parser.add_argument_group((kind.__doc__ or "").rstrip("."))
         for spec in dataclasses.fields(kind):
-            _add(group, spec)
+            _add(group.add_argument, spec)
     return parser
 
 
-def _add(group: argparse._ArgumentGroup, spec: dataclasses.Field[Any]) -> None:
+def _add(add_argument: Callable[..., Any], spec: dataclasses.Field[Any]) -> None:
     text = spec.metadata["help"].replace("%", "%%")
     if spec.type == "bool":
-        group.add_argument(flag(spec.name), action=argparse.BooleanOptionalAction, help=text)
+        add_argument(flag(spec.name), action=argparse.BooleanOptionalAction, help=text)
         return
     shown, allowed = value_text(spec, spec.default), allowed_text(spec.metadata)
     notes = "; ".join(filter(None, [allowed, f"default {shown}" if shown else ""]))
-    group.add_argument(
+    add_argument(
         flag(spec.name),
         action="append" if _repeats(spec) else "store",
         metavar=spec.name.rpartition("_")[2].upper(),
