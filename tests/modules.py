@@ -30,8 +30,9 @@ def imports(file, at_import=False):
     return frozenset(name for node in _nodes(tree(file), at_import) for name in _names(node))
 
 
+@cache
 def file_of(module):
-    """The source file of a module of the project, with those of the packages around it; [] for other modules."""
+    """The source file of a module of the project, with those of the packages around it; else none."""
     path = ROOT.joinpath(*module.split("."))
     if path.with_suffix(".py").is_file():
         own = path.with_suffix(".py")
