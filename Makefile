@@ -1,4 +1,5 @@
 # What a newcomer types: make serve, make test. Both need only Python 3.11–3.13 and make.
+# While working on the code: make quick, the tests that need neither torch nor a server process, under a minute.
 #
 #   TORCH_INDEX=URL  take torch and torchvision from another index first (the CPU-only one, say: docs/serving.md)
 #   MODEL=PATH       serve this bundle or TorchScript file
@@ -20,7 +21,7 @@ find_python = for python in python3 python3.13 python3.12 python3.11; do \
 		&& { echo $$python; break; }; done
 PYTHON ?= $(shell $(find_python))
 
-.PHONY: serve optimize test test-avx2 lint peers bench simd clean
+.PHONY: serve optimize test quick test-avx2 lint peers bench simd clean
 
 serve: $(VENV)/.installed
 ifeq ($(MODEL),)
@@ -38,7 +39,11 @@ test: $(VENV)/.installed-dev
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term --cov-report=json:.cache/coverage.json $(PYTEST)
 	$(BIN)/python scripts/check_coverage.py .cache/coverage.json
 
-# The same with the instructions of a processor that has AVX2 and neither AVX-512 nor VNNI: int8 differs there.
+# Chosen by what the test files import: tests/quick.py.
+quick: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q -m quick -n $(WORKERS) --dist loadfile $(PYTEST)
+
+# make test with the instructions of a processor that has AVX2 and neither AVX-512 nor VNNI: int8 differs there.
 test-avx2:
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(MAKE) test
 

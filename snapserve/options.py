@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -240,7 +241,8 @@ class OptionParser(argparse.ArgumentParser):
     def _unknown(self, word: str) -> str:
         if not word.startswith("-"):
             return f"{word}: not expected, options begin with --"
-        near = get_close_matches(word.split("=")[0], self._option_string_actions, 1)
+        flags = ["--help", *re.findall(r"--[\w-]+", self.format_usage())]
+        near = get_close_matches(word.split("=")[0], flags, 1)
         hint = f"did you mean {near[0]}?" if near else "--help lists what is allowed"
         return f"{word}: unknown option, {hint}"
 

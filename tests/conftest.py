@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,33 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from tests.quick import is_quick
+
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "quick: loads no torch and starts no process; set by the imports of a file")
+    config.addinivalue_line("markers", "slow: is not quick although its file is")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """`-m quick` does not import the other files, since some of them import torch."""
+    is_test = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
+    return True if is_test and config.option.markexpr == "quick" and not is_quick(collection_path) else None
+
+
+def pytest_itemcollected(item):
+    if is_quick(item.path) and item.get_closest_marker("slow") is None:
+        item.add_marker("quick")
+
+
+@pytest.hookimpl(trylast=True)  # after the fixtures have ended
+def pytest_runtest_teardown(item):
+    """`-m quick` fails where torch is imported after all."""
+    if item.config.option.markexpr == "quick" and "torch" in sys.modules and not hasattr(item.config, "has_torch"):
+        item.config.has_torch = True  # only the first test is to blame
+        pytest.fail("this test imports torch: it needs @pytest.mark.slow")
 
 
 def encode(pixels, format="PNG", **options):

@@ -38,11 +38,19 @@ def benchmark_bundle(folder: Path = BUNDLE) -> Path:
         return folder
     weights = folder.with_name(folder.name + ".weights")
     shutil.rmtree(weights, ignore_errors=True)
-    _step("training ResNet18 on digits", "-m", "models.demo.train", "--arch", "resnet18", "--output", str(weights))
+    _step(
+        "training ResNet18 on digits",
+        "-m",
+        "examples.digits.train",
+        "--arch",
+        "resnet18",
+        "--output",
+        str(weights),
+    )
     enlarge(weights)
     pictures = folder.with_name(folder.name + ".pictures")
     shutil.rmtree(pictures, ignore_errors=True)
-    _step("drawing digits", "-m", "models.demo.folders", "--output", str(pictures), "--smallest", _SMALLEST)
+    _step("drawing digits", "-m", "examples.digits.folders", "--output", str(pictures), "--smallest", _SMALLEST)
     words = ("optimize_model_for_inference.py", "--bundle", str(weights), "--output", str(folder), "--force")
     digits = ("--pictures", str(pictures / "validation"), "--calibration", str(pictures / "calibration"))
     _step("optimising it for this machine", *words, *digits, "--min-agreement", _AGREEMENT)

@@ -37,7 +37,7 @@ def pictures_for(bundle: ModelBundle, folder: Path | None) -> Iterator[Picture]:
 
 
 def _digits() -> Iterator[Picture]:
-    from models.demo.measure import sample_pictures  # needs scikit-learn
+    from examples.digits.measure import sample_pictures  # needs scikit-learn
 
     for number, (data, digit) in enumerate(sample_pictures(held_out=True, smallest=0.4)):
         yield f"digit {digit}, sample {number}", data

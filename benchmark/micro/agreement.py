@@ -18,9 +18,9 @@ from torchvision.transforms import functional  # type: ignore[import-untyped,unu
 from benchmark.harness.photos import PHOTOS, encode, photo
 from benchmark.harness.results import Row, add_option, add_parser, print_table, write_result
 from benchmark.harness.server import ROOT
+from examples.digits.digits import Look, load_samples, picture
 from models.bundles.bundle import ModelBundle
 from models.bundles.spec import IMAGENET, PreprocessSpec
-from models.demo.digits import Look, load_samples, picture
 from models.engines import load_engine
 from models.engines.base import EngineOptions
 from models.images.geometry import Pixels

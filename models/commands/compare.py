@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace, _SubParsersAction
+from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.bundles.bundle import ModelBundle
+from models.commands import Subparsers
 from models.errors import BundleError, PictureError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from models.optimize.fidelity import Fidelity
 
 
-def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("compare", help="compare the predictions of two bundles")
     parser.add_argument("a", type=Path, metavar="A", help="folder of the reference bundle")
     parser.add_argument("b", type=Path, metavar="B", help="folder of the other bundle")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace, _SubParsersAction
+from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from models.commands import Subparsers
 from models.errors import ModelError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from models.optimize.weights import Weights
 
 
-def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("export", help="export an architecture with weights as TorchScript or .pt2")
     parser.add_argument("--arch", default="resnet18", metavar="NAME", help="torchvision architecture [resnet18]")
     parser.add_argument(

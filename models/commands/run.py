@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import zipfile
-from argparse import ArgumentParser, ArgumentTypeError, Namespace, _SubParsersAction
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.commands import Subparsers
 from models.errors import EngineError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "float16", "uint8")
 
 
-def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("run", help="run a TorchScript or .pt2 file on ones and print its output")
     parser.add_argument(
         "file", type=Path, metavar="FILE", help=".pt, .ts (TorchScript) or .pt2 (torch.export, AOTInductor)"

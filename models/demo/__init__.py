@@ -1,1 +1,1 @@
-"""The demo bundle: handwritten digits, read by a small network that was trained by `models/demo/train.py`."""
+"""The demo bundle: handwritten digits, classified by a small network that `examples/digits/train.py` trained."""

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from models.bundles.bundle import ModelBundle
 from models.engines.base import EngineOptions
 from models.engines.torch_engine import Graph, TorchEngine
 from models.engines.torchscript import resolve
 from models.errors import EngineError
+from models.torch_private import load_aoti_package
 
 
 def load(bundle: ModelBundle, options: EngineOptions) -> TorchEngine:
@@ -31,7 +30,7 @@ def load(bundle: ModelBundle, options: EngineOptions) -> TorchEngine:
 def load_package(file: Path) -> Graph:
     """The program of a package. Raises EngineError where torch cannot load it."""
     try:
-        package: Graph = torch._inductor.aoti_load_package(str(file))
+        package: Graph = load_aoti_package(file)
     # The package is native code that somebody built elsewhere: anything may come out of it.
     except Exception:
         raise EngineError(f"{file}: not an AOTInductor package for this machine") from None

@@ -14,6 +14,7 @@ from models.engines.base import EngineOptions
 from models.engines.cuda_graphs import record, resolve_cuda
 from models.engines.eager import serving_graph
 from models.engines.graph_engine import GraphEngine
+from models.torch_private import recompile_limit
 
 MODE = "max-autotune-no-cudagraphs"
 # Every bucket is compiled by itself, in about a minute: of 1, 4, 16, 64 there are four. Batches of other sizes
@@ -33,5 +34,5 @@ def load(bundle: ModelBundle, options: EngineOptions) -> GraphEngine:
     spec = resolve_cuda(bundle, options)
     # fullgraph: an error where torch would leave a part to Python.
     compiled = torch.compile(serving_graph(bundle, spec), mode=MODE, fullgraph=True, dynamic=False)
-    with torch._dynamo.config.patch(recompile_limit=_MOST_COMPILATIONS):
+    with recompile_limit(_MOST_COMPILATIONS):
         return record(compiled, bundle, spec, bucket_factor=_BUCKET_FACTOR)

@@ -16,7 +16,8 @@ from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import torch
-import torch._utils
+
+from models.torch_private import REBUILD, archive_records
 
 
 class _Rebuild:
@@ -37,16 +38,12 @@ class _Rebuild:
         raise pickle.UnpicklingError("a function has no state")
 
 
-_REBUILT = ("tensor", "tensor_v2", "parameter", "parameter_with_state")
 # What tensors are made of. They compute nothing but shapes; storages are read by torch.load itself.
 _TENSORS: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch", "Size"): torch.Size,
     ("torch", "device"): torch.device,
-    **{
-        ("torch._utils", f"_rebuild_{name}"): _Rebuild(getattr(torch._utils, f"_rebuild_{name}"))
-        for name in _REBUILT
-    },
+    **{("torch._utils", name): _Rebuild(function) for name, function in REBUILD.items()},
 }
 
 
@@ -126,7 +123,7 @@ def is_program(file: Path) -> bool:
     Raises:
         RuntimeError: the archive is damaged.
     """
-    return "constants.pkl" in torch._C.PyTorchFileReader(str(file)).get_all_records()
+    return "constants.pkl" in archive_records(file)
 
 
 def read(file: Path) -> Any:

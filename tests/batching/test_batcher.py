@@ -356,6 +356,7 @@ async def test_a_cancelled_run_leaves_nobody_without_an_answer(loop):
     assert await outcomes(later) == [6]
 
 
+@pytest.mark.slow  # a quarter of a minute
 def test_a_hundred_thousand_items_with_random_cancellations_each_get_their_own_answer():
     """On a real thread and the real clock: whoever stays gets exactly his own answer, exactly once."""
     items, cancelled, wrong = 100_000, 0, 0

@@ -13,11 +13,19 @@ import pytest
 from models.bundles.bundle import ModelBundle
 from models.bundles.spec import EngineSpec, ModelSpec, PreprocessSpec
 from models.engines import ENGINES
+from models.images import resize
 from server.config import BatchConfig, Config, LimitConfig, ModelConfig, ServerConfig
 from server.operations.lifecycle import listen
 from server.service import Service
 
 GEOMETRY = PreprocessSpec(8, 8, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+@pytest.fixture(autouse=True)
+def resize_without_torch(request, monkeypatch):
+    """`-m quick` resizes with Pillow, the other way to the same pixels: torch takes seconds to import."""
+    if request.config.option.markexpr == "quick":
+        monkeypatch.setattr(resize, "_suits_torch", lambda *arguments: False)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from models.engines.aotinductor import load_package
 from models.errors import ModelError
 from models.networks.graph import build_graph
 from models.optimize.candidates.base import Candidate, Job
+from models.torch_private import compile_aoti_package
 
 
 def build(job: Job, folder: Path) -> EngineSpec:
@@ -29,9 +30,7 @@ def build(job: Job, folder: Path) -> EngineSpec:
     batch = torch.export.Dim("batch", min=1, max=job.max_batch_size)
     with torch.no_grad():  # freezing is silently left out where gradients are recorded
         program = torch.export.export(graph, (job.example(),), dynamic_shapes=({0: batch},))
-        torch._inductor.aoti_compile_and_package(
-            program, package_path=str(file), inductor_configs={"freezing": True}
-        )
+        compile_aoti_package(program, file)
     if not is_frozen(file):
         raise ModelError("AOTInductor did not freeze the weights")
     return EngineSpec("aotinductor", file.name, "", device="cpu", max_batch_size=job.max_batch_size)

@@ -5,7 +5,7 @@ import pytest
 
 from benchmark.__main__ import main
 from benchmark.micro.accuracy import result, wilson
-from models.demo.folders import write_folders
+from examples.digits.folders import write_folders
 from tests.conftest import ROOT
 
 LABELS = np.array([0, 1, 2, 3])

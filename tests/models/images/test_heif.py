@@ -59,6 +59,7 @@ def distance(one, other):
     return np.abs(one.astype(int) - other.astype(int)).mean()
 
 
+@pytest.mark.slow  # torch resizes
 def test_they_are_off_unless_they_are_asked_for(format):
     with pytest.raises(UnsupportedFormat) as refusal:
         Preprocessor(SPEC)(picture(format))

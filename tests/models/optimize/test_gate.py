@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from models.demo.folders import write_folders
+from examples.digits.folders import write_folders
 from models.errors import ModelError
 from models.images.preprocess import Preprocessor
 from models.optimize import recipes

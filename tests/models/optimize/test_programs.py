@@ -17,8 +17,8 @@ from rich.console import Console
 from torch import nn
 
 from benchmark.harness.server import ServerProcess
+from examples.digits.folders import write_folders
 from models.bundles.bundle import ModelBundle
-from models.demo.folders import write_folders
 from models.engines import load_engine
 from models.engines.base import EngineOptions
 from models.engines.selection import choose

@@ -1,4 +1,4 @@
-"""Digits as folders of pictures, to optimise a model by: `python -m models.demo.folders --output FOLDER`."""
+"""Digits as folders of pictures, to optimise a model by: `python -m examples.digits.folders --output FOLDER`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from itertools import islice
 from pathlib import Path
 
-from models.demo.measure import sample_pictures
+from examples.digits.measure import sample_pictures
 
 CALIBRATION_PICTURES = 300
 
@@ -32,7 +32,7 @@ def write_folders(output: Path, smallest: float = 0) -> tuple[Path, Path]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m models.demo.folders", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m examples.digits.folders", description=__doc__)
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--smallest", type=float, default=0.4, help="of the digits [0.4]; the ResNet18 reads 0.57")
     arguments = parser.parse_args()

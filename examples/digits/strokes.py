@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from models.demo.digits import Ink
+from examples.digits.digits import Ink
 
 Points = NDArray[np.float64]
 

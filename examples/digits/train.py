@@ -1,4 +1,4 @@
-"""Trains a network on the digits and writes it as a bundle: `python -m models.demo.train --output FOLDER`."""
+"""Trains a network on the digits and writes it as a bundle: `python -m examples.digits.train --output FOLDER`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from rich.progress import track
 from safetensors.torch import save
 from torch import nn
 
+from examples.digits.augment import INK_SHARE, Augmenter
+from examples.digits.digits import DATASET, HELD_OUT_EVERY, Ink, enlarge, load_samples
+from examples.digits.measure import fidelity
+from examples.digits.strokes import draw_many
 from models.bundles.bundle import ModelBundle
 from models.bundles.spec import EngineSpec, ModelSpec, PreprocessSpec
-from models.demo.augment import INK_SHARE, Augmenter
-from models.demo.digits import DATASET, HELD_OUT_EVERY, Ink, enlarge, load_samples
-from models.demo.measure import fidelity
-from models.demo.strokes import draw_many
 from models.machine.processor import cpu_name
 from models.networks.architectures import build_network
 
@@ -80,7 +80,7 @@ def train_bundle(
         recipe = dataclasses.replace(recipe, steps=steps)
     network = _train(architecture, recipe, seed, progress)
     source = {
-        "weights": "trained by models/demo/train.py",
+        "weights": "trained by examples/digits/train.py",
         "dataset": DATASET,
         "split": f"stratified: of each digit every {HELD_OUT_EVERY}th sample is held out",
         "seed": seed,
@@ -181,7 +181,7 @@ def _write(output: Path, network: nn.Module, spec: ModelSpec) -> ModelBundle:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m models.demo.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m examples.digits.train", description=__doc__)
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where the bundle is written")
     parser.add_argument("--arch", choices=RECIPES, default=DEMO, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")

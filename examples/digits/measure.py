@@ -7,9 +7,9 @@ from itertools import islice
 
 import numpy as np
 
+from examples.digits.digits import DIGIT_SHARE, Look, encode, load_samples, picture
+from examples.digits.strokes import draw_many
 from models.bundles.bundle import ModelBundle
-from models.demo.digits import DIGIT_SHARE, Look, encode, load_samples, picture
-from models.demo.strokes import draw_many
 from models.engines import load_engine
 from models.engines.base import EngineOptions
 from models.images.preprocess import Preprocessor
@@ -27,8 +27,8 @@ _STROKES, _STROKES_SEED, _STROKES_SIDE = 500, 20_000, 128
 _MEASURED = (
     "end to end on PNG files through preprocessing and engine: each held-out sample dark on light and light on "
     "dark, enlarged to pictures of 40 to 600 pixels, the digit {smallest:.0%} to 80% of their height, centred and "
-    "off centre, with soft and sharper edges; strokes: drawings by models/demo/strokes.py with another seed than "
-    "in training"
+    "off centre, with soft and sharper edges; strokes: drawings by examples/digits/strokes.py with another seed "
+    "than in training"
 )
 
 
@@ -46,7 +46,7 @@ def sample_pictures(held_out: bool, smallest: float = 0) -> Iterator[Sample]:
 
 
 def stroke_pictures(smallest: float = 0) -> Iterator[Sample]:
-    """Drawings by `models.demo.strokes` with a seed that training does not use, half of them light on dark."""
+    """Drawings by `examples.digits.strokes` with a seed that training does not use, half of them light on dark."""
     inks, digits = draw_many(_STROKES, _STROKES_SIDE, _STROKES_SEED)
     for number, (ink, digit) in enumerate(zip(inks, digits, strict=True)):
         yield encode(picture(ink, _look(number, number // 10 % 2 == 1, smallest))), int(digit)

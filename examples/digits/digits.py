@@ -114,7 +114,7 @@ def write_images(folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m models.demo.digits", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m examples.digits.digits", description=__doc__)
     parser.add_argument("--write-images", type=Path, required=True, metavar="FOLDER")
     write_images(parser.parse_args().write_images)
 

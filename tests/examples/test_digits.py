@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from examples.digits import measure, train
+from examples.digits.digits import load_samples, split, write_images
+from examples.digits.measure import accuracy, predictions, sample_pictures
 from models.bundles.bundle import ModelBundle
-from models.demo import measure, train
-from models.demo.digits import load_samples, split, write_images
-from models.demo.measure import accuracy, predictions, sample_pictures
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "models" / "demo"

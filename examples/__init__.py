@@ -1,0 +1,1 @@
+"""Examples: they use what SnapServe offers, and nothing that serves imports them."""
