@@ -247,7 +247,7 @@ class OptionParser(argparse.ArgumentParser):
         return f"{word}: unknown option, {hint}"
 
 
-def _add(group: argparse._ArgumentGroup, each: Option) -> None:
+def _add(group: Any, each: Option) -> None:
     text = each.help.replace("%", "%%")
     if each.kind is bool:
         group.add_argument(each.flag, dest=each.name, action=argparse.BooleanOptionalAction, help=text)

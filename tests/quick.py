@@ -12,7 +12,7 @@ from tests.modules import ROOT, file_of, imports, reached
 # Each takes a second or more to import.
 SLOW = {"torch", "torchvision", "openvino", "nncf", "onnx", "onnxruntime", "timm", "sklearn", "selenium"}
 PROCESSES = {"subprocess", "multiprocessing"}
-SERVERS = "benchmark.server_process"
+SERVERS = "benchmark.harness.server"
 
 
 @cache

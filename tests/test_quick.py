@@ -23,7 +23,7 @@ from tests.quick import is_quick
         ("from tests.models.small import save", False),
         ("from models.images.resize import resize_crop", True),
         ("import subprocess", False),
-        ("from benchmark.server_process import ServerProcess", False),
+        ("from benchmark.harness.server import ServerProcess", False),
     ],
 )
 def test_a_file_is_quick_unless_its_imports_reach_torch_or_a_process(source, quick, tmp_path):

@@ -114,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
     results, answers = [library], {}
     for name, engine in (bundle.spec.engines or {_ONLY: bundle.spec.engine}).items():
         if engine.kind not in UNSERVABLE:
-            chosen = bundle if name == _ONLY else bundle.with_engine(name)
+            chosen = bundle.with_engine(name) if bundle.spec.engines else bundle
             answers[name] = _scores(chosen, evidence.pixels).argmax(axis=1)
             results.append(result(name, answers[name], reference, evidence.labels))
     _show(bundle.spec.name, results)

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT
+from benchmark.harness.server import ROOT
 
 
 @pytest.fixture(scope="module")

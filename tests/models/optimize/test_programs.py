@@ -34,7 +34,6 @@ from models.optimize.pictures import Pictures, deal, labelled, synthetic, unlabe
 from models.optimize.program import Program
 from models.optimize.report import Report
 from models.optimize.sources import resolve
-from server.config import ModelConfig
 from tests.conftest import ROOT, lacking
 from tests.end_to_end.test_process import DIGIT, post
 from tests.models.optimize import programs
@@ -137,10 +136,10 @@ def test_the_table_says_that_int8_has_passed_the_gate(bundles, suffix):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_on_another_machine_the_program_is_served_as_it_is(bundles, suffix, tmp_path):
     folder = of_another_machine(bundles[suffix], tmp_path)
-    choice = choose(ModelBundle.load(folder), ModelConfig())
+    choice = choose(ModelBundle.load(folder))
     assert (choice.engine, choice.notice[-7:]) == ("weights", "--force")
     assert choice.bundle.spec.engine.kind == ("openvino" if suffix == ".onnx" else "program")
-    assert choose(ModelBundle.load(folder), ModelConfig(engine="as-it-is")).engine == "as-it-is"
+    assert choose(ModelBundle.load(folder), engine="as-it-is").engine == "as-it-is"
 
 
 def of_another_machine(bundle, folder):
