@@ -217,6 +217,7 @@ def test_an_int8_graph_says_nothing_on_the_terminal(built):
         "from pathlib import Path; from models.bundles.bundle import ModelBundle;"
         "from models.engines import load_engine;"
         "from models.engines.base import EngineOptions;"
+        "from models.machine.process import prepare_process; prepare_process();"
         f"load_engine(ModelBundle.load(Path({str(folder)!r})), EngineOptions()).warm_up()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
-import subprocess
-import sys
 import tracemalloc
 import zlib
 from fractions import Fraction
@@ -21,7 +19,6 @@ from PIL import Image, ImageOps
 
 import models.images.decode
 import models.images.jpeg
-from benchmark.harness.server import ROOT
 from models.bundles.spec import IMAGENET, RESIZE_MODES, SQUASH, PreprocessSpec
 from models.errors import PictureError, TooManyPixels, UndecodablePicture, UnsupportedFormat
 from models.images.colour import to_rgb
@@ -569,12 +566,3 @@ def test_rgb_and_grey_are_not_copied():
     for mode in ("RGB", "L"):
         image = Image.new(mode, (4, 4))
         assert to_rgb(image) is image
-
-
-def test_what_takes_seconds_to_import_is_imported_by_the_warm_up():
-    code = (
-        "import sys; from models.images.preprocess import Preprocessor; from models.bundles.spec import IMAGENET;"
-        "before = 'torch' in sys.modules; Preprocessor(IMAGENET).warm_up();"
-        "sys.exit(before or 'torch' not in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
