@@ -61,13 +61,17 @@ class ServerProcess:
             stderr=self._stderr,
             text=True,
         )
-        self.url = self._wait_for_banner() if wait else ""
+        self.url = ""
+        if wait:
+            self.wait_ready()
 
-    def _wait_for_banner(self) -> str:
+    def wait_ready(self) -> None:
+        """Waits for the banner, which names the URL. Raises RuntimeError if the server ends before."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if address := re.search(r" on (http://\S+) \(ready in", line):
-                return address[1]
+                self.url = address[1]
+                return
         self.process.wait()
         raise RuntimeError(f"the server did not start: {self.stderr()}")
 

@@ -55,9 +55,11 @@ def answers(bundles):
     models = [word for name, bundle in bundles.items() for word in ("--model", f"{name}={bundle.file.parent}")]
     models += ["--workers", "1"]  # of two, each would have half of the company
     with (
-        ServerProcess(*models, "--batch-timeout-ms", "0") as prompt,
-        ServerProcess(*models, "--batch-timeout-ms", "10000", "--max-batch-size", "32") as patient,
+        # The first input of each model waits for company that does not come: the other server starts meanwhile.
+        ServerProcess(*models, "--batch-timeout-ms", "10000", "--max-batch-size", "32", wait=False) as patient,
+        ServerProcess(*models, "--batch-timeout-ms", "0", "--max-batch-size", "2") as prompt,
     ):
+        patient.wait_ready()
         return asyncio.run(_ask(bundles, prompt.url, patient.url))
 
 
