@@ -39,11 +39,13 @@ import models.images.jpeg
 from models.errors import PictureError
 from models.images.preprocess import Preprocessor
 from models.bundles.spec import IMAGENET
+from models.machine.process import prepare_process
 from server.operations.logs import set_up_logs
 
 decoder, folder, *formats = sys.argv[1:]
 for name in models.images.jpeg.DECODERS[:models.images.jpeg.DECODERS.index(decoder)]:
     setattr(models.images.jpeg, name, None)
+prepare_process()
 set_up_logs("debug")
 preprocessor = Preprocessor(IMAGENET, formats=tuple(formats))
 outcomes = {"taken": 0, "refused": 0}
