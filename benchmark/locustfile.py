@@ -17,10 +17,10 @@ from locust import HttpUser, between, events, task
 from locust.clients import HttpSession, ResponseContextManager
 
 _IMAGES = Path(__file__).parents[1] / "images"
-_PICTURES = {
+_PHOTOS = {
     file.name: file.read_bytes() for file in sorted(_IMAGES.iterdir()) if file.suffix in (".jpg", ".png", ".webp")
 }
-_BROKEN = b"\x89PNG\r\n\x1a\n" + b"this is no picture" * 50
+_BROKEN = b"\x89PNG\r\n\x1a\n" + b"this is no image" * 50
 _TOLERANCE = 5e-3  # of a score: an image's batch may round a little differently each time
 _NUMBERS = itertools.count()
 
@@ -32,7 +32,7 @@ _known: dict[str, Answer] = {}
 def _ask_first(environment: Any, **_: Any) -> None:
     """Asks for each image alone, before there is any load."""
     session = HttpSession(environment.host, environment.events.request, None)
-    for name, data in _PICTURES.items():
+    for name, data in _PHOTOS.items():
         with session.post("/classify", data=data, name="first answers", catch_response=True) as response:
             response.raise_for_status()
             _known[name] = _answer(response.json())
@@ -56,7 +56,7 @@ def _fault(name: str, document: Any) -> str:
 
 
 def _any() -> tuple[str, bytes]:
-    return random.choice(list(_PICTURES.items()))
+    return random.choice(list(_PHOTOS.items()))
 
 
 class Client(HttpUser):
@@ -85,8 +85,8 @@ class Client(HttpUser):
     @task(2)
     def several_files(self) -> None:
         """A broken one among them fails alone, and the order is kept."""
-        names = random.sample(list(_PICTURES), 3)
-        files = [("image", (name, _PICTURES[name])) for name in names]
+        names = random.sample(list(_PHOTOS), 3)
+        files = [("image", (name, _PHOTOS[name])) for name in names]
         files.insert(1, ("image", ("broken.png", _BROKEN)))
         with self._post("several files", files=files) as response:
             if response.status_code != 200:
@@ -101,9 +101,9 @@ class Client(HttpUser):
                 response.failure(fault)
 
     @task(2)
-    def broken_picture(self) -> None:
+    def broken_image(self) -> None:
         """A file that is no image."""
-        with self._post("broken picture", files={"image": ("broken.png", _BROKEN)}) as response:
+        with self._post("broken image", files={"image": ("broken.png", _BROKEN)}) as response:
             problem = response.json()
             if (response.status_code, problem["status"]) != (422, 422):
                 response.failure(f"status {response.status_code}: {problem}")

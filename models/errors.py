@@ -1,4 +1,4 @@
-"""What can be wrong with a model or a picture. No HTTP here: `server/http/faults.py` maps these to statuses."""
+"""What can be wrong with a model or an image. No HTTP here: `server/http/faults.py` maps these to statuses."""
 
 from collections.abc import Sequence
 
@@ -15,11 +15,11 @@ class EngineError(ModelError):
     """A model whose graph cannot be loaded or run on this machine."""
 
 
-class PictureError(Exception):
-    """A picture that cannot be prepared. It concerns this one picture and nobody else's."""
+class ImageError(Exception):
+    """An image that cannot be prepared. It concerns this one image and nobody else's."""
 
 
-class UnsupportedFormat(PictureError):
+class UnsupportedFormat(ImageError):
     """The bytes are of none of the formats that are accepted.
 
     Attributes:
@@ -28,12 +28,12 @@ class UnsupportedFormat(PictureError):
     """
 
     def __init__(self, seen: str | None, accepted: Sequence[str] = ("JPEG", "PNG", "WEBP")) -> None:
-        super().__init__(f"unsupported picture format: {seen or 'unknown'}")
+        super().__init__(f"unsupported image format: {seen or 'unknown'}")
         self.seen = seen
         self.accepted = accepted
 
 
-class UnsupportedPicture(PictureError):
+class UnsupportedImage(ImageError):
     """The format is accepted, but this kind of it cannot be decoded; nothing says that it is damaged.
 
     Attributes:
@@ -47,7 +47,7 @@ class UnsupportedPicture(PictureError):
         self.advice = advice
 
 
-class TooManyPixels(PictureError):
+class TooManyPixels(ImageError):
     """The header announces more pixels than are allowed; nothing was decoded.
 
     Attributes:
@@ -61,5 +61,5 @@ class TooManyPixels(PictureError):
         self.actual = actual
 
 
-class UndecodablePicture(PictureError):
-    """The bytes begin like a picture and cannot be decoded (cut short, damaged, not what they seem)."""
+class UndecodableImage(ImageError):
+    """The bytes begin like an image and cannot be decoded (cut short, damaged, not what they seem)."""

@@ -50,7 +50,7 @@ class CpuPool:
         """Runs `work` on a thread.
 
         Args:
-            work: a picture that it holds is let go at once when the caller leaves, not when a thread comes to it.
+            work: an image that it holds is let go at once when the caller leaves, not when a thread comes to it.
             deadline: `time.monotonic()` after which nobody waits for the result.
 
         Raises:
@@ -85,7 +85,7 @@ class CpuPool:
                 result, error = None, raised
             loop = job.future.get_loop()
             self._done.append((job.future, result, error))
-            del work, job, result, error  # a picture would stay here until the next one
+            del work, job, result, error  # an image would stay here until the next one
             self._wake(loop)
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -37,7 +37,7 @@ class PhaseClock:
         self._timing_ms = None
 
     def fork(self) -> PhaseClock:
-        """A clock that goes on from here on its own, for one of several pictures."""
+        """A clock that goes on from here on its own, for one of several images."""
         other = PhaseClock.__new__(PhaseClock)
         other._now, other.started, other.last, other.seconds = self._now, self.last, self.last, {}
         other._timing_ms, other.batch_size = None, 0

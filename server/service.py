@@ -68,7 +68,7 @@ class Service:
     async def start(self, listening: socket.socket | None = None) -> None:
         """Accepts connections on a socket, or only those that are given to `adopt`.
 
-        Until `load` is done, pictures are answered with 503.
+        Until `load` is done, images are answered with 503.
         """
         await self._runner.setup()
         self._listening = listening
@@ -201,4 +201,4 @@ async def _stop(service: Service) -> NoReturn:
         await service.close()
     leave(
         ExitCode.UNANSWERED if unanswered else ExitCode.OK
-    )  # without waiting for a thread that may be busy with an endless picture
+    )  # without waiting for a thread that may be busy with an endless image

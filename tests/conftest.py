@@ -43,7 +43,7 @@ def pytest_runtest_teardown(item):
 
 
 def encode(pixels, format="PNG", **options):
-    """The bytes of a picture file. pixels: uint8 [H, W] or [H, W, 3 or 4]."""
+    """The bytes of an image file. pixels: uint8 [H, W] or [H, W, 3 or 4]."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format, **options)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Engines for tests, registered under their own kinds: an answer that tells pictures apart, and faults."""
+"""Engines for tests, registered under their own kinds: an answer that tells images apart, and faults."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import zlib
 
 import numpy as np
 
-POISON = 77  # a picture whose first pixel is this makes the engine raise
+POISON = 77  # an image whose first pixel is this makes the engine raise
 NOT_A_NUMBER = 78  # … and this one makes it answer with NaN
 
 
 def expected(pixels, num_classes):
-    """The HashEngine's answer to one picture: float32 [num_classes], sums to 1."""
+    """The HashEngine's answer to one image: float32 [num_classes], sums to 1."""
     scores = np.random.default_rng(zlib.crc32(pixels.tobytes())).random(num_classes, dtype=np.float32)
     return scores / scores.sum()
 
 
 class HashEngine:
-    """Its answer is a hash of the pixels: two different pictures never get the same one.
+    """Its answer is a hash of the pixels: two different images never get the same one.
 
     `gate` holds every batch while it is cleared; `batches` records the sizes.
     """

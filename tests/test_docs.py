@@ -65,7 +65,7 @@ def test_links_lead_somewhere(document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
-def test_the_pictures_that_are_named_exist(document):
+def test_the_images_that_are_named_exist(document):
     for target in re.findall(r"@(images/[\w./-]+)", document.read_text()):
         assert (ROOT / target).exists(), target
 

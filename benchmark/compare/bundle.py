@@ -48,14 +48,14 @@ def benchmark_bundle(folder: Path = BUNDLE) -> Path:
         str(weights),
     )
     enlarge(weights)
-    pictures = folder.with_name(folder.name + ".pictures")
-    shutil.rmtree(pictures, ignore_errors=True)
-    _step("drawing digits", "-m", "examples.digits.folders", "--output", str(pictures), "--smallest", _SMALLEST)
+    images = folder.with_name(folder.name + ".images")
+    shutil.rmtree(images, ignore_errors=True)
+    _step("drawing digits", "-m", "examples.digits.folders", "--output", str(images), "--smallest", _SMALLEST)
     words = ("optimize_model_for_inference.py", "--bundle", str(weights), "--output", str(folder), "--force")
-    digits = ("--pictures", str(pictures / "validation"), "--calibration", str(pictures / "calibration"))
+    digits = ("--pictures", str(images / "validation"), "--calibration", str(images / "calibration"))
     _step("optimising it for this machine", *words, *digits, "--min-agreement", _AGREEMENT)
     shutil.rmtree(weights)
-    shutil.rmtree(pictures)
+    shutil.rmtree(images)
     return folder
 
 
@@ -115,7 +115,7 @@ def engine_name(bundle: ModelBundle) -> str:
     return next((name for name, engine in bundle.spec.engines.items() if engine == bundle.spec.engine), "")
 
 
-def reference_scores(folder: Path, pictures: Sequence[Path]) -> list[list[float]]:
+def reference_scores(folder: Path, images: Sequence[Path]) -> list[list[float]]:
     """The bundle's weights as torchvision runs them: its preset on a PIL image, eager fp32.
 
     Returns:
@@ -131,7 +131,7 @@ def reference_scores(folder: Path, pictures: Sequence[Path]) -> list[list[float]
     preset = torchvision_preset(bundle.spec.preprocess)
     network, rows = load_network(bundle).eval(), []
     with torch.inference_mode():
-        for picture in pictures:
-            pixels = preset(Image.open(picture).convert("RGB")).unsqueeze(0)
+        for image in images:
+            pixels = preset(Image.open(image).convert("RGB")).unsqueeze(0)
             rows.append(network(pixels).softmax(dim=1)[0].tolist())
     return rows

@@ -56,9 +56,9 @@ class Candidate:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
         return {**inherited, "PYTHONUNBUFFERED": "1", **self.variables}
 
-    def start(self, picture: Path) -> CandidateServer:
-        """Starts it and waits until it answers `picture`. Raises ServerFailed where it does not."""
-        return CandidateServer(self.words, self.checkout, self.surroundings(), picture)
+    def start(self, image: Path) -> CandidateServer:
+        """Starts it and waits until it answers `image`. Raises ServerFailed where it does not."""
+        return CandidateServer(self.words, self.checkout, self.surroundings(), image)
 
     def shown(self) -> str:
         """The command as it may be typed in the project's folder."""

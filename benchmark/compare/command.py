@@ -48,7 +48,7 @@ def add_command(commands: Any) -> None:
         metavar="ENGINE",
         help="TorchScript engine of the bundle that SnapServe and the peers share; default: the fastest",
     )
-    parser.add_argument("--picture", type=Path, action="append", help="may be repeated; default: four photos")
+    parser.add_argument("--image", type=Path, action="append", help="may be repeated; default: four photos")
     add_option(parser, "rounds", 5)
     add_option(parser, "seconds", 8, "of each turn")
     add_option(parser, "warm-up", 1, "seconds before each turn")
@@ -88,19 +88,19 @@ def _measure(options: argparse.Namespace) -> Row:
     shared = shared_engine(bundle, options.shared)
     print(f"serve-compare: shared with the peers: {shared.name}; SnapServe's own choice: {engine_name(bundle)}")
     candidates = chosen(all_candidates(folder, shared), names, options.variant)
-    pictures = [picture.resolve() for picture in options.picture or photos_alike()]
+    images = [image.resolve() for image in options.image or photos_alike()]
     load = Load(options.connections, options.seconds, options.warm_up, options.tolerance)
-    reference = reference_scores(folder, pictures)
+    reference = reference_scores(folder, images)
     with ExitStack() as stack:
-        limits = start_limits(stack, folder, pictures) if not listed or _LIMIT in listed else {}
-        match = stack.enter_context(Match(candidates, pictures))
+        limits = start_limits(stack, folder, images) if not listed or _LIMIT in listed else {}
+        match = stack.enter_context(Match(candidates, images))
         match.play(options.rounds, load, {name: limit.measure for name, limit in limits.items()})
     limit = best_limit(limits, match.limits)
     running = [each for each in candidates if each.name in match.servers]
     return describe(
         "serve-compare",
         options,
-        pictures=[{"file": relative(str(each)), "bytes": each.stat().st_size} for each in pictures],
+        images=[{"file": relative(str(each)), "bytes": each.stat().st_size} for each in images],
         shared=shared.name,
         model=relative(str(folder)),
         contestants=[_row(match, each, reference, limit) for each in running],

@@ -53,11 +53,11 @@ class Match:
     """
 
     def __init__(
-        self, candidates: Sequence[Candidate], pictures: Sequence[Path], say: Callable[[str], None] = print
+        self, candidates: Sequence[Candidate], images: Sequence[Path], say: Callable[[str], None] = print
     ) -> None:
         """Installs, starts, asks each for its lone answers, and watches them idle."""
         self._stack = ExitStack()
-        self._pictures = pictures
+        self._images = images
         self._say = say
         self.servers: dict[str, CandidateServer] = {}
         self.missing: list[dict[str, str]] = []
@@ -79,8 +79,8 @@ class Match:
         try:
             if candidate.environment:
                 Environment(candidate.environment).install()
-            server = self._stack.enter_context(candidate.start(self._pictures[0]))
-            self.answers[name] = [ask(server.url, picture) for picture in self._pictures]
+            server = self._stack.enter_context(candidate.start(self._images[0]))
+            self.answers[name] = [ask(server.url, image) for image in self._images]
         except (PeerMissing, ServerFailed, OSError, ValueError) as error:
             self.missing.append({"name": name, "reason": str(error)})
             self._say(f"{name}: missing: {error}")
@@ -123,8 +123,8 @@ class Match:
 
     def known(self, name: str) -> list[Known]:
         """The images with the candidate's own lone answers."""
-        pairs = zip(self._pictures, self.answers[name], strict=True)
-        return [Known(picture, answer[0].index, answer[0].score) for picture, answer in pairs]
+        pairs = zip(self._images, self.answers[name], strict=True)
+        return [Known(image, answer[0].index, answer[0].score) for image, answer in pairs]
 
     def _halt(self, name: str) -> None:
         if self.idle_percent[name] > _QUIET_PERCENT:

@@ -33,21 +33,21 @@ class Prediction:
 Answer = list[Prediction]  # the best first
 
 
-def form(picture: bytes, filename: str = "picture") -> bytes:
+def form(image: bytes, filename: str = "image") -> bytes:
     """The body of a request of the type `FORM_TYPE`: the image as the form field `image`."""
     head = f'Content-Disposition: form-data; name="image"; filename="{filename}"\r\n'
     head += "Content-Type: application/octet-stream\r\n\r\n"
-    return b"".join((_BOUNDARY, b"\r\n", head.encode(), picture, b"\r\n", _BOUNDARY, b"--\r\n"))
+    return b"".join((_BOUNDARY, b"\r\n", head.encode(), image, b"\r\n", _BOUNDARY, b"--\r\n"))
 
 
-def ask(url: str, picture: Path, timeout_s: float = 60.0) -> Answer:
+def ask(url: str, image: Path, timeout_s: float = 60.0) -> Answer:
     """Uploads an image.
 
     Raises:
         OSError: there is no answer, or not one with 2xx (urllib.error.HTTPError).
         ValueError: the answer is not SnapServe's JSON.
     """
-    body = form(picture.read_bytes(), picture.name)
+    body = form(image.read_bytes(), image.name)
     request = urllib.request.Request(url + "/classify", body, {"Content-Type": FORM_TYPE})
     with urllib.request.urlopen(request, timeout=timeout_s) as response:
         return read_answer(response.read())
@@ -64,7 +64,7 @@ def read_answer(body: bytes) -> Answer:
         raise ValueError(f"not an answer of predictions: {body[:200]!r}") from None
 
 
-def lone_client(url: str, picture: Path, requests: int) -> list[dict[str, float]]:
+def lone_client(url: str, image: Path, requests: int) -> list[dict[str, float]]:
     """One keep-alive connection, one request after the other, by a bare socket.
 
     http.client would take a third of a millisecond per request.
@@ -73,7 +73,7 @@ def lone_client(url: str, picture: Path, requests: int) -> list[dict[str, float]
         Per request the server's `timing_ms`, and `latency` from the first byte sent to the last received, in
         milliseconds.
     """
-    place, body, timings = urlsplit(url), picture.read_bytes(), []
+    place, body, timings = urlsplit(url), image.read_bytes(), []
     head = f"POST /classify HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Length: {len(body)}\r\n\r\n"
     request = head.encode() + body
     with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
@@ -102,17 +102,17 @@ class Known(NamedTuple):
     """An image whose answer is known.
 
     Attributes:
-        picture: file that is uploaded.
+        image: file that is uploaded.
         first: class that the first prediction names.
         score: of the first prediction, 0 … 1.
     """
 
-    picture: Path
+    image: Path
     first: int
     score: float
 
 
-def wrk(url: str, picture: Path, connections: int, seconds: float) -> dict[str, Any]:
+def wrk(url: str, image: Path, connections: int, seconds: float) -> dict[str, Any]:
     """Closed-loop load by wrk from one thread: each connection has one request at a time.
 
     Returns:
@@ -121,7 +121,7 @@ def wrk(url: str, picture: Path, connections: int, seconds: float) -> dict[str, 
     Raises:
         RuntimeError: wrk is missing, or met an error.
     """
-    report = _run_wrk(url, connections, seconds, 1, [str(picture)])
+    report = _run_wrk(url, connections, seconds, 1, [str(image)])
     if report["non_2xx"] or report["socket_errors"]:
         raise RuntimeError(f"wrk met errors: {report}")
     return report

@@ -45,7 +45,7 @@ def photos_alike(folder: Path | None = None) -> list[Path]:
     Args:
         folder: where those are kept; made if need be.
     """
-    folder = folder or ROOT / ".cache" / "benchmark" / "pictures"
+    folder = folder or ROOT / ".cache" / "benchmark" / "images"
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for source in PHOTOS[1:]:

@@ -117,7 +117,7 @@ class CandidateServer:
     """
 
     def __init__(
-        self, command: Callable[[int], list[str]], folder: Path, environment: Mapping[str, str], picture: Path
+        self, command: Callable[[int], list[str]], folder: Path, environment: Mapping[str, str], image: Path
     ) -> None:
         """Starts the server and waits until it answers.
 
@@ -125,7 +125,7 @@ class CandidateServer:
             command: port -> words of the command line.
             folder: to start it in.
             environment: all environment variables.
-            picture: file that is uploaded until there is an answer.
+            image: file that is uploaded until there is an answer.
 
         Raises:
             ServerFailed: there is none.
@@ -145,18 +145,18 @@ class CandidateServer:
         )
         self.tree = ProcessTree(self._process.pid)
         try:
-            self._wait(picture, began + _START_S)
+            self._wait(image, began + _START_S)
         except BaseException:
             self.close()
             raise
         self.start_s = time.monotonic() - began
 
-    def _wait(self, picture: Path, deadline: float) -> None:
+    def _wait(self, image: Path, deadline: float) -> None:
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise ServerFailed(f"ended with {self._process.returncode}: {self._last_line()}")
             try:
-                ask(self.url, picture)
+                ask(self.url, image)
                 return
             except urllib.error.HTTPError as error:
                 if error.code < 500:

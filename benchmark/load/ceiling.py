@@ -85,7 +85,7 @@ def ceiling(plan: Plan, processes: int, seconds: float) -> Ceiling:
     Raises:
         RuntimeError: an answer was not right, so the figure would mean nothing.
     """
-    largest = max(plan.questions, key=lambda question: len(question.picture))
+    largest = max(plan.questions, key=lambda question: len(question.image))
     document = {"request_id": "REQUEST-ID", "predictions": largest.predictions(plan.rules)}
     with bare_server(json.dumps(document)) as url:
         own = Plan(url, (largest,), plan.rules, None, seconds, _CONNECTIONS, min(0.5, seconds / 4), name="ceiling")

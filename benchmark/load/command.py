@@ -18,7 +18,7 @@ from benchmark.harness.trivial_server import trivial_bundle, trivial_scores
 from benchmark.load.ceiling import ceiling
 from benchmark.load.crew import run_plan
 from benchmark.load.plan import MAX_CONNECTIONS, Plan, Question, Rules, poisson
-from benchmark.load.questions import ask_engine, choose, pictures_for
+from benchmark.load.questions import ask_engine, choose, images_for
 from benchmark.load.tally import PERCENTILES, Tally
 from models.bundles.bundle import ModelBundle
 
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     plan = _any_plan()
     if options.rates:
         plan, different = _plan(options)
-        measured |= {"pictures": len(plan.questions), "pictures_told_apart": different}
+        measured |= {"images": len(plan.questions), "images_told_apart": different}
         console.print(_told_apart(len(plan.questions), different), highlight=False)
     if options.ceiling:
         own = ceiling(plan, options.processes, _CEILING_S)
@@ -103,11 +103,11 @@ def _plan(options: argparse.Namespace) -> tuple[Plan, int]:
     if options.engine:
         bundle = bundle.with_engine(options.engine)
     rules = Rules(tuple(bundle.labels), min(options.top_k, len(bundle.labels)), options.tolerance)
-    pictures = pictures_for(bundle, options.pictures)
+    images = images_for(bundle, options.pictures)
     asked: Iterable[Question] = (
-        (Question(name, data, trivial_scores(data)) for name, data in pictures)
+        (Question(name, data, trivial_scores(data)) for name, data in images)
         if options.trivial
-        else ask_engine(bundle, pictures)
+        else ask_engine(bundle, images)
     )
     questions, different = choose(asked, options.count, rules, keep_all=options.pictures is not None)
     common = Plan(

@@ -44,7 +44,7 @@ class Question:
     """An image and its known scores, one per class."""
 
     name: str
-    picture: bytes
+    image: bytes
     scores: tuple[float, ...]
 
     @cached_property
@@ -159,7 +159,7 @@ class Plan:
 
     def bodies(self) -> list[bytes]:
         """A multipart form per image."""
-        return [form(question.picture) for question in self.questions]
+        return [form(question.image) for question in self.questions]
 
     def head(self, length: int) -> str:
         """A request's head but for the end of its last line, the request id."""

@@ -15,14 +15,14 @@ from models.engines import load_engine
 from models.engines.base import EngineOptions
 from models.images.preprocess import Preprocessor
 
-Picture = tuple[str, bytes]
+NamedImage = tuple[str, bytes]
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _CROPS = 200  # of the photos, at most
 _DIGITS = tuple("0123456789")
 
 
-def pictures_for(bundle: ModelBundle, folder: Path | None) -> Iterator[Picture]:
+def images_for(bundle: ModelBundle, folder: Path | None) -> Iterator[NamedImage]:
     """Images to choose from: a folder's, else digits for a model that reads digits, else pieces of photos.
 
     Raises:
@@ -36,14 +36,14 @@ def pictures_for(bundle: ModelBundle, folder: Path | None) -> Iterator[Picture]:
     return _digits() if tuple(bundle.labels) == _DIGITS else _pieces()
 
 
-def _digits() -> Iterator[Picture]:
-    from examples.digits.measure import sample_pictures  # needs scikit-learn
+def _digits() -> Iterator[NamedImage]:
+    from examples.digits.measure import sample_images  # needs scikit-learn
 
-    for number, (data, digit) in enumerate(sample_pictures(held_out=True, smallest=0.4)):
+    for number, (data, digit) in enumerate(sample_images(held_out=True, smallest=0.4)):
         yield f"digit {digit}, sample {number}", data
 
 
-def _pieces() -> Iterator[Picture]:
+def _pieces() -> Iterator[NamedImage]:
     """Rectangles of the project's photos as JPEG, every second one mirrored."""
     photos = [Image.open(file).convert("RGB") for file in PHOTOS]
     choose = np.random.default_rng(0)
@@ -58,12 +58,12 @@ def _pieces() -> Iterator[Picture]:
         yield f"{name} at {left},{top} {width}x{height}", encode(piece, quality=90)
 
 
-def ask_engine(bundle: ModelBundle, pictures: Iterable[Picture]) -> Iterator[Question]:
+def ask_engine(bundle: ModelBundle, images: Iterable[NamedImage]) -> Iterator[Question]:
     """The images with the scores of the bundle's engine, each computed alone."""
     preprocessor = Preprocessor(bundle.spec.preprocess)
     engine = load_engine(bundle, EngineOptions(intra_op_threads=1, max_batch_size=1))
     try:
-        for name, data in pictures:
+        for name, data in images:
             yield Question(name, data, tuple(engine.infer([preprocessor(data)])[0].tolist()))
     finally:
         engine.close()

@@ -100,13 +100,15 @@ def run(options: argparse.Namespace) -> int:
     from models.engines import UNSERVABLE
     from models.errors import ModelError
     from models.optimize.evidence import gather
-    from models.optimize.pictures import Picture, Pictures, labelled
+    from models.optimize.image_set import EncodedImage, ImageSet, labelled
     from models.optimize.sources import WeightsChoice, resolve
 
     bundle = ModelBundle.load(options.model)
     weights = resolve(WeightsChoice("", bundle=options.model), Console(quiet=True))
     found = labelled(options.validation, bundle.labels)
-    evidence = gather(weights, Pictures(photos=[Picture(each.file.read_bytes(), each.label) for each in found]))
+    evidence = gather(
+        weights, ImageSet(photos=[EncodedImage(each.file.read_bytes(), each.label) for each in found])
+    )
     if len(evidence.labels) != len(found):
         raise ModelError(f"--validation {options.validation}: some of its photos cannot be decoded")
     reference = evidence.end_to_end.argmax(axis=1)

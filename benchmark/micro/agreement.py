@@ -18,7 +18,7 @@ from torchvision.transforms import functional  # type: ignore[import-untyped,unu
 from benchmark.harness.photos import PHOTOS, encode, photo
 from benchmark.harness.results import Row, add_option, add_parser, print_table, write_result
 from benchmark.harness.server import ROOT
-from examples.digits.digits import Look, load_samples, picture
+from examples.digits.digits import Look, draw, load_samples
 from models.bundles.bundle import ModelBundle
 from models.bundles.spec import IMAGENET, PreprocessSpec
 from models.engines import load_engine
@@ -92,8 +92,8 @@ def digits(bundle: ModelBundle, margin: float, count: int) -> Row:
     """The demo's answers to big images of digits that it was not trained on."""
     engine = load_engine(bundle, EngineOptions(device="cpu", max_batch_size=_BATCH))
     scores, right = [], []
-    pictures = islice(_digits(bundle.spec.preprocess.resize_size, margin), count)
-    while batch := list(islice(pictures, _BATCH)):
+    images = islice(_digits(bundle.spec.preprocess.resize_size, margin), count)
+    while batch := list(islice(images, _BATCH)):
         pairs = [both(data, bundle.spec.preprocess, margin) for data, _ in batch]
         rows = [engine.infer([pair[way] for pair in pairs]) for way in (0, 1)]
         scores.append(np.stack(rows))
@@ -117,7 +117,7 @@ def _digits(resize_size: int, margin: float) -> Iterator[tuple[bytes, int]]:
         look = Look(
             size, (0.5, 0.7, 0.85)[number % 3], white_on_black=number % 4 < 2, sharpness=1 + number % 5 / 2
         )
-        yield encode(picture(ink, look).convert("RGB"), quality=90), int(label)
+        yield encode(draw(ink, look).convert("RGB"), quality=90), int(label)
 
 
 def photo_levels(files: list[Path], scale: int) -> list[Row]:

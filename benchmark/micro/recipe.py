@@ -22,7 +22,7 @@ from models.optimize.candidates import Candidate, Job, openvino
 from models.optimize.contestant import Contestant, Setting
 from models.optimize.evidence import gather
 from models.optimize.fidelity import compare
-from models.optimize.pictures import Picture, Pictures, unlabelled
+from models.optimize.image_set import EncodedImage, ImageSet, unlabelled
 from models.optimize.recipes import LIMITS, recipe_for
 from models.optimize.sources import WeightsChoice, resolve
 from models.optimize.timing import Rounds
@@ -46,9 +46,11 @@ def run(options: argparse.Namespace) -> int:
     if recipe is None:
         raise SystemExit(f"benchmark recipe: there is no recipe for {options.arch}")
     found = unlabelled(options.photos) if options.photos else []
-    crops = gather(weights, recipe.pictures())
+    crops = gather(weights, recipe.images())
     photos = (
-        gather(weights, Pictures(photos=[Picture(each.file.read_bytes()) for each in found])) if found else crops
+        gather(weights, ImageSet(photos=[EncodedImage(each.file.read_bytes()) for each in found]))
+        if found
+        else crops
     )
     job = Job(weights.network(), weights.preprocess, (_SIZE,), crops.calibration)
     rows, seen_by = [], "photos" if found else "crops, first label"

@@ -26,9 +26,9 @@ def plain() -> FastAPI:
 
     @app.post("/classify")
     def classify(image: UploadFile) -> dict[str, Any]:
-        picture = Image.open(image.file).convert("RGB")
+        opened = Image.open(image.file).convert("RGB")
         with torch.inference_mode():
-            probabilities = network(transform(picture).unsqueeze(0)).softmax(dim=1)
+            probabilities = network(transform(opened).unsqueeze(0)).softmax(dim=1)
         return answer(probabilities[0].numpy(), bundle.labels)
 
     return app
@@ -48,10 +48,10 @@ def ancestor() -> FastAPI:
 
     @app.post("/classify")
     async def classify(image: UploadFile) -> dict[str, Any]:
-        picture = Image.open(io.BytesIO(await image.read())).convert("RGB")
+        opened = Image.open(io.BytesIO(await image.read())).convert("RGB")
         transform = transforms.Compose([transforms.Resize((side, side)), transforms.ToTensor()])
         with torch.no_grad():
-            probabilities = network(transform(picture).unsqueeze(0)).softmax(dim=1)
+            probabilities = network(transform(opened).unsqueeze(0)).softmax(dim=1)
         return answer(probabilities[0].numpy(), bundle.labels)
 
     return app

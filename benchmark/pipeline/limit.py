@@ -59,7 +59,7 @@ class Limit:
         model: Path,
         engine: str = "",
         setting: Setting | None = None,
-        pictures: Sequence[Path] = (PORTRAIT,),
+        images: Sequence[Path] = (PORTRAIT,),
         batch_size: int = max(BATCH_SIZES),
     ) -> None:
         """Starts nothing yet.
@@ -68,12 +68,12 @@ class Limit:
             model: bundle.
             engine: of the bundle; "": its own.
             setting: None: one process per core.
-            pictures: files that take turns.
+            images: files that take turns.
             batch_size: most images in a batch, and of what `tune` tries.
         """
         self.model, self.engine = model, engine
         self.setting = setting or usual_settings(usable_cores())[0]
-        self.pictures = pictures
+        self.images = images
         self.batch_size = self._largest = batch_size
         self._stack = ExitStack()
         self.processes: list[Helper] = []
@@ -82,7 +82,7 @@ class Limit:
         setting = self.setting
         words = ["--model", str(self.model), "--engine", self.engine, "--max-batch-size", str(self._largest)]
         words += ["--intra-op-threads", str(setting.threads), "--decode-threads", str(setting.decode_threads)]
-        words += [word for picture in self.pictures for word in ("--picture", str(picture))]
+        words += [word for image in self.images for word in ("--image", str(image))]
         variables = {"OMP_NUM_THREADS": str(setting.threads)}
         with ExitStack() as stack:
             for _ in range(setting.processes):
@@ -117,10 +117,10 @@ class Limit:
         self._stack.close()
 
 
-def start_limits(stack: ExitStack, bundle: Path, pictures: Sequence[Path]) -> dict[str, Limit]:
+def start_limits(stack: ExitStack, bundle: Path, images: Sequence[Path]) -> dict[str, Limit]:
     """The bundle's own engine without HTTP, with its best batch size, by setting: all that are usual."""
     usual = usual_settings(usable_cores())
-    limits = [stack.enter_context(Limit(bundle, setting=each, pictures=pictures)) for each in usual]
+    limits = [stack.enter_context(Limit(bundle, setting=each, images=images)) for each in usual]
     for limit in limits:
         limit.tune()
     return {f"limit {limit.setting}": limit for limit in limits}
@@ -141,7 +141,7 @@ def add_command(commands: Any) -> None:
     parser = add_parser(commands, "limit", __doc__, run)
     parser.add_argument("--model", type=Path, required=True, help="bundle")
     parser.add_argument("--engine", default="", help="of the bundle; default: its own")
-    parser.add_argument("--picture", type=Path, action="append", help="may be repeated; default: one of 64 KB")
+    parser.add_argument("--image", type=Path, action="append", help="may be repeated; default: one of 64 KB")
     parser.add_argument("--setting", type=_setting, action="append", metavar="PROCESSESxTHREADS[xDECODE]")
     parser.add_argument("--batch-sizes", type=numbers, default=BATCH_SIZES, help="tried; default: 1,4,8,16,32")
     add_option(parser, "rounds", 5)
@@ -156,11 +156,10 @@ def _setting(text: str) -> Setting:
 def run(options: argparse.Namespace) -> int:
     """Measures the settings in turns, prints them, writes the JSON; the best one is the limit."""
     chosen = options.setting or usual_settings(usable_cores())
-    pictures, sizes = options.picture or (PORTRAIT,), options.batch_sizes
+    images, sizes = options.image or (PORTRAIT,), options.batch_sizes
     with ExitStack() as stack:
         limits = [
-            stack.enter_context(Limit(options.model, options.engine, each, pictures, max(sizes)))
-            for each in chosen
+            stack.enter_context(Limit(options.model, options.engine, each, images, max(sizes))) for each in chosen
         ]
         tried = [limit.tune(sizes) for limit in limits]
         rounds = [[limit.measure(options.seconds) for limit in limits] for _ in range(options.rounds)]

@@ -24,15 +24,13 @@ _POLL_S = 0.05  # how soon a decode thread notices that the round is over; it ne
 class Pipeline:
     """Decode threads fill a bounded queue; this thread takes what waits there, as batches, to the engine."""
 
-    def __init__(
-        self, bundle: ModelBundle, options: EngineOptions, decode_threads: int, pictures: Sequence[bytes]
-    ):
+    def __init__(self, bundle: ModelBundle, options: EngineOptions, decode_threads: int, images: Sequence[bytes]):
         """Loads and warms up the engine on the calling thread, which has to call `measure` too."""
         self._preprocess = Preprocessor(bundle.spec.preprocess)
         self._engine: Engine = load_engine(bundle, options)
         self._engine.warm_up()
         self._decode_threads = decode_threads
-        self._next = itertools.cycle(pictures)
+        self._next = itertools.cycle(images)
         self._decoded: queue.Queue[Pixels] = queue.Queue(2 * options.max_batch_size)
         self._over = threading.Event()
 
@@ -81,7 +79,7 @@ def main() -> None:
     parser.add_argument("--intra-op-threads", type=int, required=True)
     parser.add_argument("--decode-threads", type=int, required=True)
     parser.add_argument("--max-batch-size", type=int, required=True)
-    parser.add_argument("--picture", type=Path, action="append", required=True)
+    parser.add_argument("--image", type=Path, action="append", required=True)
     options = parser.parse_args()
     prepare_process()
     bundle = ModelBundle.load(options.model)
@@ -90,9 +88,7 @@ def main() -> None:
     engine = EngineOptions(
         "auto", options.intra_op_threads, max_batch_size=largest, frequent=buckets_up_to(largest)
     )
-    pipeline = Pipeline(
-        bundle, engine, options.decode_threads, [picture.read_bytes() for picture in options.picture]
-    )
+    pipeline = Pipeline(bundle, engine, options.decode_threads, [image.read_bytes() for image in options.image])
     print("ready", flush=True)
     for line in sys.stdin:
         seconds, batch_size = line.split()

@@ -128,7 +128,7 @@ def _service(options: argparse.Namespace, folder: Path, left_s: float) -> Row:
     plan = Plan("", questions, rules, None, seconds, options.connections, _WARM_UP_S)
     workers = _workers(options, usable_cores())
     rows = [_measure(folder / "bundle", count, plan, options) for count in workers if time.monotonic() < ends_at]
-    return {"picture": PORTRAIT.name, "connections": options.connections, "rows": rows}
+    return {"image": PORTRAIT.name, "connections": options.connections, "rows": rows}
 
 
 def _workers(options: argparse.Namespace, cores: int) -> Sequence[int]:

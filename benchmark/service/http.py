@@ -30,14 +30,14 @@ def add_command(commands: Any) -> None:
     """Adds `http` and `lone` to the command line."""
     about = "what the way through HTTP costs, without decoding and without a model"
     parser = add_parser(commands, "http", about, run)
-    parser.add_argument("--picture", type=Path, default=PORTRAIT, help="default: 64 KB")
+    parser.add_argument("--image", type=Path, default=PORTRAIT, help="default: 64 KB")
     add_option(parser, "connections", 32)
     add_option(parser, "rounds", 5)
     add_option(parser, "seconds", 4, "of each round")
     about = "what a client that is alone waits for beside decoding and inference"
     lone = add_parser(commands, "lone", about, run_lone)
     lone.add_argument("--model", type=Path, default=ROOT / "models" / "demo", help="bundle; default: the demo")
-    lone.add_argument("--picture", type=Path, default=PORTRAIT, help="default: 64 KB")
+    lone.add_argument("--image", type=Path, default=PORTRAIT, help="default: 64 KB")
     add_option(lone, "requests", 200, "of a round")
     add_option(lone, "rounds", 5)
 
@@ -81,7 +81,7 @@ def _on_core(core: int) -> Iterator[None]:
 def _measure(process: psutil.Process, url: str, options: argparse.Namespace) -> Row:
     """Requests/s, and the server's own CPU time per request: in all, and of it what the kernel spent."""
     before = process.cpu_times()
-    load = wrk(url, options.picture, options.connections, options.seconds)
+    load = wrk(url, options.image, options.connections, options.seconds)
     after = process.cpu_times()
     user, system = after.user - before.user, after.system - before.system
     return {
@@ -97,7 +97,7 @@ def _measure(process: psutil.Process, url: str, options: argparse.Namespace) -> 
 def run_lone(options: argparse.Namespace) -> int:
     """Measures rounds of one request after the other, prints them, writes the JSON."""
     with ServerProcess("--model", str(options.model)) as server:
-        lone_client(server.url, options.picture, _WARM_UP)
+        lone_client(server.url, options.image, _WARM_UP)
         rounds = [_round(server.url, options) for _ in range(options.rounds)]
     summary = {name: round(median(each[name] for each in rounds), 3) for name in rounds[0]}
     print_table(f"medians, ms; the goal beside decode and infer is {GOAL_MS}", [summary])
@@ -107,6 +107,6 @@ def run_lone(options: argparse.Namespace) -> int:
 
 def _round(url: str, options: argparse.Namespace) -> dict[str, float]:
     """Medians of one round in milliseconds; `beside` is what a request took beyond its own decode and infer."""
-    rows = lone_client(url, options.picture, options.requests)
+    rows = lone_client(url, options.image, options.requests)
     columns = {name: median(row[name] for row in rows) for name in ("latency", "read", "decode", "queue", "infer")}
     return {**columns, "beside": median(row["latency"] - row["decode"] - row["infer"] for row in rows)}

@@ -72,7 +72,7 @@ def add_command(commands: Any) -> None:
     parser = add_parser(commands, "lag", __doc__, run)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "store" / "resnet18", help="bundle")
     parser.add_argument("--engine", action="append", help="of the bundle; may be repeated; default: all")
-    parser.add_argument("--picture", type=Path, default=PORTRAIT, help="default: 64 KB")
+    parser.add_argument("--image", type=Path, default=PORTRAIT, help="default: 64 KB")
     add_option(parser, "rounds", 5)
     add_option(parser, "seconds", 6, "of each round")
     add_option(parser, "warm-up", 2, "seconds before each round")
@@ -102,7 +102,7 @@ def _servable(folder: Path) -> list[str]:
 
 def _measure(url: str, options: argparse.Namespace, seconds: int) -> Round:
     before = Histogram.read(url, METRIC)
-    load = wrk(url, options.picture, options.connections, seconds)
+    load = wrk(url, options.image, options.connections, seconds)
     return Round(load["requests"] / load["seconds"], Histogram.read(url, METRIC).since(before))
 
 

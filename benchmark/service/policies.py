@@ -19,7 +19,7 @@ def add_command(commands: Any) -> None:
     """Adds `policies` to the command line."""
     parser = add_parser(commands, "policies", __doc__, run)
     parser.add_argument("--model", default=str(ROOT / "models" / "demo"), help="bundle; default: the demo")
-    parser.add_argument("--picture", type=Path, default=ROOT / "images" / "cat.jpg", help="default: a cat")
+    parser.add_argument("--image", type=Path, default=ROOT / "images" / "cat.jpg", help="default: a cat")
     add_option(parser, "rounds", 5)
     add_option(parser, "seconds", 4, "of each high load")
     add_option(parser, "requests", 60, "of each low load")
@@ -47,9 +47,9 @@ def _server(model: str, timeout_ms: float) -> ServerProcess:
 
 
 def _measure(timeout: float, url: str, options: argparse.Namespace) -> Row:
-    low = lone_client(url, options.picture, options.requests)
+    low = lone_client(url, options.image, options.requests)
     images, batches = _batch_totals(url)
-    high = wrk(url, options.picture, options.connections, options.seconds)
+    high = wrk(url, options.image, options.connections, options.seconds)
     images_after, batches_after = _batch_totals(url)
     return {
         "batch_timeout_ms": timeout,

@@ -1,4 +1,4 @@
-"""From ink to training pictures, a batch at a time: place, slant, weight, edges, colours, light, noise."""
+"""From ink to training images, a batch at a time: place, slant, weight, edges, colours, light, noise."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 from torch.nn import functional
 
 INK_SHARE = 3 / 4  # height of a digit in its square of ink; the margin keeps it whole when it is turned
-_LARGEST = 0.95  # height of a digit as a share of the picture's
+_LARGEST = 0.95  # height of a digit as a share of the image's
 
 
 class Augmenter:
-    """Turns ink into pictures as people might upload them; all its choices come from one seed.
+    """Turns ink into images as people might upload them; all its choices come from one seed.
 
     Args:
-        side: of the pictures, in pixels.
-        seed: equal seeds make equal pictures.
+        side: of the images, in pixels.
+        seed: equal seeds make equal images.
     """
 
     def __init__(self, side: int, seed: int) -> None:
@@ -24,11 +24,11 @@ class Augmenter:
         self._generator = torch.Generator().manual_seed(seed)
 
     def __call__(self, ink: torch.Tensor, smallest: float) -> torch.Tensor:
-        """Makes one picture of each ink.
+        """Makes one image of each ink.
 
         Args:
             ink: float32 [N, 1, n, n] in 0 … 1, a digit being INK_SHARE of n high.
-            smallest: height of the smallest digits as a share of the pictures'.
+            smallest: height of the smallest digits as a share of the images'.
 
         Returns:
             float32 [N, 3, side, side] in 0 … 1, RGB.
@@ -93,11 +93,11 @@ class Augmenter:
         level = ground + (1 - ground) * contrast * tint * ink
         return light * level + (1 - light) * (1 - level)
 
-    def _disturb(self, pictures: torch.Tensor) -> torch.Tensor:
+    def _disturb(self, images: torch.Tensor) -> torch.Tensor:
         """Uneven light and sensor noise."""
-        count = len(pictures)
+        count = len(images)
         ramp = torch.linspace(-1, 1, self._side)
         across, down = (self._uniform(count, -0.15, 0.15) * self._chance(count, 0.3) for _ in range(2))
-        pictures = pictures + across * ramp + down * ramp[:, None]
+        images = images + across * ramp + down * ramp[:, None]
         noise = self._uniform(count, 0, 0.1) * self._chance(count, 0.4)
-        return pictures + noise * self._normal(*pictures.shape)
+        return images + noise * self._normal(*images.shape)

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: the split, and a sample as the picture that somebody would upload."""
+"""scikit-learn's handwritten digits: the split, and a sample as the image that somebody would upload."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Digits = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Look:
-    """How a digit is put on a picture.
+    """How a digit is put on an image.
 
     Attributes:
         size: width and height in pixels.
-        fill: side of the ink's square as a share of the picture's short side.
+        fill: side of the ink's square as a share of the image's short side.
         shift: right and down from the centre, as a share of the room that is left beside the digit.
         white_on_black: light ink on a dark ground, or the other way round.
         sharpness: 1 leaves the soft edges of the enlargement, 3 is nearly a felt pen.
@@ -69,8 +69,8 @@ def enlarge(ink: Ink, side: int) -> Ink:
     return np.asarray(enlarged).clip(0, 1)
 
 
-def picture(ink: Ink, look: Look) -> Image.Image:
-    """Draws ink, float32 [n, n] in 0 … 1, as a grey picture (mode L)."""
+def draw(ink: Ink, look: Look) -> Image.Image:
+    """Draws ink, float32 [n, n] in 0 … 1, as a grey image (mode L)."""
     short, side = min(look.size), max(1, round(look.fill * min(look.size)))
     room = (short - side) / 2
     left = round((look.size[0] - side) / 2 + look.shift[0] * room)
@@ -82,7 +82,7 @@ def picture(ink: Ink, look: Look) -> Image.Image:
 
 
 def encode(image: Image.Image, kind: str = "PNG") -> bytes:
-    """The picture as a file of `kind`: PNG, JPEG or WEBP."""
+    """The image as a file of `kind`: PNG, JPEG or WEBP."""
     stream = BytesIO()
     options = {"compress_level": 1} if kind == "PNG" else {"quality": 90}
     image.save(stream, kind, **options)
@@ -110,7 +110,7 @@ def write_images(folder: Path) -> None:
     inks, digits = load_samples(held_out=True)
     for name, (number, look) in SAMPLES.items():
         ink = inks[digits == int(name.split("-")[1])][number]
-        (folder / name).write_bytes(encode(picture(ink, look), _KINDS[Path(name).suffix]))
+        (folder / name).write_bytes(encode(draw(ink, look), _KINDS[Path(name).suffix]))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Digits as folders of pictures, to optimise a model by: `python -m examples.digits.folders --output FOLDER`."""
+"""Digits as folders of images, to optimise a model by: `python -m examples.digits.folders --output FOLDER`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import argparse
 from itertools import islice
 from pathlib import Path
 
-from examples.digits.measure import sample_pictures
+from examples.digits.measure import sample_images
 
-CALIBRATION_PICTURES = 300
+CALIBRATION_IMAGES = 300
 
 
 def write_folders(output: Path, smallest: float = 0) -> tuple[Path, Path]:
@@ -16,15 +16,15 @@ def write_folders(output: Path, smallest: float = 0) -> tuple[Path, Path]:
 
     Args:
         output: gets the folders `validation` and `calibration`.
-        smallest: height of the smallest digits, as a share of the picture's (`smallest_digit` of the bundle).
+        smallest: height of the smallest digits, as a share of the image's (`smallest_digit` of the bundle).
 
     Returns:
         The two folders.
     """
     folders = output / "validation", output / "calibration"
-    samples = sample_pictures(True, smallest), islice(sample_pictures(False, smallest), CALIBRATION_PICTURES)
-    for folder, pictures in zip(folders, samples, strict=True):
-        for number, (data, digit) in enumerate(pictures):
+    samples = sample_images(True, smallest), islice(sample_images(False, smallest), CALIBRATION_IMAGES)
+    for folder, images in zip(folders, samples, strict=True):
+        for number, (data, digit) in enumerate(images):
             file = folder / str(digit) / f"{number:04}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--smallest", type=float, default=0.4, help="of the digits [0.4]; the ResNet18 reads 0.57")
     arguments = parser.parse_args()
     for folder in write_folders(arguments.output, arguments.smallest):
-        print(f"{folder}: {len(list(folder.rglob('*.png')))} pictures")
+        print(f"{folder}: {len(list(folder.rglob('*.png')))} images")
 
 
 if __name__ == "__main__":

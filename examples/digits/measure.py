@@ -1,4 +1,4 @@
-"""How well a bundle reads digits: whole pictures, as files, through the preprocessing and the engine."""
+"""How well a bundle reads digits: whole images, as files, through the preprocessing and the engine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 
-from examples.digits.digits import DIGIT_SHARE, Look, encode, load_samples, picture
+from examples.digits.digits import DIGIT_SHARE, Look, draw, encode, load_samples
 from examples.digits.strokes import draw_many
 from models.bundles.bundle import ModelBundle
 from models.engines import load_engine
@@ -26,30 +26,30 @@ _STROKES, _STROKES_SEED, _STROKES_SIDE = 500, 20_000, 128
 
 _MEASURED = (
     "end to end on PNG files through preprocessing and engine: each held-out sample dark on light and light on "
-    "dark, enlarged to pictures of 40 to 600 pixels, the digit {smallest:.0%} to 80% of their height, centred and "
+    "dark, enlarged to images of 40 to 600 pixels, the digit {smallest:.0%} to 80% of their height, centred and "
     "off centre, with soft and sharper edges; strokes: drawings by examples/digits/strokes.py with another seed "
     "than in training"
 )
 
 
-def sample_pictures(held_out: bool, smallest: float = 0) -> Iterator[Sample]:
+def sample_images(held_out: bool, smallest: float = 0) -> Iterator[Sample]:
     """Every sample twice, dark on light and light on dark, as a PNG whose look varies with its number.
 
     Args:
         held_out: those that no training has seen, or the others.
-        smallest: height of the smallest digits as a share of the picture's short side; 0.4 if it is less.
+        smallest: height of the smallest digits as a share of the image's short side; 0.4 if it is less.
     """
     inks, digits = load_samples(held_out)
     for number, (ink, digit) in enumerate(zip(inks, digits, strict=True)):
         for white_on_black in (False, True):
-            yield encode(picture(ink, _look(number, white_on_black, smallest))), int(digit)
+            yield encode(draw(ink, _look(number, white_on_black, smallest))), int(digit)
 
 
-def stroke_pictures(smallest: float = 0) -> Iterator[Sample]:
+def drawn_images(smallest: float = 0) -> Iterator[Sample]:
     """Drawings by `examples.digits.strokes` with a seed that training does not use, half of them light on dark."""
     inks, digits = draw_many(_STROKES, _STROKES_SIDE, _STROKES_SEED)
     for number, (ink, digit) in enumerate(zip(inks, digits, strict=True)):
-        yield encode(picture(ink, _look(number, number // 10 % 2 == 1, smallest))), int(digit)
+        yield encode(draw(ink, _look(number, number // 10 % 2 == 1, smallest))), int(digit)
 
 
 def _look(number: int, white_on_black: bool, smallest: float) -> Look:
@@ -66,8 +66,8 @@ def _look(number: int, white_on_black: bool, smallest: float) -> Look:
 def fidelity(bundle: ModelBundle) -> dict[str, float | str]:
     """What a bundle says of its own accuracy in `model.json`."""
     smallest = max(bundle.spec.source["smallest_digit"], DIGIT_SHARE * _FILLS[0])
-    heldout, heldout_images = accuracy(bundle, sample_pictures(True, smallest))
-    strokes, stroke_images = accuracy(bundle, stroke_pictures(smallest))
+    heldout, heldout_images = accuracy(bundle, sample_images(True, smallest))
+    strokes, stroke_images = accuracy(bundle, drawn_images(smallest))
     return {
         "heldout_accuracy": round(heldout, 4),
         "heldout_images": heldout_images,
@@ -78,13 +78,13 @@ def fidelity(bundle: ModelBundle) -> dict[str, float | str]:
 
 
 def accuracy(bundle: ModelBundle, samples: Iterable[Sample]) -> tuple[float, int]:
-    """The share of pictures whose first label is the digit that they show, and how many pictures there were."""
+    """The share of images whose first label is the digit that they show, and how many images there were."""
     read = [predicted == digit for predicted, digit in predictions(bundle, samples)]
     return float(np.mean(read)), len(read)
 
 
 def predictions(bundle: ModelBundle, samples: Iterable[Sample]) -> Iterator[tuple[int, int]]:
-    """For each picture the digit that is read and the digit that it shows."""
+    """For each image the digit that is read and the digit that it shows."""
     preprocessor = Preprocessor(bundle.spec.preprocess)
     engine = load_engine(bundle, EngineOptions(device="cpu", max_batch_size=_BATCH))
     rest = iter(samples)

@@ -41,10 +41,10 @@ class Recipe:
     """How an architecture is trained.
 
     Attributes:
-        crop_size: side of the pictures that the network sees, in pixels.
-        smallest_digit: height of the smallest digits that it learns, as a share of the picture's.
+        crop_size: side of the images that the network sees, in pixels.
+        smallest_digit: height of the smallest digits that it learns, as a share of the image's.
         steps: batches.
-        batch_size: pictures in a batch.
+        batch_size: images in a batch.
         drawn: how many of them are drawings; the others are samples.
         learning_rate: the highest; it rises and falls over the steps (https://arxiv.org/abs/1708.07120).
     """
@@ -101,8 +101,8 @@ def _train(architecture: str, recipe: Recipe, seed: int, progress: bool) -> nn.M
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, recipe.steps)
         bar = track(range(recipe.steps), "training", disable=not (progress and Console().is_terminal))
         for step, batch in zip(bar, _batches(samples, len(inks), recipe, seed), strict=True):
-            pictures = (augment(inks[batch], _smallest(step, recipe)) - 0.5) / 0.5
-            logits = network(pictures.contiguous(memory_format=torch.channels_last))
+            images = (augment(inks[batch], _smallest(step, recipe)) - 0.5) / 0.5
+            logits = network(images.contiguous(memory_format=torch.channels_last))
             loss = nn.functional.cross_entropy(logits, digits[batch])
             optimizer.zero_grad()
             loss.backward()
@@ -112,7 +112,7 @@ def _train(architecture: str, recipe: Recipe, seed: int, progress: bool) -> nn.M
 
 
 def _smallest(step: int, recipe: Recipe) -> float:
-    """Big digits first: from small ones alone the network learns nothing in its first thousands of pictures."""
+    """Big digits first: from small ones alone the network learns nothing in its first thousands of images."""
     fall = 2 * (_FIRST_DIGIT - recipe.smallest_digit) * step / recipe.steps
     return max(recipe.smallest_digit, _FIRST_DIGIT - fall)
 
@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="batches to train on, for a quick try; default: the recipe's")
     arguments = parser.parse_args()
     bundle = train_bundle(arguments.output, arguments.arch, arguments.seed, arguments.steps, progress=True)
-    print(f"{arguments.output}: {bundle.spec.fidelity['heldout_accuracy']:.2%} of the held-out pictures are read")
+    print(f"{arguments.output}: {bundle.spec.fidelity['heldout_accuracy']:.2%} of the held-out images are read")
 
 
 if __name__ == "__main__":

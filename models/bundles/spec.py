@@ -30,7 +30,7 @@ class PreprocessSpec:
     """The geometry and normalisation that the model was trained with (torchvision's `weights.transforms()`).
 
     Attributes:
-        resize_size: length in pixels of the picture's short side after the resize; with "squash" of both sides.
+        resize_size: length in pixels of the image's short side after the resize; with "squash" of both sides.
         crop_size: side in pixels of the centre crop; at most `resize_size`.
         interpolation: one of `INTERPOLATIONS`; always antialiased.
         mean: per channel (RGB), of values in 0 … 1.
@@ -149,7 +149,7 @@ class EngineSpec:
 class ModelSpec:
     """Everything that `model.json` says.
 
-    `source`, `fidelity`, `latency_ms` and `built_with` are for people, and so is `example`: a picture of the
+    `source`, `fidelity`, `latency_ms` and `built_with` are for people, and so is `example`: an image of the
     project that suits the model, for the banner's curl line.
 
     Attributes:
@@ -251,7 +251,7 @@ _HUGE = 1e9
 
 
 def _three(value: Any, where: str) -> tuple[float, ...]:
-    """One number stands for three equal ones: a grey picture has one channel."""
+    """One number stands for three equal ones: a grey image has one channel."""
     values = value if isinstance(value, list) else [value]
     if len(values) in (1, 3) and all(type(each) in (int, float) and abs(each) < _HUGE for each in values):
         return tuple(float(each) for each in values) * (3 // len(values))

@@ -13,7 +13,7 @@ from models.errors import BundleError
 
 TABLE_FILE = "table.json"
 _MAX_BYTES = 1_000_000  # a long table has 30 KB
-_NEARLY = 0.97  # of the best throughput; larger batches would only make their pictures wait longer
+_NEARLY = 0.97  # of the best throughput; larger batches would only make their images wait longer
 _UNKNOWN = 32  # batch size where none was timed
 
 
@@ -75,7 +75,7 @@ def images_per_s(milliseconds: Mapping[str, float]) -> float:
 
 
 def best_batch_size(milliseconds: Mapping[str, float]) -> int:
-    """The smallest batch size that is nearly as fast per picture as the fastest; 32 where none was timed.
+    """The smallest batch size that is nearly as fast per image as the fastest; 32 where none was timed.
 
     Args:
         milliseconds: of one batch, by its size.

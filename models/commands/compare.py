@@ -12,7 +12,7 @@ from rich.table import Table
 
 from models.bundles.bundle import ModelBundle
 from models.commands import Subparsers
-from models.errors import BundleError, PictureError
+from models.errors import BundleError, ImageError
 
 if TYPE_CHECKING:
     from models.engines.base import Probabilities
@@ -33,7 +33,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Prints the table; each bundle prepares the pictures in its own way, as it would when served."""
+    """Prints the table; each bundle prepares the images in its own way, as it would when served."""
     a, b = ModelBundle.load(arguments.a), ModelBundle.load(arguments.b)
     if a.labels != b.labels:
         raise BundleError(f"{arguments.a} and {arguments.b} have different labels")
@@ -51,12 +51,12 @@ def _scores(bundle: ModelBundle, folder: Path, device: str) -> Probabilities:
     from models.engines.base import EngineOptions
     from models.images.preprocess import Preprocessor
     from models.optimize.contestant import engine_scores
-    from models.optimize.pictures import unlabelled
+    from models.optimize.image_set import unlabelled
 
     preprocessor = Preprocessor(bundle.spec.preprocess)
     pixels = []
     for found in unlabelled(folder):
-        with suppress(PictureError):
+        with suppress(ImageError):
             pixels.append(preprocessor(found.file.read_bytes()))
     if not pixels:
         raise BundleError(f"--pictures {folder}: no JPEG, PNG or WebP file there")
@@ -68,7 +68,7 @@ def _scores(bundle: ModelBundle, folder: Path, device: str) -> Probabilities:
 
 def _table(arguments: Namespace, result: Fidelity) -> Table:
     table = Table("measure", "value", title=f"{arguments.b} against {arguments.a}")
-    table.add_row("pictures", str(result.images))
+    table.add_row("images", str(result.images))
     table.add_row("with a clear winner", str(result.decisive_images))
     table.add_row("top-1 agreement", f"{result.top1_agreement:.2%}")
     table.add_row("largest difference of scores", f"{result.max_abs_diff:.3g}")

@@ -32,7 +32,7 @@ class Engine(Protocol):
         """Classifies a batch.
 
         Args:
-            batch: uint8 [N, crop_size, crop_size, 3], RGB, as one array or as a sequence of N pictures,
+            batch: uint8 [N, crop_size, crop_size, 3], RGB, as one array or as a sequence of N images,
                 1 <= N <= spec.max_batch_size. It is copied before the call returns.
 
         Returns:

@@ -21,22 +21,22 @@ def buckets_up_to(limit: int, factor: int = 2) -> tuple[int, ...]:
 
 
 def bucket_of(size: int, buckets: tuple[int, ...]) -> int:
-    """The smallest of `buckets`, which rise, that holds `size` pictures."""
+    """The smallest of `buckets`, which rise, that holds `size` images."""
     return next(bucket for bucket in buckets if bucket >= size)
 
 
 def pieces_of(size: int, largest: int) -> list[slice]:
-    """Cuts a batch of `size` pictures into pieces of `largest`, in order; the last may be smaller."""
+    """Cuts a batch of `size` images into pieces of `largest`, in order; the last may be smaller."""
     return [slice(start, min(start + largest, size)) for start in range(0, size, largest)]
 
 
 def fitted(size: int, buckets: tuple[int, ...]) -> list[tuple[int, int]]:
-    """How a batch is made up of graphs that run one after the other: for each its pictures, and its bucket.
+    """How a batch is made up of graphs that run one after the other: for each its images, and its bucket.
 
     A graph that would be filled to three quarters or less is not worth its time; smaller ones do it.
 
     Args:
-        size: pictures, at least 1.
+        size: images, at least 1.
         buckets: rising, from 1.
     """
     pieces = []

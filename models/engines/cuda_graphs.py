@@ -22,7 +22,7 @@ def load(bundle: ModelBundle, options: EngineOptions, largest_piece: int = LARGE
     Args:
         bundle: TorchScript for CUDA, or weights.
         options: device, largest batch.
-        largest_piece: pictures in one run.
+        largest_piece: images in one run.
 
     Raises:
         EngineError: the file does not load, or cannot be recorded, or there is no CUDA device.

@@ -16,7 +16,7 @@ from models.engines.cuda_device import Device
 from models.engines.slot import Slot, Turn
 from models.engines.torch_engine import Graph
 
-# Pictures in one run: enough to fill the card, and few enough that copies overlap with runs. On an H100 batches of
+# Images in one run: enough to fill the card, and few enough that copies overlap with runs. On an H100 batches of
 # 64 to 256 are up to 1.6 times as fast in pieces of 32 as whole, and not slower than in pieces of 64: docs/gpu.md
 LARGEST_PIECE = 32
 _SLOTS = 2
@@ -56,7 +56,7 @@ class GraphEngine:
             spec: as resolved on this machine.
             crop_size: H and W.
             num_classes: columns of an answer.
-            largest_piece: pictures in one run; larger batches are cut.
+            largest_piece: images in one run; larger batches are cut.
             bucket_factor: between neighbouring buckets.
 
         Raises:
@@ -123,7 +123,7 @@ class GraphEngine:
                 self.infer(np.zeros((size, *self._shape), np.uint8))
 
     def launch(self, size: int, stream: Any) -> None:
-        """Asks for the runs of a batch of `size` pictures, without copies: for measurements."""
+        """Asks for the runs of a batch of `size` images, without copies: for measurements."""
         for number, piece in enumerate(pieces_of(size, self.buckets[-1])):
             bucket = bucket_of(piece.stop - piece.start, self.buckets)
             self._slots[number % _SLOTS].launch(bucket, stream)

@@ -22,10 +22,10 @@ _ARITHMETIC = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
 
 
 class _Piece(NamedTuple):
-    """What one run of a graph does: `pictures` of a batch, the first at `start`, with a graph for `bucket`."""
+    """What one run of a graph does: `images` of a batch, the first at `start`, with a graph for `bucket`."""
 
     start: int
-    pictures: int
+    images: int
     bucket: int
 
 
@@ -35,7 +35,7 @@ class OpenVinoEngine:
     A batch is cut into as many parts as there are streams; each stream has its share of the threads.
 
     Args:
-        streams: of each, the graphs by the number of pictures that they take.
+        streams: of each, the graphs by the number of images that they take.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class OpenVinoEngine:
                 request.start_async()
             for request, piece in running:
                 request.wait()
-                answers[piece.start] = request.get_output_tensor().data[: piece.pictures].copy()
+                answers[piece.start] = request.get_output_tensor().data[: piece.images].copy()
         return np.concatenate([answers[start] for start in sorted(answers)])
 
     def _plan(self, size: int) -> list[list[_Piece]]:
@@ -72,9 +72,9 @@ class OpenVinoEngine:
         plan = []
         for part in np.array_split(np.arange(size), min(size, len(self._requests))):
             pieces, start = [], int(part[0])
-            for pictures, bucket in fitted(len(part), self._buckets):
-                pieces.append(_Piece(start, pictures, bucket))
-                start += pictures
+            for images, bucket in fitted(len(part), self._buckets):
+                pieces.append(_Piece(start, images, bucket))
+                start += images
             plan.append(pieces)
         return plan
 

@@ -56,7 +56,7 @@ class Slot:
         self._size = 0
 
     def capture(self, module: Graph, bucket: int) -> None:
-        """Records `module` for batches of `bucket` pictures.
+        """Records `module` for batches of `bucket` images.
 
         Raises:
             RuntimeError: the module does not run on such a batch, or cannot be recorded.
@@ -70,8 +70,8 @@ class Slot:
     def begin(self, batch: Batch) -> None:
         """Copies uint8 [N, crop, crop, 3], N up to the largest bucket, and asks the device for the rest."""
         size = self._size = len(batch)
-        for row, picture in enumerate(batch):
-            self._staging_view[row] = picture
+        for row, image in enumerate(batch):
+            self._staging_view[row] = image
         self._device.copy(self._input[:size], self._staging[:size], self._stream)
         self._turn.launch(self._graphs[bucket_of(size, self._buckets)], self._stream)
         self._device.copy(self._answers[:size], self._output[:size], self._stream)

@@ -1,8 +1,8 @@
-"""Encoded picture -> pixels, as they are stored: neither turned upright nor resized.
+"""Encoded image -> pixels, as they are stored: neither turned upright nor resized.
 
 What a file holds beside its pixels stays out of Pillow's hands: jpeg_file.py, png.py and webp.py read the
-orientation, and pass on what counts for the pixels. So no text, profile, EXIF or second picture decides whether a
-picture is taken, is unpacked, or makes a library print what a client has written.
+orientation, and pass on what counts for the pixels. So no text, profile, EXIF or second image decides whether an
+image is taken, is unpacked, or makes a library print what a client has written.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image
 
 from models.errors import (
-    PictureError,
+    ImageError,
     TooManyPixels,
-    UndecodablePicture,
+    UndecodableImage,
     UnsupportedFormat,
-    UnsupportedPicture,
+    UnsupportedImage,
 )
 from models.images.colour import to_rgb
 from models.images.exif import Metadata
@@ -33,18 +33,18 @@ from models.images.png import decode_png, read_png
 from models.images.webp import read_webp
 
 Encoded = bytes | bytearray | memoryview
-# (width, height, turn) -> what is needed of a stored picture.
+# (width, height, turn) -> what is needed of a stored image.
 ChooseRegion = Callable[[int, int, Turn], Region]
 
 
 class Decoded(NamedTuple):
-    """A picture as it is stored.
+    """An image as it is stored.
 
     Attributes:
-        pixels: uint8 [rows, columns, 1 or 3], grey or RGB, from the first of the picture on. Outside of the region
+        pixels: uint8 [rows, columns, 1 or 3], grey or RGB, from the first of the image on. Outside of the region
             that was asked for they may be missing, or anything.
         scale: each stands for that many pixels, across and down.
-        width: of the whole picture, unscaled.
+        width: of the whole image, unscaled.
         height: likewise.
         turn: what sets it upright.
     """
@@ -57,32 +57,32 @@ class Decoded(NamedTuple):
 
 
 def decode(data: Encoded, max_pixels: int, choose: ChooseRegion, formats: Sequence[str] = SUPPORTED) -> Decoded:
-    """Decodes a picture file; of a JPEG at least the region that `choose` names, at its scale.
+    """Decodes an image file; of a JPEG at least the region that `choose` names, at its scale.
 
     Raises:
         UnsupportedFormat: the magic bytes are of none of `formats`.
-        UnsupportedPicture: it is of a kind that cannot be decoded.
+        UnsupportedImage: it is of a kind that cannot be decoded.
         TooManyPixels: width times height exceeds `max_pixels`.
-        UndecodablePicture: anything that the decoder cannot read to the end.
+        UndecodableImage: anything that the decoder cannot read to the end.
     """
     name = sniff(data).name
     if name is None or name not in formats:
         raise UnsupportedFormat(name, formats)
     try:
         return _DECODERS[name](bytes(data), max_pixels, choose)  # what is bytes already is not copied
-    except PictureError:
+    except ImageError:
         raise
     except Exception as error:
         # Pillow raises OSError, SyntaxError, ValueError, struct.error … for damaged input, with texts
         # that hold object addresses. Only the type of the fault leaves.
-        raise UndecodablePicture(name) from error
+        raise UndecodableImage(name) from error
 
 
 def _decode_jpeg(data: bytes, max_pixels: int, choose: ChooseRegion) -> Decoded:
     file = read_jpeg(data)
     _check_pixels(file.width, file.height, max_pixels)
     if file.has_too_many_scans(data):
-        raise UndecodablePicture("JPEG")
+        raise UndecodableImage("JPEG")
     turn = _turn(file.metadata)
     region = choose(file.width, file.height, turn)
     pixels = decode_jpeg(file, data, region)
@@ -100,7 +100,7 @@ def _by_pillow(file: JpegFile, data: bytes, scale: int) -> Pixels:
         return _pixels(image)
     except Exception:
         if file.rarity is not None and not can_decode(file.rarity):
-            raise UnsupportedPicture(file.rarity, "convert it to a baseline or progressive JPEG") from None
+            raise UnsupportedImage(file.rarity, "convert it to a baseline or progressive JPEG") from None
         raise
 
 
@@ -114,7 +114,7 @@ def _decode_webp(data: bytes, max_pixels: int, choose: ChooseRegion) -> Decoded:
     file = read_webp(data)
     _check_pixels(file.width, file.height, max_pixels)
     # The pixels may contradict the header.
-    pixels = _pixels(_open(file.picture, "WEBP"))
+    pixels = _pixels(_open(file.image, "WEBP"))
     return Decoded(pixels, 1, pixels.shape[1], pixels.shape[0], _turn(file.metadata))
 
 

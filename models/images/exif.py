@@ -1,4 +1,4 @@
-"""The orientation of a picture, by its EXIF or XMP. What cannot be read says nothing, and fails nothing."""
+"""The orientation of an image, by its EXIF or XMP. What cannot be read says nothing, and fails nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _XMP_ORIENTATION = re.compile(rb"""tiff:Orientation(?:\s*=\s*["']|>)\s*([1-8])""
 
 
 class Metadata(NamedTuple):
-    """The blocks of a file that may say which way up its picture is.
+    """The blocks of a file that may say which way up its image is.
 
     Attributes:
         exif: a TIFF file, with or without "Exif" before it, or None.

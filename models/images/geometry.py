@@ -1,4 +1,4 @@
-"""Which pixels of a picture the model sees: along each axis, and through the turn that sets it upright."""
+"""Which pixels of an image the model sees: along each axis, and through the turn that sets it upright."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _SMALL_SUM = 40
 
 
 class Span(NamedTuple):
-    """What is kept of one axis of a picture that is resized.
+    """What is kept of one axis of an image that is resized.
 
     Attributes:
-        length: source pixels; a fraction where the picture was decoded at an eighth of its size, say.
+        length: source pixels; a fraction where the image was decoded at an eighth of its size, say.
         resized: pixels after the resize.
         first: of those, the first that is kept.
         kept: how many are kept.
@@ -48,7 +48,7 @@ class Span(NamedTuple):
         return self._replace(first=0, kept=self.resized)
 
     def shrunk(self, scale: int) -> Span:
-        """The same pixels of a picture that was decoded at 1/scale of its size."""
+        """The same pixels of an image that was decoded at 1/scale of its size."""
         return self if scale == 1 else self._replace(length=self.length / scale)
 
     def ends(self) -> tuple[float, float]:
@@ -102,7 +102,7 @@ def _halves(ratio: Fraction, phase: int) -> bool:
 
 
 class Region(NamedTuple):
-    """Which pixels of a picture, as it is stored, are decoded.
+    """Which pixels of an image, as it is stored, are decoded.
 
     Attributes:
         scale: 1, 2, 4 or 8; each pixel stands for that many, across and down. The last may stand for fewer.
@@ -116,19 +116,19 @@ class Region(NamedTuple):
 
     @classmethod
     def whole(cls, width: int, height: int, scale: int = 1) -> Region:
-        """All of a picture."""
+        """All of an image."""
         return cls(scale, slice(0, -(-width // scale)), slice(0, -(-height // scale)))
 
 
 class Turn(NamedTuple):
-    """From the stored picture to the upright one: transposed first, then mirrored."""
+    """From the stored image to the upright one: transposed first, then mirrored."""
 
     transposed: bool = False
     across: bool = False
     down: bool = False
 
     def spans(self, across: Span, down: Span) -> tuple[Span, Span]:
-        """The upright picture's spans -> the stored one's, across and down."""
+        """The upright image's spans -> the stored one's, across and down."""
         across, down = across.mirrored() if self.across else across, down.mirrored() if self.down else down
         return (down, across) if self.transposed else (across, down)
 
@@ -154,7 +154,7 @@ TURNS = {
 
 @lru_cache(maxsize=1024)
 def crop_spans(width: int, height: int, spec: PreprocessSpec) -> tuple[Span, Span]:
-    """What Resize(resize_size), CenterCrop(crop_size) would keep of a picture, across and down.
+    """What Resize(resize_size), CenterCrop(crop_size) would keep of an image, across and down.
 
     With "squash" it is Resize((resize_size, resize_size)).
     Rounding follows torchvision's `_compute_resized_output_size` and `center_crop`:

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from models.errors import UnsupportedPicture
+from models.errors import UnsupportedImage
 
 # An entry of the table of items: size, "infe", version, flags, number, protection, type. XMP is one of type mime.
 _ITEM = rb"(infe(?:\x02.{7}|\x03.{9}))"
@@ -47,11 +47,11 @@ def without_metadata(data: bytes) -> bytes:
 
 
 def _check_codec(data: bytes, codec: bytes, otherwise: str) -> None:
-    """Raises UnsupportedPicture, which says `otherwise`, for a file of items of which none is of the codec."""
+    """Raises UnsupportedImage, which says `otherwise`, for a file of items of which none is of the codec."""
     for name, start, stop in _boxes(data):
         types = {found[2] for found in _ITEM_TYPE.finditer(data, start, stop)} if name == b"meta" else set()
         if types and codec not in types:
-            raise UnsupportedPicture(otherwise, "convert it to JPEG")
+            raise UnsupportedImage(otherwise, "convert it to JPEG")
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -72,7 +72,7 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 @lru_cache
 def _avif() -> Any:
     plugin = import_module("PIL.AvifImagePlugin")
-    # Pictures are decoded side by side, each by one thread.
+    # Images are decoded side by side, each by one thread.
     plugin.DEFAULT_MAX_THREADS = 1  # type: ignore[attr-defined]
     return plugin
 

@@ -33,10 +33,10 @@ def decode_jpeg(file: JpegFile, data: bytes, region: Region) -> Pixels | None:
     Args:
         file: what its segments say: size and mode are taken from it.
         data: its bytes.
-        region: inside the picture.
+        region: inside the image.
 
     Returns:
-        uint8 [rows, columns, 1 or 3], grey or RGB, from the first pixel of the picture on, at least to the end of
+        uint8 [rows, columns, 1 or 3], grey or RGB, from the first pixel of the image on, at least to the end of
         the region; outside of it they may be anything. None where no decoder is installed, and where it does not
         like the file or warns of it: Pillow is the judge then.
     """

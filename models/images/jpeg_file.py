@@ -1,4 +1,4 @@
-"""The segments of a JPEG file: what they say of the picture, and which the decoder needs (ITU T.81, B.1)."""
+"""The segments of a JPEG file: what they say of the image, and which the decoder needs (ITU T.81, B.1)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from models.errors import UnsupportedPicture
+from models.errors import UnsupportedImage
 from models.images.exif import Metadata
 from models.images.jpeg_support import ARITHMETIC, LOSSLESS
 
@@ -43,7 +43,7 @@ class JpegFile(NamedTuple):
     """What stands before the first scan.
 
     Attributes:
-        width: of the picture, in pixels.
+        width: of the image, in pixels.
         height: likewise.
         mode: as Pillow names it: L, RGB or CMYK.
         process: the marker of its frame, 0xc0 for baseline.
@@ -66,7 +66,7 @@ class JpegFile(NamedTuple):
 
     def has_too_many_scans(self, data: bytes) -> bool:
         """Whether a decoder may have to go through more than `MAX_SCANS`; data: the file."""
-        # Where the first scan of a picture that is not progressive holds all components, libjpeg refuses a second
+        # Where the first scan of an image that is not progressive holds all components, libjpeg refuses a second
         # one (jdapimin.c, consume_markers). Others cost half a millisecond for each MB.
         if self.process not in _PROGRESSIVE and data[self.first_scan + 4] == self._components:
             return False
@@ -79,7 +79,7 @@ class JpegFile(NamedTuple):
 
     @property
     def rarity(self) -> str | None:
-        """What not every libjpeg decodes and this picture needs: `LOSSLESS` or `ARITHMETIC`, or None."""
+        """What not every libjpeg decodes and this image needs: `LOSSLESS` or `ARITHMETIC`, or None."""
         if self.process in _LOSSLESS:
             return LOSSLESS
         return ARITHMETIC if self.process in _ARITHMETIC else None
@@ -93,7 +93,7 @@ def read_jpeg(data: bytes) -> JpegFile:
     """Reads the segments up to the first scan; nothing of them is copied but EXIF and XMP.
 
     Raises:
-        UnsupportedPicture: it is of a kind that libjpeg does not decode.
+        UnsupportedImage: it is of a kind that libjpeg does not decode.
         ValueError: it is damaged or cut short.
     """
     frame: _Segment | None = None
@@ -102,7 +102,7 @@ def read_jpeg(data: bytes) -> JpegFile:
     for segment in _segments(data):
         marker, start, stop = segment
         if marker == _SOS and frame is not None:
-            return JpegFile(*_picture(data, frame), Metadata(exif, xmp), needed, start)
+            return JpegFile(*_image(data, frame), Metadata(exif, xmp), needed, start)
         if marker in _FRAMES or marker in (_DHP, _SOF_LS):
             frame = segment
             _check_process(marker)
@@ -146,7 +146,7 @@ def _is_needed(segment: _Segment) -> bool:
     return not (_APP1 <= marker <= _APP15 or marker == _COM)
 
 
-def _picture(data: bytes, frame: _Segment) -> tuple[int, int, str, int]:
+def _image(data: bytes, frame: _Segment) -> tuple[int, int, str, int]:
     """(width, height, mode, process), if it is of a kind that can be decoded."""
     process, start, stop = frame
     bits, height, width, components = (
@@ -155,13 +155,13 @@ def _picture(data: bytes, frame: _Segment) -> tuple[int, int, str, int]:
     if stop - start < 10 + 3 * components or not width or not components:
         raise ValueError("the frame's header is cut short")
     if bits != 8:
-        raise UnsupportedPicture(f"JPEG with {bits} bits per sample", "convert it to 8 bits")
+        raise UnsupportedImage(f"JPEG with {bits} bits per sample", "convert it to 8 bits")
     if not height:
-        raise UnsupportedPicture("JPEG that gives its height behind its pixels (DNL)", _CONVERT)
+        raise UnsupportedImage("JPEG that gives its height behind its pixels (DNL)", _CONVERT)
     if components not in _MODES:
-        raise UnsupportedPicture(f"JPEG with {components} colour components", "convert it to RGB")
+        raise UnsupportedImage(f"JPEG with {components} colour components", "convert it to RGB")
     if _is_fractional(data[start + 11 : stop : 3]):
-        raise UnsupportedPicture("JPEG with fractional subsampling", _CONVERT)
+        raise UnsupportedImage("JPEG with fractional subsampling", _CONVERT)
     return width, height, _MODES[components], process
 
 
@@ -177,13 +177,13 @@ def _is_fractional(samplings: bytes) -> bool:
 
 def _check_process(marker: int) -> None:
     if marker in _HIERARCHICAL:
-        raise UnsupportedPicture("hierarchical JPEG", _CONVERT)
+        raise UnsupportedImage("hierarchical JPEG", _CONVERT)
     if marker == _SOF_LS:
-        raise UnsupportedPicture("JPEG-LS", _CONVERT)
+        raise UnsupportedImage("JPEG-LS", _CONVERT)
 
 
 def _count_scans(data: bytes, position: int) -> int:
-    """The scans of the picture from the one at `position` on, counted up to one more than `MAX_SCANS`.
+    """The scans of the image from the one at `position` on, counted up to one more than `MAX_SCANS`.
 
     What is inside of other segments, or behind the end of the image, is no scan of it.
     """

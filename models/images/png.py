@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from models.errors import UnsupportedPicture
+from models.errors import UnsupportedImage
 from models.images.colour import STRIP, on_white, to_rgb
 from models.images.exif import MOST_BYTES, Metadata
 from models.images.geometry import Pixels
@@ -37,7 +37,7 @@ class PngFile(NamedTuple):
         palette: PLTE, RGB bytes, for colour type 3.
         transparency: tRNS: alphas of the palette, or a transparent colour of 16 bits a sample; may be empty.
         metadata: EXIF and XMP.
-        picture: the file without any other chunk.
+        image: the file without any other chunk.
     """
 
     width: int
@@ -47,7 +47,7 @@ class PngFile(NamedTuple):
     palette: bytes
     transparency: bytes
     metadata: Metadata
-    picture: bytes
+    image: bytes
 
 
 def read_png(data: bytes) -> PngFile:
@@ -56,7 +56,7 @@ def read_png(data: bytes) -> PngFile:
     EXIF and XMP are found wherever they are stored, and unpacked up to `MOST_BYTES`.
 
     Raises:
-        UnsupportedPicture: it is of Apple's own kind.
+        UnsupportedImage: it is of Apple's own kind.
         ValueError: the header, the palette or its transparency is damaged, or there are no pixels.
     """
     chunks: dict[bytes, _Chunk] = {}
@@ -75,7 +75,7 @@ def read_png(data: bytes) -> PngFile:
         elif pixels is None or name == b"eXIf":
             chunks.setdefault(name, chunk)
     if b"CgBI" in chunks:
-        raise UnsupportedPicture(
+        raise UnsupportedImage(
             "PNG as Xcode writes it for iOS (CgBI)", "convert it with pngcrush -revert-iphone-optimizations"
         )
     if pixels is None:
@@ -143,8 +143,8 @@ def _png_file(data: bytes, chunks: dict[bytes, _Chunk], texts: dict[str, bytes],
         raise ValueError("the header or the palette is wrong")
     if transparency and len(transparency) < {_GREY: 2, _RGB: 6}.get(colour, 0):
         raise ValueError("the transparent colour is cut short")
-    picture = b"".join((_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"PLTE", palette), pixels))
-    return PngFile(width, height, depth, colour, palette, transparency, _metadata(data, chunks, texts), picture)
+    image = b"".join((_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"PLTE", palette), pixels))
+    return PngFile(width, height, depth, colour, palette, transparency, _metadata(data, chunks, texts), image)
 
 
 def _content(data: bytes, chunk: _Chunk | None) -> bytes:
@@ -182,8 +182,8 @@ def _from_hex(text: bytes) -> bytes | None:
 
 
 def _open(file: PngFile, rawmode: str | None = None) -> Image.Image:
-    """The picture as Pillow decodes it; rawmode: how it is to read the samples, if not as it would."""
-    image = Image.open(BytesIO(file.picture), formats=("PNG",))
+    """The image as Pillow decodes it; rawmode: how it is to read the samples, if not as it would."""
+    image = Image.open(BytesIO(file.image), formats=("PNG",))
     if rawmode is not None:
         image.tile = [tile._replace(args=rawmode) for tile in image.tile]
     image.load()

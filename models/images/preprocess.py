@@ -1,4 +1,4 @@
-"""Encoded picture -> the square of pixels that the model sees. Runs on the decode pool, per picture."""
+"""Encoded image -> the square of pixels that the model sees. Runs on the decode pool, per image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Encoded", "Pixels", "Preprocessor"]
 
 DEFAULT_MAX_PIXELS = 50_000_000
 
-# A JPEG is decoded at the smallest size that still has this many pixels for one of the resized picture, along each
+# A JPEG is decoded at the smallest size that still has this many pixels for one of the resized image, along each
 # axis, so that the antialiased resize has the last word. Measured: docs/pictures.md.
 MARGIN = 2
 
@@ -23,7 +23,7 @@ MARGIN = 2
 class Preprocessor:
     """Decodes, turns upright, converts to RGB, resizes and crops, as the model's spec says.
 
-    Holds no state between pictures: one instance serves all threads.
+    Holds no state between images: one instance serves all threads.
 
     Args:
         spec: the model's.
@@ -35,7 +35,7 @@ class Preprocessor:
         ValueError: a format that is not known, or cannot be decoded by what is installed.
 
     Attributes:
-        margin: pixels that a scaled JPEG still has for one of the resized picture, along each axis, at least.
+        margin: pixels that a scaled JPEG still has for one of the resized image, along each axis, at least.
     """
 
     def __init__(
@@ -53,33 +53,33 @@ class Preprocessor:
         self.formats = formats
 
     def __call__(self, data: Encoded) -> Pixels:
-        """Prepares one picture.
+        """Prepares one image.
 
         Args:
             data: a file of one of the formats that are accepted.
 
         Returns:
-            uint8 [crop_size, crop_size, 3], RGB. Of a picture that is decoded whole: within one level of
-            torchvision's Resize ("squash": to a square) and CenterCrop of the upright 8-bit RGB picture (bicubic:
-            two, at a few pixels in a hundred thousand; more in pictures taller than 2 : 1 that keep their aspect).
+            uint8 [crop_size, crop_size, 3], RGB. Of an image that is decoded whole: within one level of
+            torchvision's Resize ("squash": to a square) and CenterCrop of the upright 8-bit RGB image (bicubic:
+            two, at a few pixels in a hundred thousand; more in images taller than 2 : 1 that keep their aspect).
             Of a JPEG that is decoded at a part of its size: docs/pictures.md says how near.
 
         Raises:
             UnsupportedFormat: the magic bytes are of no format that is accepted.
-            UnsupportedPicture: it is of a kind that cannot be decoded.
+            UnsupportedImage: it is of a kind that cannot be decoded.
             TooManyPixels: width times height exceeds `max_pixels`.
-            UndecodablePicture: anything that the decoder cannot read to the end.
+            UndecodableImage: anything that the decoder cannot read to the end.
         """
         return self._crop(decode(data, self.max_pixels, self._region, self.formats))
 
     def open(self, data: Encoded) -> Image.Image:
-        """Decodes to an upright picture of mode L or RGB, whole and never scaled. Raises as `__call__` does."""
+        """Decodes to an upright image of mode L or RGB, whole and never scaled. Raises as `__call__` does."""
         decoded = decode(data, self.max_pixels, _whole, self.formats)
         pixels = np.ascontiguousarray(decoded.turn.upright(decoded.pixels))
         return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
 
     def crop(self, image: Image.Image) -> Pixels:
-        """Resizes and centre-crops an upright picture of mode L or RGB, as `__call__` does."""
+        """Resizes and centre-crops an upright image of mode L or RGB, as `__call__` does."""
         pixels = np.atleast_3d(np.asarray(image))
         return self._crop(Decoded(pixels, 1, *image.size, Turn()))
 
@@ -91,7 +91,7 @@ class Preprocessor:
         return np.ascontiguousarray(np.broadcast_to(turn.upright(kept), (side, side, 3)))
 
     def _spans(self, width: int, height: int, turn: Turn, scale: int) -> tuple[Span, Span]:
-        """What is kept of the stored picture, across and down."""
+        """What is kept of the stored image, across and down."""
         spans = crop_spans(*((height, width) if turn.transposed else (width, height)), self.spec)
         across, down = turn.spans(*spans)
         return across.shrunk(scale), down.shrunk(scale)
@@ -104,7 +104,7 @@ class Preprocessor:
 
     def _scale(self, width: int, height: int) -> int:
         """At which part of its size a JPEG is decoded."""
-        # Both sides of a squashed picture become resize_size: the short one has the fewest to spare here too.
+        # Both sides of a squashed image become resize_size: the short one has the fewest to spare here too.
         enough = min(width, height) / self.spec.resize_size / self.margin if self.scaled_decode else 1
         return max(scale for scale in (1, 2, 4, 8) if scale <= max(1, enough))
 

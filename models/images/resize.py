@@ -1,6 +1,6 @@
 """Resize and centre crop in one step: only the pixels of the crop are computed.
 
-Two ways to the same pixels: torch's resize of uint8 pictures, which was measured to be the fastest
+Two ways to the same pixels: torch's resize of uint8 images, which was measured to be the fastest
 (docs/pictures.md), and where it cannot, Pillow's `resize(box=…)`.
 """
 
@@ -24,9 +24,9 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
 }
 # torch has no box: it computes an axis from where an output pixel and a source pixel begin together, which may be
-# the picture's border. In a long strip that would be many pixels for nothing.
+# the image's border. In a long strip that would be many pixels for nothing.
 _ELONGATED = 4
-# From here on it makes a difference whether a picture that is squashed is upright. Rounding alone gives less.
+# From here on it makes a difference whether an image that is squashed is upright. Rounding alone gives less.
 _UPRIGHT = 1.05
 
 
@@ -40,13 +40,13 @@ def resize_crop(
     """Resizes and crops, antialiased.
 
     Args:
-        pixels: [rows, columns, 1 or 3], from the picture's first pixel on to the last that `reads` names. Those in
+        pixels: [rows, columns, 1 or 3], from the image's first pixel on to the last that `reads` names. Those in
             front of what it names may be anything.
         across: what is kept of the width.
         down: what is kept of the height.
         interpolation: "nearest", "bilinear" or "bicubic".
-        transposed: whether the upright picture's rows are columns here. Of two passes, each of which rounds, the
-            order shows; it is that of the upright picture.
+        transposed: whether the upright image's rows are columns here. Of two passes, each of which rounds, the
+            order shows; it is that of the upright image.
 
     Returns:
         [down.kept, across.kept, 1 or 3], which may be a view.
@@ -65,7 +65,7 @@ def resize_crop(
 
 @lru_cache(maxsize=1024)
 def _width_first(across: Span, down: Span, interpolation: str, transposed: bool) -> bool:
-    """Which axis of the stored picture torch resizes first.
+    """Which axis of the stored image torch resizes first.
 
     The height first is faster, and bilinear is within a level either way. Bicubic overshoots and is clipped in
     between, which made up to 10 levels; torchvision takes the width first. In a strip that is squashed the long
@@ -88,7 +88,7 @@ def _is_squashed_upright(across: Span, down: Span) -> bool:
 
 @lru_cache(maxsize=1024)  # photos come in few sizes
 def reads(across: Span, down: Span, interpolation: str, transposed: bool = False) -> tuple[slice, slice]:
-    """The columns and the rows of a picture that count for what `resize_crop` returns."""
+    """The columns and the rows of an image that count for what `resize_crop` returns."""
     if not _suits_torch(across, down, interpolation, transposed):
         return slice(0, math.ceil(across.length)), slice(0, math.ceil(down.length))
     return _read(across, interpolation), _read(down, interpolation)
@@ -170,7 +170,7 @@ def _at_once(image: Image.Image, across: Span, down: Span, resampling: Image.Res
 
 
 def _rows_first(image: Image.Image, across: Span, down: Span, resampling: Image.Resampling) -> Image.Image:
-    # Pillow chooses the order by the shape of the box; for a whole picture whose aspect is kept it is this one.
+    # Pillow chooses the order by the shape of the box; for a whole image whose aspect is kept it is this one.
     (left, right), (start, stop) = across.ends(), down.ends()
     margin = math.ceil(_support(down, "bicubic")) + 1
     top, bottom = max(0, math.floor(start) - margin), min(image.height, math.ceil(stop) + margin)

@@ -22,13 +22,13 @@ class WebpFile(NamedTuple):
         width: in pixels.
         height: likewise.
         metadata: EXIF and XMP.
-        picture: the file without any other chunk; of an animation the first frame.
+        image: the file without any other chunk; of an animation the first frame.
     """
 
     width: int
     height: int
     metadata: Metadata
-    picture: bytes
+    image: bytes
 
 
 def read_webp(data: bytes) -> WebpFile:
@@ -45,9 +45,9 @@ def read_webp(data: bytes) -> WebpFile:
         raise ValueError("there are no pixels")
     width, height = _size(data, needed[0])
     content = b"".join(_packed(data, chunk) for chunk in needed)
-    picture = b"RIFF" + struct.pack("<I", 4 + len(content)) + b"WEBP" + content
+    image = b"RIFF" + struct.pack("<I", 4 + len(content)) + b"WEBP" + content
     exif, xmp = (_content(data, chunks.get(name)) for name in (b"EXIF", b"XMP "))
-    return WebpFile(width, height, Metadata(exif, xmp), picture)
+    return WebpFile(width, height, Metadata(exif, xmp), image)
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:

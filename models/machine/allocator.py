@@ -16,7 +16,7 @@ def keep_freed_memory() -> None:
     """Lets the process keep the memory of one batch for the next, on Linux with glibc.
 
     Otherwise each batch's tensors are given back to the kernel, and every page of them faults in the next: with
-    int8 ResNet18 in batches of 8, 400 faults and 1.1 ms of the kernel's time per picture (docs/performance.md).
+    int8 ResNet18 in batches of 8, 400 faults and 1.1 ms of the kernel's time per image (docs/performance.md).
     Who has set MALLOC_… variables himself knows better.
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):

@@ -26,11 +26,11 @@ from models.optimize.options import OptimizeOptions, parse
 if TYPE_CHECKING:
     from models.optimize.candidates import Candidate
     from models.optimize.effort import Effort
-    from models.optimize.pictures import Picture, Pictures
+    from models.optimize.image_set import EncodedImage, ImageSet
     from models.optimize.recipes import Recipe
     from models.optimize.weights import Weights
 
-_PICTURES = 1024
+_IMAGES = 1024
 _CALIBRATION = 128
 _SHORT_CALIBRATION = 64
 _PRELOADED, _PRELOADED_TIMM = "models.optimize.preloaded", "models.optimize.preloaded_timm"
@@ -145,8 +145,8 @@ def _optimize(options: OptimizeOptions, budget: Budget, console: Console) -> Non
         options = dataclasses.replace(options, arch=weights.name or weights.architecture)
         check_replaceable(options.folder, force=options.force or options.if_missing)
     recipe = _recipe(options, weights)
-    pictures, effort = _pictures(options, weights, recipe), _effort(options, weights, recipe)
-    bundle = optimize(weights, candidates, options.folder, report, pictures, effort, budget)
+    images, effort = _images(options, weights, recipe), _effort(options, weights, recipe)
+    bundle = optimize(weights, candidates, options.folder, report, images, effort, budget)
     if recipe and bundle.spec.engine.precision == "int8":
         report.note(recipe.describe(bundle.spec.fidelity["images"]))
 
@@ -198,31 +198,31 @@ def _effort(options: OptimizeOptions, weights: Weights, recipe: Recipe | None) -
 
 
 def _recipe(options: OptimizeOptions, weights: Weights) -> Recipe | None:
-    """The project's own for these weights, unless there are pictures of the user's."""
+    """The project's own for these weights, unless there are images of the user's."""
     from models.optimize.recipes import recipe_for
 
     own = options.pictures or options.validation or options.calibration or options.preprocess
     return None if own else recipe_for(weights.source)
 
 
-def _pictures(options: OptimizeOptions, weights: Weights, recipe: Recipe | None) -> Pictures:
-    from models.optimize.pictures import synthetic
+def _images(options: OptimizeOptions, weights: Weights, recipe: Recipe | None) -> ImageSet:
+    from models.optimize.image_set import synthetic
 
-    found = recipe.pictures() if recipe else _own_pictures(options, weights)
+    found = recipe.images() if recipe else _own_images(options, weights)
     extra = synthetic(weights.preprocess.resize_size, 8 if options.budget_s else 32)
     return dataclasses.replace(found, synthetic=extra)
 
 
-def _own_pictures(options: OptimizeOptions, weights: Weights) -> Pictures:
-    from models.optimize.pictures import SAMPLES, Pictures, deal, labelled, unlabelled
+def _own_images(options: OptimizeOptions, weights: Weights) -> ImageSet:
+    from models.optimize.image_set import SAMPLES, ImageSet, deal, labelled, unlabelled
 
     if options.validation is not None:
         found = labelled(options.validation, weights.labels)
     else:
         found = unlabelled(options.pictures or SAMPLES)
     count = _SHORT_CALIBRATION if options.budget_s else _CALIBRATION
-    own: Sequence[Picture] = ()
+    own: Sequence[EncodedImage] = ()
     if options.calibration is not None:
         own, _ = deal(unlabelled(options.calibration), count, 0, share=1)
-    calibration, photos = deal(found, 0 if own else count, options.max_pictures or _PICTURES, own)
-    return Pictures(own or calibration, photos)
+    calibration, photos = deal(found, 0 if own else count, options.max_images or _IMAGES, own)
+    return ImageSet(own or calibration, photos)

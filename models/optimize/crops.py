@@ -9,14 +9,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from models.optimize.pictures import Picture
+from models.optimize.image_set import EncodedImage
 
 _SMALLEST = 0.5  # of the photo's short side
 _WIDEST = 4 / 3  # width to height, and height to width
 _QUALITY = 95  # of the JPEGs; their whole purpose is to be decoded again
 
 
-def crops(files: Sequence[Path], count: int, seed: int = 0) -> list[Picture]:
+def crops(files: Sequence[Path], count: int, seed: int = 0) -> list[EncodedImage]:
     """`count` crops of each photo: anywhere, of half its short side and more, every other one mirrored.
 
     The same every time.
@@ -26,7 +26,7 @@ def crops(files: Sequence[Path], count: int, seed: int = 0) -> list[Picture]:
         generator = random.Random(f"{seed}-{number}")
         with Image.open(file) as opened:
             photo = opened.convert("RGB")
-        found += [Picture(_crop(photo, generator, index % 2 == 1)) for index in range(count)]
+        found += [EncodedImage(_crop(photo, generator, index % 2 == 1)) for index in range(count)]
     return found
 
 

@@ -18,7 +18,7 @@ class Effort:
         batch_sizes: that are timed; empty takes those of the device.
         tries_streams: whether to run parts of a batch at the same time, where an engine can.
         cores: most threads; 0 takes all cores.
-        accept_weak_gate: choose int8 on the word of few pictures.
+        accept_weak_gate: choose int8 on the word of few images.
         limits: by precision, instead of the defaults.
         is_isolated: give each candidate a process of its own.
         at_once: most candidates that are in memory at the same time; 0: as many as fit.

@@ -1,4 +1,4 @@
-"""The pictures by which every candidate is judged, prepared once, and what the reference says about them."""
+"""The images by which every candidate is judged, prepared once, and what the reference says about them."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from models.engines.base import Probabilities
-from models.errors import PictureError
+from models.errors import ImageError
 from models.images.preprocess import Pixels, Preprocessor
 from models.optimize.errors import FidelityError
 from models.optimize.fidelity import MAX_LEVELS, PREPARED, PREPARED_GAP, compare
-from models.optimize.pictures import Picture, Pictures
+from models.optimize.image_set import EncodedImage, ImageSet
 from models.optimize.weights import Weights
 
 _BATCH = 8
 _LEVEL_CHECKS = 32  # photos whose every pixel is compared
 _ENOUGH_FOR_FLOATS = 64  # unlabelled photos, as every one must have the reference's winner
 
-Prepared = tuple[Picture, Pixels]
+Prepared = tuple[EncodedImage, Pixels]
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What candidates are asked, and the right answers. Photos come first, synthetic pictures after them.
+    """What candidates are asked, and the right answers. Photos come first, synthetic images after them.
 
     Attributes:
         pixels: uint8 [N, crop_size, crop_size, 3], as the service prepares them.
@@ -40,8 +40,8 @@ class Evidence:
         end_to_end: float32 [K, num_classes]: eager fp32 on what the library's own transforms make of the first K
             files: of all where any is labelled, else of some.
         labels: int64 [N], the class that is shown; -1 where nobody knows.
-        photos: how many of the pictures are somebody's, not synthetic.
-        calibration: uint8 [M, crop_size, crop_size, 3], from none of the pictures above.
+        photos: how many of the images are somebody's, not synthetic.
+        calibration: uint8 [M, crop_size, crop_size, 3], from none of the images above.
         reference: what has given the answers, in words; eager fp32 stands for it above.
         independent: each label has a score of its own; they need not sum to 1.
     """
@@ -57,7 +57,7 @@ class Evidence:
 
     @property
     def reference_accuracy(self) -> float | None:
-        """Top-1 of the library's own pipeline on the labelled pictures."""
+        """Top-1 of the library's own pipeline on the labelled images."""
         return accuracy(self.end_to_end, self.labels[: len(self.end_to_end)])
 
     def for_precision(self, precision: str) -> Evidence:
@@ -76,33 +76,33 @@ class Evidence:
 
 
 def accuracy(scores: Probabilities, labels: NDArray[np.int64]) -> float | None:
-    """Share of the labelled pictures whose best score is their label's; None if none is labelled."""
+    """Share of the labelled images whose best score is their label's; None if none is labelled."""
     known = labels >= 0
     return float((scores[known].argmax(axis=1) == labels[known]).mean()) if known.any() else None
 
 
-def gather(weights: Weights, pictures: Pictures, is_enough: Callable[[], bool] = lambda: False) -> Evidence:
-    """Prepares pictures in the service's way and in the library's, and asks eager fp32 about both.
+def gather(weights: Weights, images: ImageSet, is_enough: Callable[[], bool] = lambda: False) -> Evidence:
+    """Prepares images in the service's way and in the library's, and asks eager fp32 about both.
 
     Files that cannot be decoded are left out.
 
     Args:
         weights: the reference.
-        pictures: to calibrate on, to ask about, and synthetic ones to ask about.
+        images: to calibrate on, to ask about, and synthetic ones to ask about.
         is_enough: asked after each batch; the photos that are left are then not asked about.
 
     Raises:
         FidelityError: the two ways differ by more than the contract allows.
     """
     preprocessor = Preprocessor(weights.preprocess)
-    check_levels(weights, preprocessor, pictures.photos[:_LEVEL_CHECKS])
+    check_levels(weights, preprocessor, images.photos[:_LEVEL_CHECKS])
     # The layout changes nothing but the speed.
     network = weights.reference_network().to(memory_format=torch.channels_last)
-    labelled = any(picture.label is not None for picture in pictures.photos)
-    both = len(pictures.photos) if labelled else _LEVEL_CHECKS
-    readable = _prepared(preprocessor, pictures.photos)
+    labelled = any(image.label is not None for image in images.photos)
+    both = len(images.photos) if labelled else _LEVEL_CHECKS
+    readable = _prepared(preprocessor, images.photos)
     asked = list(_asked(weights, network, readable, both, is_enough))
-    synthetic = _prepared(preprocessor, pictures.synthetic)
+    synthetic = _prepared(preprocessor, images.synthetic)
     extra = list(
         _asked(weights, network, synthetic, 0 if labelled and asked else both - len(asked) * _BATCH, lambda: False)
     )
@@ -113,9 +113,9 @@ def gather(weights: Weights, pictures: Pictures, is_enough: Callable[[], bool] =
         end_to_end=np.concatenate(
             [batch.end_to_end for batch in (*asked, *extra) if batch.end_to_end is not None]
         ),
-        labels=np.array([-1 if picture.label is None else picture.label for picture, _ in prepared], np.int64),
+        labels=np.array([-1 if image.label is None else image.label for image, _ in prepared], np.int64),
         photos=sum(len(batch.prepared) for batch in asked),
-        calibration=_stacked([pixels for _, pixels in _prepared(preprocessor, pictures.calibration)], weights),
+        calibration=_stacked([pixels for _, pixels in _prepared(preprocessor, images.calibration)], weights),
         reference=weights.reference,
         independent=weights.activation == "sigmoid" or len(weights.labels) == 1,
     )
@@ -126,7 +126,7 @@ def gather(weights: Weights, pictures: Pictures, is_enough: Callable[[], bool] =
 
 
 class _Batch(NamedTuple):
-    """Pictures, and the reference's answers; by the library's own way for some only."""
+    """Images, and the reference's answers; by the library's own way for some only."""
 
     prepared: list[Prepared]
     expected: Probabilities
@@ -140,13 +140,13 @@ def _asked(
     both: int,
     is_enough: Callable[[], bool],
 ) -> Iterator[_Batch]:
-    """The first batch in any case; the first `both` pictures go the library's way, too."""
+    """The first batch in any case; the first `both` images go the library's way, too."""
     done = 0
     while batch := list(islice(prepared, _BATCH)):
         served = torch.from_numpy(np.stack([pixels for _, pixels in batch]))
         expected, end_to_end = _ask(weights, network, weights.reference_input(served)), None
         if done < both:
-            files = [weights.transforms(upright_rgb(picture.data)) for picture, _ in batch]
+            files = [weights.transforms(upright_rgb(image.data)) for image, _ in batch]
             end_to_end = _ask(weights, network, torch.stack(files))
         done += len(batch)
         yield _Batch(batch, expected, end_to_end)
@@ -155,35 +155,35 @@ def _asked(
 
 
 def upright_rgb(data: bytes) -> Image.Image:
-    """A picture as torchvision's users open it, without `models.images.preprocess`; transparency lies on white."""
+    """An image as torchvision's users open it, without `models.images.preprocess`; transparency lies on white."""
     with Image.open(io.BytesIO(data)) as opened:
-        picture = ImageOps.exif_transpose(opened)
-        if not picture.has_transparency_data:
-            return picture.convert("RGB")
-        rgba = picture.convert("RGBA")
+        image = ImageOps.exif_transpose(opened)
+        if not image.has_transparency_data:
+            return image.convert("RGB")
+        rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
-def check_levels(weights: Weights, preprocessor: Preprocessor, photos: Sequence[Picture]) -> None:
-    """Raises FidelityError where the pixels of the whole picture are not those of torchvision's transforms."""
+def check_levels(weights: Weights, preprocessor: Preprocessor, photos: Sequence[EncodedImage]) -> None:
+    """Raises FidelityError where the pixels of the whole image are not those of torchvision's transforms."""
     for number, photo in enumerate(photos):
         try:
-            picture = preprocessor.open(photo.data).convert("RGB")
-        except PictureError:
+            image = preprocessor.open(photo.data).convert("RGB")
+        except ImageError:
             continue
-        pixels = torch.tensor(preprocessor.crop(picture))
-        levels = float((pixels - weights.reference_pixels(picture)).abs().max())
+        pixels = torch.tensor(preprocessor.crop(image))
+        levels = float((pixels - weights.reference_pixels(image)).abs().max())
         if not levels <= MAX_LEVELS:
             raise FidelityError(
-                f"preparing picture {number + 1} differs from torchvision by {levels:.1f} of 255 levels, "
+                f"preparing image {number + 1} differs from torchvision by {levels:.1f} of 255 levels, "
                 f"at most {MAX_LEVELS:g} is allowed"
             )
 
 
-def _prepared(preprocessor: Preprocessor, pictures: Sequence[Picture]) -> Iterator[Prepared]:
-    for picture in pictures:
-        with suppress(PictureError):
-            yield picture, preprocessor(picture.data)
+def _prepared(preprocessor: Preprocessor, images: Sequence[EncodedImage]) -> Iterator[Prepared]:
+    for image in images:
+        with suppress(ImageError):
+            yield image, preprocessor(image.data)
 
 
 def _stacked(pixels: Sequence[Pixels], weights: Weights) -> Pixels:

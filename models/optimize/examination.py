@@ -13,13 +13,13 @@ from models.optimize.candidates import Candidate
 from models.optimize.contestant import Contestant, Setting
 from models.optimize.effort import Effort
 from models.optimize.evidence import Evidence, accuracy
-from models.optimize.fidelity import ENOUGH_PICTURES, PUBLISHED, Fidelity, Limits, compare
+from models.optimize.fidelity import ENOUGH_IMAGES, PUBLISHED, Fidelity, Limits, compare
 from models.optimize.isolation import FAILURES, reason_of
 from models.optimize.timing import settings_for
 from models.optimize.trial import Trial, reservation_of
 
-_COMPARED = 64  # pictures that all settings of a candidate are asked about
-_ENOUGH_DECISIVE = ENOUGH_PICTURES // 2  # of which the reference's best score leads at all
+_COMPARED = 64  # images that all settings of a candidate are asked about
+_ENOUGH_DECISIVE = ENOUGH_IMAGES // 2  # of which the reference's best score leads at all
 _SAME = 0.01  # of a score; bf16 adds up differently with other threads
 
 
@@ -48,7 +48,7 @@ def examine(
     reservation = reservation_of(candidate, evidence, effort.accept_weak_gate)
     undecided = candidate.precision == "int8" and fidelity.decisive_images < _ENOUGH_DECISIVE
     if undecided and not (reservation or candidate.is_published or effort.accept_weak_gate):
-        reservation = f"weak gate: the reference is decided on {fidelity.decisive_images} pictures only"
+        reservation = f"weak gate: the reference is decided on {fidelity.decisive_images} images only"
     return Trial(candidate, build, fidelity, reservation=reservation, inconsistent=inconsistent)
 
 
@@ -65,7 +65,7 @@ def _alike(scores: Probabilities, expected: Probabilities) -> bool:
 
 def judge(candidate: Candidate, scores: Probabilities, evidence: Evidence, limits: Limits) -> Fidelity:
     """Compares answers with eager fp32's on the same pixels, and accuracy with its library's own pipeline's."""
-    # Noise drives int8 out of the range that pictures have shown it, which says nothing about pictures.
+    # Noise drives int8 out of the range that images have shown it, which says nothing about images.
     shown = evidence.photos if candidate.precision == "int8" and evidence.photos else len(evidence.pixels)
     fidelity = compare(evidence.expected[:shown], scores[:shown], limits.gap, evidence.independent)
     return dataclasses.replace(

@@ -18,9 +18,9 @@ DECISIVE_GAP = 1e-3
 SCORE_GAP = 0.1
 # The preprocessing contract allows 1 level of 255, bicubic 2 (models/images/preprocess.py); half is rounding.
 MAX_LEVELS = 2.5
-# int8 is not chosen on the word of fewer pictures.
-ENOUGH_PICTURES = 256
-FOR_A_CHECK = 384  # of which a third calibrates (`models.optimize.pictures.deal`)
+# int8 is not chosen on the word of fewer images.
+ENOUGH_IMAGES = 256
+FOR_A_CHECK = 384  # of which a third calibrates (`models.optimize.image_set.deal`)
 _TOP = 5
 
 
@@ -29,11 +29,11 @@ class Limits:
     """What a precision is allowed to change.
 
     Attributes:
-        top1_agreement: least share of decisive pictures with the same winner.
+        top1_agreement: least share of decisive images with the same winner.
         abs_diff: largest difference of any score.
         relative_diff: largest relative difference of the reference's five best scores. It also catches what
             absolute differences cannot: an untrained network gives every class about 1 / num_classes.
-        accuracy_drop: how much less of the labelled pictures may be right, as a share of them.
+        accuracy_drop: how much less of the labelled images may be right, as a share of them.
         gap: how much less than the best score the reference may give to a winner that counts as the same.
     """
 
@@ -52,7 +52,7 @@ LIMITS = {
 }
 # Of weights that were published with their accuracy only this is asked: that they are of the same classifier.
 PUBLISHED = Limits(0.8, accuracy_drop=0.01)
-# What preparing pictures in the service's way may change: levels by one, which tips what is nearly undecided.
+# What preparing images in the service's way may change: levels by one, which tips what is nearly undecided.
 PREPARED = Limits(0.995)
 PREPARED_GAP = 0.05
 
@@ -97,7 +97,7 @@ class Fidelity:
         """Raises FidelityError, with the figure, when a limit is passed. NaN passes every limit."""
         if self.decisive_images and not self.top1_agreement >= limits.top1_agreement:
             raise FidelityError(
-                f"agrees with {self.reference} on {self.top1_agreement:.2%} of {self.decisive_images} pictures, "
+                f"agrees with {self.reference} on {self.top1_agreement:.2%} of {self.decisive_images} images, "
                 f"at least {limits.top1_agreement:.2%} is asked"
             )
         if self.accuracy is not None and self.reference_accuracy is not None:
@@ -105,7 +105,7 @@ class Fidelity:
             if not drop <= limits.accuracy_drop:
                 allowed = f"at most {100 * limits.accuracy_drop:g} points less are allowed"
                 raise FidelityError(
-                    f"is right on {self.accuracy:.2%} of {self.labelled_images} pictures, {self.reference} on "
+                    f"is right on {self.accuracy:.2%} of {self.labelled_images} images, {self.reference} on "
                     f"{self.reference_accuracy:.2%}; {allowed}"
                 )
         for what, actual, limit in (
@@ -119,13 +119,13 @@ class Fidelity:
 def compare(
     expected: Probabilities, actual: Probabilities, gap: float = DECISIVE_GAP, independent: bool = False
 ) -> Fidelity:
-    """Compares two engines' answers to the same pictures.
+    """Compares two engines' answers to the same images.
 
     Args:
         expected: the reference's, float32 [N, num_classes].
         actual: likewise.
         gap: how much less than the best score the reference may give to the winner of `actual`.
-        independent: each label has a score of its own, so there is no winner: a picture agrees if no score is off
+        independent: each label has a score of its own, so there is no winner: an image agrees if no score is off
             by more than `SCORE_GAP`.
     """
     difference = np.abs(actual - expected)

@@ -20,9 +20,9 @@ from models.optimize.effort import Effort
 from models.optimize.errors import FidelityError, Interrupted, OptimizeError
 from models.optimize.evidence import gather
 from models.optimize.groups import at_once, groups
+from models.optimize.image_set import ImageSet
 from models.optimize.interrupts import held_interrupts
 from models.optimize.label_order import check_label_order
-from models.optimize.pictures import Pictures
 from models.optimize.plot import draw
 from models.optimize.report import Report
 from models.optimize.search import Search
@@ -40,7 +40,7 @@ def optimize(
     candidates: Sequence[Candidate],
     output: Path,
     report: Report,
-    pictures: Pictures,
+    images: ImageSet,
     effort: Effort = _USUAL,
     budget: Budget | None = None,
 ) -> ModelBundle:
@@ -53,12 +53,12 @@ def optimize(
         candidates: at least one; all run on this machine.
         output: free, or a bundle that is replaced once the new one is whole.
         report: told about the progress and the outcome.
-        pictures: to calibrate on and to judge by.
+        images: to calibrate on and to judge by.
         effort: how many measurements.
         budget: how much time.
 
     Raises:
-        FidelityError: no candidate answers like the reference, or pictures are not prepared as its library does.
+        FidelityError: no candidate answers like the reference, or images are not prepared as its library does.
         OptimizeError: no candidate could be built.
         UsageError: the photos show that the labels are in another order than the model's outputs.
         Interrupted: Ctrl-C; a bundle is written.
@@ -71,8 +71,8 @@ def optimize(
     steps = 1 + 3 * len(candidates) + len(parts) * effort.rounds
     interrupted = False
     with report.progress(steps), workshop(output) as folder:
-        report.step(f"asking {weights.reference} about {len(pictures.photos) + len(pictures.synthetic)} pictures")
-        evidence = gather(weights, pictures, _is_enough(budget))
+        report.step(f"asking {weights.reference} about {len(images.photos) + len(images.synthetic)} images")
+        evidence = gather(weights, images, _is_enough(budget))
         answers = evidence.end_to_end.argmax(axis=1)
         check_label_order(answers, evidence.labels[: len(answers)], weights.labels)
         job = Job(

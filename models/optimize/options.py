@@ -61,7 +61,7 @@ class OptimizeOptions(Options):
     calibration: Path | None = option(
         None, "folder of images for int8 calibration; default: a part of the other images"
     )
-    max_pictures: int = option(
+    max_images: int = option(
         0, "most images to compare; 0: 1024, or fewer if --budget-s requires it", 0, 1_000_000
     )
     min_agreement: float = option(98.0, "least top-1 agreement of int8 with eager fp32, in percent", 0, 100)
@@ -80,7 +80,7 @@ class OptimizeOptions(Options):
         super().__post_init__()
         if self.pictures and self.validation:
             raise UsageError("--pictures and --validation exclude each other")
-        for name in ("pictures", "validation", "calibration"):
+        for name in ("images", "validation", "calibration"):
             folder = getattr(self, name)
             if folder is not None and not folder.is_dir():
                 raise UsageError(f"--{name} {folder}: no such folder")

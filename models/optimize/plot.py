@@ -1,4 +1,4 @@
-"""The table as a picture: throughput and latency against batch size, one line per candidate."""
+"""The table as an image: throughput and latency against batch size, one line per candidate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""int8 for the weights that the project knows, without pictures of the user's own.
+"""int8 for the weights that the project knows, without images of the user's own.
 
 A recipe calibrates on crops of a few photos of the project, and asks about crops of others. That shows that the
 int8 which was built here is the classifier that was measured once on labelled photos; accuracy is not measured.
@@ -13,7 +13,7 @@ from typing import Any
 
 from models.optimize.crops import crops
 from models.optimize.fidelity import Limits
-from models.optimize.pictures import SAMPLES, Pictures
+from models.optimize.image_set import SAMPLES, ImageSet
 
 _CALIBRATION = ("cat.jpg", "coffee.png", "astronaut-portrait.jpg", "rocket.webp")
 _HELD_OUT = ("palace.jpg", "flower.jpg", "officer.jpg", "photographer.jpg")
@@ -44,9 +44,9 @@ class Recipe:
             "labelled photos."
         )
 
-    def pictures(self) -> Pictures:
+    def images(self) -> ImageSet:
         """Crops to calibrate on, and crops of other photos to ask about."""
-        return Pictures(
+        return ImageSet(
             crops([SAMPLES / name for name in _CALIBRATION], _CALIBRATION_CROPS),
             crops([SAMPLES / name for name in _HELD_OUT], _HELD_OUT_CROPS, seed=1),
         )

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from models.bundles.spec import ModelSpec
-from models.optimize.fidelity import ENOUGH_PICTURES, FOR_A_CHECK
+from models.optimize.fidelity import ENOUGH_IMAGES, FOR_A_CHECK
 
 if TYPE_CHECKING:
     from models.optimize.trial import Trial
@@ -156,7 +156,7 @@ def _short(ms: float) -> str:
 
 
 def left_on_the_table(trials: Sequence[Trial], winner: Trial) -> str:
-    """How much faster a candidate is that was not chosen for want of pictures, and how to get it; or ""."""
+    """How much faster a candidate is that was not chosen for want of images, and how to get it; or ""."""
     weak = [trial for trial in trials if trial.reservation.startswith("weak gate")]
     best = max(weak, key=lambda trial: trial.peak, default=None)
     if best is None or best.peak <= winner.peak:
@@ -164,7 +164,7 @@ def left_on_the_table(trials: Sequence[Trial], winner: Trial) -> str:
     ratio = best.peak / winner.peak
     return (
         f"Left on the table: {best.name} does {best.peak:.0f} images/s, {ratio:.1f} times as many. Its check "
-        f"needs {ENOUGH_PICTURES} photos besides those that calibrate it: --pictures FOLDER with {FOR_A_CHECK} or "
+        f"needs {ENOUGH_IMAGES} photos besides those that calibrate it: --pictures FOLDER with {FOR_A_CHECK} or "
         "more, better --validation FOLDER with a sub-folder per label; or --accept-weak-gate."
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 from models.optimize.candidates import Candidate
 from models.optimize.contestant import Build, Setting
 from models.optimize.evidence import Evidence
-from models.optimize.fidelity import ENOUGH_PICTURES, Fidelity
+from models.optimize.fidelity import ENOUGH_IMAGES, Fidelity
 from models.optimize.timing import Speed, best_speed
 
 LEFT_OUT = "left out"  # how the reason of a candidate begins that was not tried to its end
@@ -91,5 +91,5 @@ def reservation_of(candidate: Candidate, evidence: Evidence, accept_weak_gate: b
     """Why a candidate that passed is not chosen, or ""."""
     if not candidate.servable:
         return "not served: would hold the interpreter lock"
-    proven = candidate.precision != "int8" or candidate.is_published or evidence.photos >= ENOUGH_PICTURES
-    return "" if proven or accept_weak_gate else f"weak gate: {evidence.photos} of {ENOUGH_PICTURES} pictures"
+    proven = candidate.precision != "int8" or candidate.is_published or evidence.photos >= ENOUGH_IMAGES
+    return "" if proven or accept_weak_gate else f"weak gate: {evidence.photos} of {ENOUGH_IMAGES} images"

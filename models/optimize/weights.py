@@ -83,13 +83,13 @@ class Weights:
         architecture: torchvision's name, or timm's behind "timm/".
         state: tensors by name; they fit the architecture.
         labels: one per class.
-        preprocess: how pictures are prepared for the served model.
+        preprocess: how images are prepared for the served model.
         transforms: the reference's preparation: torchvision's ImageClassification preset, say.
         transform_input: whether the network that follows `transforms` renormalises its input
             (`models.networks.architectures.RENORMALISING`); `preprocess` then holds the final mean and std.
         source: for the bundle: where the weights come from.
         name: of the model; the architecture's by default.
-        example: picture of the project that suits the model; "" takes the usual one.
+        example: image of the project that suits the model; "" takes the usual one.
         published: int8 weights of the same model, if there are any.
         activation: what makes scores of the logits, one of `models.bundles.spec.ACTIVATIONS`.
         options: further arguments of the architecture's builder.
@@ -150,10 +150,10 @@ class Weights:
             return logits.softmax(dim=1)
         return logits.sigmoid() if self.activation == "sigmoid" else logits
 
-    def reference_pixels(self, picture: Image.Image) -> torch.Tensor:
-        """The reference's resize and crop of an upright RGB picture: float [crop, crop, 3], 0 … 255."""
+    def reference_pixels(self, image: Image.Image) -> torch.Tensor:
+        """The reference's resize and crop of an upright RGB image: float [crop, crop, 3], 0 … 255."""
         mean, std = torch.tensor(self.transforms.mean), torch.tensor(self.transforms.std)
-        pixels: torch.Tensor = (self.transforms(picture).permute(1, 2, 0) * std + mean) * 255
+        pixels: torch.Tensor = (self.transforms(image).permute(1, 2, 0) * std + mean) * 255
         return pixels
 
     def reference_input(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -43,7 +43,7 @@ _LONG_ADDRESS = Fault(
     "address-too-long",
     "The address is too long",
     f"The path and query of a request may have {MAX_ADDRESS:,} bytes.",
-    {"limit": MAX_ADDRESS, "hint": "A picture goes into the body of a POST, not into the address."},
+    {"limit": MAX_ADDRESS, "hint": "An image goes into the body of a POST, not into the address."},
 )
 _LONG_HEADER = Fault(
     431,

@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from batching import DeadlineExceeded, ItemFailed, QueueFull
-from models.errors import TooManyPixels, UndecodablePicture, UnsupportedFormat, UnsupportedPicture
+from models.errors import TooManyPixels, UndecodableImage, UnsupportedFormat, UnsupportedImage
 from runtime.errors import ModelLoading, ModelUnloaded, UnknownModel
 
 log = logging.getLogger("snapserve")
@@ -116,9 +116,9 @@ def _too_many_pixels(error: TooManyPixels) -> Fault:
     return Fault(
         413,
         "too-many-pixels",
-        "The picture has too many pixels",
-        f"The picture has {error.actual:,} pixels, at most {error.limit:,} are allowed.",
-        {"limit": error.limit, "actual": error.actual, "hint": "Send a smaller version of the picture."},
+        "The image has too many pixels",
+        f"The image has {error.actual:,} pixels, at most {error.limit:,} are allowed.",
+        {"limit": error.limit, "actual": error.actual, "hint": "Send a smaller version of the image."},
     )
 
 
@@ -129,7 +129,7 @@ def _unsupported_format(error: UnsupportedFormat) -> Fault:
         if error.seen
         else f"Send the bytes of a {accepted} file."
     )
-    title, detail = f"Not a {accepted}", "The file is no supported picture."
+    title, detail = f"Not a {accepted}", "The file is no supported image."
     return Fault(415, "unsupported-format", title, detail, {"hint": hint})
 
 
@@ -138,10 +138,10 @@ def _in_words(formats: Sequence[str]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def _unsupported_picture(error: UnsupportedPicture) -> Fault:
+def _unsupported_image(error: UnsupportedImage) -> Fault:
     advice = f"; {error.advice}" if error.advice else ""
     detail = f"{error.kind[0].upper()}{error.kind[1:]} is not supported{advice}."
-    return Fault(422, "unsupported-picture", "This kind of picture is not supported", detail)
+    return Fault(422, "unsupported-picture", "This kind of image is not supported", detail)
 
 
 def _form_without_type(error: FormWithoutType) -> Fault:
@@ -153,13 +153,13 @@ def _form_without_type(error: FormWithoutType) -> Fault:
 
 
 def _compressed_body(error: CompressedBody) -> Fault:
-    hint = "Send the body without Content-Encoding; pictures are compressed already."
+    hint = "Send the body without Content-Encoding; images are compressed already."
     return Fault(415, "compressed-body", "The body is compressed", str(error), {"hint": hint})
 
 
-def _undecodable(error: UndecodablePicture) -> Fault:
-    detail = f"It begins like a {error} picture, but is damaged or cut short."
-    return Fault(422, "undecodable", "The picture cannot be decoded", detail)
+def _undecodable(error: UndecodableImage) -> Fault:
+    detail = f"It begins like a {error} image, but is damaged or cut short."
+    return Fault(422, "undecodable", "The image cannot be decoded", detail)
 
 
 def _unknown_model(error: UnknownModel) -> Fault:
@@ -175,7 +175,7 @@ def _queue_full(error: QueueFull) -> Fault:
     return _unavailable(
         "queue-full",
         "The server is full",
-        "Too many pictures are waiting; try again later.",
+        "Too many images are waiting; try again later.",
         error.retry_after_s,
     )
 
@@ -239,10 +239,10 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     BodyTooLarge: _too_large,
     TooManyPixels: _too_many_pixels,
     UnsupportedFormat: _unsupported_format,
-    UnsupportedPicture: _unsupported_picture,
+    UnsupportedImage: _unsupported_image,
     FormWithoutType: _form_without_type,
     CompressedBody: _compressed_body,
-    UndecodablePicture: _undecodable,
+    UndecodableImage: _undecodable,
     UnknownModel: _unknown_model,
     QueueFull: _queue_full,
     OutOfUploadMemory: _upload_memory,

@@ -37,14 +37,14 @@ def banner(
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # where it listens everywhere, here is near
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     example = next(iter(bundles.values())).spec.example
-    picture = example if Path(example).exists() else "YOUR.jpg"
+    image = example if Path(example).exists() else "YOUR.jpg"
     facts = [pillow(), f"JPEG by {decoder()}", *([f"{workers} workers"] if workers > 1 else [])]
     return "\n".join(
         [
             f"SnapServe {__version__} on {url} (ready in {seconds:.1f} s, {', '.join(facts)})",
             *models,
             *([f"    {reason}"] if reason else []),
-            f"  try: curl -F image=@{picture} {url}{root_path}/classify",
+            f"  try: curl -F image=@{image} {url}{root_path}/classify",
             f"  or open {url}{root_path}/ in a browser; Ctrl-C stops",
         ]
     )

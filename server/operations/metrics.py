@@ -66,21 +66,21 @@ class Metrics:
         histogram = partial(Histogram, registry=self.registry)
         gauge = partial(Gauge, registry=self.registry, multiprocess_mode="livesum")
         requests = "Requests to /classify by outcome: ok, client-left, or the kind of problem."
-        phases = "Time of a picture in each phase: read, decode, queue, infer."
-        left = "Pictures whose client left while they were queued or on the engine."
+        phases = "Time of an image in each phase: read, decode, queue, infer."
+        left = "Images whose client left while they were queued or on the engine."
         facts = ["model", "architecture", "engine", "precision", "device", "weights"]
         lag = "How late the event loop is, asked every 20 ms."
         model = ["model"]
         self._requests = counter("snapserve_requests", requests, ["outcome"])
         self._phase = histogram("snapserve_phase_seconds", phases, ["model", "phase"], buckets=_SECONDS)
-        self._batch_size = histogram("snapserve_batch_size", "Pictures in a batch.", model, buckets=_SIZES)
+        self._batch_size = histogram("snapserve_batch_size", "Images in a batch.", model, buckets=_SIZES)
         self._batch_seconds = histogram(
             "snapserve_batch_seconds", "Time of a batch on the engine.", model, buckets=_SECONDS
         )
         self._left = counter("snapserve_pictures_left", left, model)
-        self._queue_depth = gauge("snapserve_queue_depth", "Pictures waiting for a batch.", model)
+        self._queue_depth = gauge("snapserve_queue_depth", "Images waiting for a batch.", model)
         self._in_flight = gauge("snapserve_batches_in_flight", "Batches on the engine.", model)
-        self._accepted = gauge("snapserve_pictures_accepted", "Pictures accepted and not yet answered.", model)
+        self._accepted = gauge("snapserve_pictures_accepted", "Images accepted and not yet answered.", model)
         self._info = gauge(
             "snapserve_model_info",
             "1 for each model that is served, with its facts as labels.",

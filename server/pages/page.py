@@ -33,7 +33,7 @@ async def page(request: web.Request) -> web.Response:
 def _examples(url: str, store: ModelStore) -> str:
     example = store.models[store.default].example_file
     return (
-        f"SnapServe {__version__}: upload a picture, get its labels. Serving {', '.join(store.models)}.\n\n"
+        f"SnapServe {__version__}: upload an image, get its labels. Serving {', '.join(store.models)}.\n\n"
         f"curl -F image=@{example} {url}/classify\n"
         f"curl --data-binary @{example} {url}/classify\n"
         f"curl -F a=@one.jpg -F b=@two.png '{url}/classify?top_k=1'        several at once\n"

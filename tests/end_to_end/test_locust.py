@@ -12,7 +12,7 @@ import pytest
 from benchmark.harness.server import ROOT
 from tests.conftest import lacking
 
-WAYS = {"one file", "raw body", "base64", "several files", "broken picture", "/metrics", "/models"}
+WAYS = {"one file", "raw body", "base64", "several files", "broken image", "/metrics", "/models"}
 
 
 @pytest.fixture(scope="module")

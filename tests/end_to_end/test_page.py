@@ -53,7 +53,7 @@ class Page:
         return self.element(id).text
 
     def choose(self, path):
-        self.element("picture").send_keys(str(path))
+        self.element("image").send_keys(str(path))
 
     def bring(self, event, *paths):
         """Drops files on the page, or pastes them."""
@@ -84,7 +84,7 @@ class Page:
         return self.driver.execute_script(script, *arguments)
 
     def labels(self):
-        """The labels for the picture that was taken last, best first; waits for them."""
+        """The labels for the image that was taken last, best first; waits for them."""
         rows = self.wait(lambda: self.driver.find_elements(By.CSS_SELECTOR, "#labels li"))
         return [row.find_element(By.CLASS_NAME, "label").text for row in rows]
 
@@ -118,7 +118,7 @@ def test_digits_that_are_chosen_are_read_right(page):
         assert page.text("filename") == digit.name
 
 
-def test_a_result_shows_the_picture_five_bars_and_where_the_time_went(page):
+def test_a_result_shows_the_image_five_bars_and_where_the_time_went(page):
     page.choose(DIGITS[0])
     assert len(page.labels()) == 5
     page.wait(lambda: page.element("preview").is_displayed())
@@ -132,7 +132,7 @@ def test_a_text_file_is_refused_in_plain_words(page, tmp_path):
     page.choose(DIGITS[0])
     page.labels()
     text = tmp_path / "notes.txt"
-    text.write_text("no picture at all")
+    text.write_text("no image at all")
     page.choose(text)
     title, *rest = page.error()
     assert title == "Not a JPEG, PNG or WebP"
@@ -142,12 +142,12 @@ def test_a_text_file_is_refused_in_plain_words(page, tmp_path):
 
 
 @pytest.mark.parametrize("way", ["drop", "paste"])
-def test_a_picture_can_be_dropped_or_pasted(page, way):
+def test_a_image_can_be_dropped_or_pasted(page, way):
     page.bring(way, DIGITS[3])
     assert page.labels()[0] == "3"
 
 
-def test_of_several_pictures_the_first_is_classified_and_that_is_said(page):
+def test_of_several_images_the_first_is_classified_and_that_is_said(page):
     page.bring("drop", *DIGITS[4:7])
     assert page.labels()[0] == "4"
     assert page.text("message") == f"Only the first of 3 files was classified: {DIGITS[4].name}."
@@ -168,7 +168,7 @@ def test_a_server_that_is_down_is_called_unreachable(page):
 
 
 def test_a_full_server_is_shown_with_the_time_to_wait(page):
-    full = {"title": "The server is full", "detail": "Too many pictures are waiting; try again later."}
+    full = {"title": "The server is full", "detail": "Too many images are waiting; try again later."}
     page.answer_with(full, 503, {"Retry-After": "7"})
     page.choose(DIGITS[0])
     assert page.error() == [full["title"], full["detail"], "Try again in 7 s."]
@@ -184,9 +184,9 @@ def test_labels_and_file_names_are_text_and_never_markup(page, tmp_path):
     hostile = "<img src=x onerror=alert(1)>"
     predictions = [{"label": hostile, "score": 1.0, "index": 0}]
     page.answer_with({"predictions": predictions, "timing_ms": {"read": 1.0, "total": 1.0}, "batch_size": 1})
-    picture = tmp_path / hostile
-    picture.write_bytes(DIGITS[0].read_bytes())
-    page.choose(picture)
+    image = tmp_path / hostile
+    image.write_bytes(DIGITS[0].read_bytes())
+    page.choose(image)
     assert page.labels() == [hostile]
     assert page.text("filename") == hostile
 
@@ -213,7 +213,7 @@ def test_a_model_that_is_loading_is_said_to_be_until_it_is_ready(page):
 
 
 def test_the_keyboard_reaches_everything_and_the_focus_is_seen(page):
-    for id, shown in (("picture", "drop"), ("copy", "copy")):
+    for id, shown in (("image", "drop"), ("copy", "copy")):
         ActionChains(page.driver).send_keys(Keys.TAB).perform()
         assert page.driver.switch_to.active_element.get_attribute("id") == id
         assert page.element(shown).value_of_css_property("outline-style") == "solid"

@@ -242,7 +242,7 @@ def test_ctrl_c_drains_and_a_second_one_ends_at_once():
     assert code == 130
 
 
-def test_a_picture_that_takes_for_ever_does_not_hold_up_the_end(tmp_path):
+def test_a_image_that_takes_for_ever_does_not_hold_up_the_end(tmp_path):
     """Its client is told 504, and the thread goes on; the process ends all the same."""
     bomb = slow_jpeg()
     with ServerProcess("--model", str(DEMO), "--decode-threads", "1", *ALONE) as server:

@@ -51,7 +51,7 @@ def bundles(imagenet, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def answers(bundles):
-    """What the service says: {(model, picture, "alone" or "among 31 others"): scores}."""
+    """What the service says: {(model, image, "alone" or "among 31 others"): scores}."""
     models = [word for name, bundle in bundles.items() for word in ("--model", f"{name}={bundle.file.parent}")]
     models += ["--workers", "1"]  # of two, each would have half of the company
     with (
@@ -67,22 +67,21 @@ async def _ask(bundles, prompt, patient):
     collected = {}
     async with aiohttp.ClientSession() as session:
         for name, bundle in bundles.items():
-            for picture in IMAGES:
-                collected[name, picture, "alone"] = await _scores(session, prompt, name, bundle, picture, 1)
+            for image in IMAGES:
+                collected[name, image, "alone"] = await _scores(session, prompt, name, bundle, image, 1)
             company = (IMAGES * 32)[:32]
             together = await asyncio.gather(
-                *(_scores(session, patient, name, bundle, picture, 32) for picture in company)
+                *(_scores(session, patient, name, bundle, image, 32) for image in company)
             )
             collected |= {
-                (name, picture, "among 31 others"): scores
-                for picture, scores in zip(company, together, strict=True)
+                (name, image, "among 31 others"): scores for image, scores in zip(company, together, strict=True)
             }
     return collected
 
 
-async def _scores(session, url, name, bundle, picture, batch_size):
+async def _scores(session, url, name, bundle, image, batch_size):
     query = f"/classify?model={name}&top_k={bundle.spec.num_classes}"
-    async with session.post(url + query, data=picture.read_bytes()) as response:
+    async with session.post(url + query, data=image.read_bytes()) as response:
         answer = await response.json()
         assert response.status == 200, answer
     assert answer["batch_size"] == batch_size
@@ -94,11 +93,11 @@ async def _scores(session, url, name, bundle, picture, batch_size):
 
 @pytest.fixture(scope="module")
 def references(bundles):
-    """The library's own transforms and eager fp32 on the same PIL image: {(model, picture): scores}."""
+    """The library's own transforms and eager fp32 on the same PIL image: {(model, image): scores}."""
     return {
-        (name, picture): scores
+        (name, image): scores
         for name, bundle in bundles.items()
-        for picture, scores in zip(IMAGES, _reference(bundle), strict=True)
+        for image, scores in zip(IMAGES, _reference(bundle), strict=True)
     }
 
 
@@ -106,7 +105,7 @@ def _reference(bundle):
     network, transform = _timms() if bundle.spec.name == "imagenet" else _torchvisions(bundle)
     network.load_state_dict(load_file(bundle.file))
     with torch.inference_mode():
-        return [network.eval()(transform(_upright(picture))[None]).softmax(1)[0].numpy() for picture in IMAGES]
+        return [network.eval()(transform(_upright(image))[None]).softmax(1)[0].numpy() for image in IMAGES]
 
 
 def _timms():
@@ -127,15 +126,15 @@ def _torchvisions(bundle):
     return torchvision.models.resnet18(weights=None), transform
 
 
-def _upright(picture):
-    return ImageOps.exif_transpose(Image.open(io.BytesIO(picture.read_bytes()))).convert("RGB")
+def _upright(image):
+    return ImageOps.exif_transpose(Image.open(io.BytesIO(image.read_bytes()))).convert("RGB")
 
 
 @pytest.mark.parametrize("company", ["alone", "among 31 others"])
-@pytest.mark.parametrize("picture", IMAGES, ids=lambda file: file.name)
+@pytest.mark.parametrize("image", IMAGES, ids=lambda file: file.name)
 @pytest.mark.parametrize("name", ["imagenet", "random"])
-def test_every_score_equals_the_librarys_eager_pipeline(answers, references, name, picture, company):
-    got, wanted = answers[name, picture, company], references[name, picture]
+def test_every_score_equals_the_librarys_eager_pipeline(answers, references, name, image, company):
+    got, wanted = answers[name, image, company], references[name, image]
     assert np.abs(got - wanted).max() <= TOLERANCE
     clearly_above = wanted[:, None] - wanted[None, :] > CLEAR
     assert (got[:, None] > got[None, :])[clearly_above].all(), "the order"
@@ -158,16 +157,16 @@ def test_a_shifted_label_or_a_missing_normalisation_would_be_seen(references, bu
 def test_at_least_nine_of_the_ten_held_out_digits_are_read_by_the_running_demo(demo_server):
     async def read():
         async with aiohttp.ClientSession() as session:
-            return [await _top(session, demo_server, picture) for picture in DIGITS]
+            return [await _top(session, demo_server, image) for image in DIGITS]
 
-    shown = [re.match(r"digit-(\d)-", picture.name)[1] for picture in DIGITS]
+    shown = [re.match(r"digit-(\d)-", image.name)[1] for image in DIGITS]
     assert sorted(shown) == list("0123456789")
     assert sum(a == b for a, b in zip(asyncio.run(read()), shown, strict=True)) >= 9
 
 
-async def _top(session, url, picture):
+async def _top(session, url, image):
     form = aiohttp.FormData()
-    form.add_field("image", picture.read_bytes(), filename=Path(picture).name)
+    form.add_field("image", image.read_bytes(), filename=Path(image).name)
     async with session.post(url + "/classify", data=form) as response:
         return json.loads(await response.text())["predictions"][0]["label"]
 

@@ -13,8 +13,8 @@ from benchmark.harness.server import ROOT
 
 @pytest.mark.parametrize("field", ["file", "image"])
 def test_the_ancestors_scripts_get_no_answer_but_200(demo_server, require, field):
-    script, picture = ROOT / "benchmark/wrk/upload.lua", ROOT / "images/cat.jpg"
-    words = [require("wrk"), "-t2", "-c32", "-d2", "-s", script, demo_server + "/classify", "--", field, picture]
+    script, image = ROOT / "benchmark/wrk/upload.lua", ROOT / "images/cat.jpg"
+    words = [require("wrk"), "-t2", "-c32", "-d2", "-s", script, demo_server + "/classify", "--", field, image]
     output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
     report = json.loads(output.splitlines()[-1])
     assert report["requests"] > 20
@@ -24,15 +24,15 @@ def test_the_ancestors_scripts_get_no_answer_but_200(demo_server, require, field
 def test_batches_form_under_load(demo_server, require):
     """64 connections give a mean batch size over 4."""
     before = batches(demo_server)
-    script, picture = ROOT / "benchmark/wrk/upload.lua", next((ROOT / "images").glob("digit-3-*"))
-    words = [require("wrk"), "-t1", "-c64", "-d3", "-s", script, demo_server + "/classify", "--", "image", picture]
+    script, image = ROOT / "benchmark/wrk/upload.lua", next((ROOT / "images").glob("digit-3-*"))
+    words = [require("wrk"), "-t1", "-c64", "-d3", "-s", script, demo_server + "/classify", "--", "image", image]
     subprocess.run(words, check=True, capture_output=True)
     after = batches(demo_server)
     assert (after["sum"] - before["sum"]) / (after["count"] - before["count"]) > 4
 
 
 def batches(url):
-    """The batch size histogram's sum (pictures) and count (batches)."""
+    """The batch size histogram's sum (images) and count (batches)."""
     with urllib.request.urlopen(url + "/metrics") as response:
         lines = response.read().decode().splitlines()
     values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("snapserve_batch_size_"))

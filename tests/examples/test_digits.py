@@ -8,7 +8,7 @@ import pytest
 
 from examples.digits import measure, train
 from examples.digits.digits import load_samples, split, write_images
-from examples.digits.measure import accuracy, predictions, sample_pictures
+from examples.digits.measure import accuracy, predictions, sample_images
 from models.bundles.bundle import ModelBundle
 
 ROOT = Path(__file__).parents[2]
@@ -36,10 +36,10 @@ def test_train_and_held_out_samples_are_disjoint_and_complete() -> None:
 
 
 def test_held_out_digits_of_both_polarities_are_read_as_well_as_the_bundle_says(demo: ModelBundle) -> None:
-    measured, images = accuracy(demo, sample_pictures(True))
+    measured, images = accuracy(demo, sample_images(True))
     assert images == demo.spec.fidelity["heldout_images"] == 2 * len(load_samples(held_out=True)[1])
     assert measured >= 0.98
-    # Two pictures may fall to the other side on another CPU.
+    # Two images may fall to the other side on another CPU.
     assert measured == pytest.approx(demo.spec.fidelity["heldout_accuracy"], abs=2.5 / images)
 
 
@@ -60,10 +60,8 @@ def test_the_sample_images_can_be_made_again(tmp_path: Path) -> None:
 def test_a_short_training_writes_a_bundle(
     architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        measure, "sample_pictures", lambda held_out, smallest: islice(sample_pictures(held_out), 20)
-    )
-    monkeypatch.setattr(measure, "stroke_pictures", lambda smallest: islice(sample_pictures(True), 20))
+    monkeypatch.setattr(measure, "sample_images", lambda held_out, smallest: islice(sample_images(held_out), 20))
+    monkeypatch.setattr(measure, "drawn_images", lambda smallest: islice(sample_images(True), 20))
     written = train.train_bundle(tmp_path / "bundle", architecture, seed=1, steps=2)
     assert ModelBundle.load(tmp_path / "bundle") == written
     assert written.spec.fidelity["heldout_images"] == 20

@@ -14,7 +14,7 @@ from models.optimize.sources import WeightsChoice, resolve
 # Two threads wait for each other at every operator, which takes minutes where other work has the cores.
 torch.set_num_threads(1)
 
-ARCHITECTURE = "squeezenet1_1"  # untrained, it still answers differently to different pictures
+ARCHITECTURE = "squeezenet1_1"  # untrained, it still answers differently to different images
 CLASSES = 10
 SPEC = PreprocessSpec(72, 64, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 

@@ -38,11 +38,11 @@ def test_pieces_are_the_batch_in_order(size, largest):
 
 
 @given(st.integers(1, 300), st.integers(1, 64), st.sampled_from([2, 4]))
-def test_all_pictures_are_taken_once_by_graphs_that_are_not_mostly_empty(size, limit, factor):
+def test_all_images_are_taken_once_by_graphs_that_are_not_mostly_empty(size, limit, factor):
     buckets = buckets_up_to(limit, factor)
     pieces = fitted(size, buckets)
-    assert sum(pictures for pictures, _ in pieces) == size
-    assert all(bucket in buckets and 0.75 * bucket < pictures <= bucket for pictures, bucket in pieces)
+    assert sum(images for images, _ in pieces) == size
+    assert all(bucket in buckets and 0.75 * bucket < images <= bucket for images, bucket in pieces)
 
 
 @pytest.mark.parametrize(

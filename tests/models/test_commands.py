@@ -9,7 +9,7 @@ from torch import nn
 
 from models.__main__ import main
 from models.networks.architectures import build_network
-from models.optimize.pictures import SAMPLES
+from models.optimize.image_set import SAMPLES
 from tests.models.optimize.runs import optimize
 from tests.models.small import ARCHITECTURE, random_weights, save, traced
 
@@ -44,7 +44,7 @@ def test_run_prints_ok_and_the_first_values(network, tmp_path, capsys):
     assert first_values(out) == pytest.approx(expected, abs=1e-5)
 
 
-def test_run_prints_a_line_per_picture(network, tmp_path, capsys):
+def test_run_prints_a_line_per_image(network, tmp_path, capsys):
     file = save(traced(network, 2, 3, 4, 4), tmp_path / "model.pt")
     assert main(["run", str(file), "--ones", "3,3,4,4", "--head", "2"]) == 0
     assert [len(line.split()) for line in capsys.readouterr().out.splitlines()] == [1, 2, 2, 2]
@@ -152,7 +152,7 @@ def test_a_bundle_compared_with_itself_agrees(bundle, capsys):
     assert "100.00%" in out and "top-1 agreement" in out
 
 
-def test_compare_without_pictures_is_wrong_use(bundle, tmp_path, capsys):
+def test_compare_without_images_is_wrong_use(bundle, tmp_path, capsys):
     assert main(["compare", str(bundle), str(bundle), "--pictures", str(tmp_path)]) == 2
     assert "no JPEG, PNG or WebP file there" in capsys.readouterr().err
 

@@ -39,7 +39,7 @@ HALF = 0.02  # what half precision may change of a probability
 
 
 class Digest(torch.nn.Module):
-    """A row is a sum that tells which picture it is of."""
+    """A row is a sum that tells which image it is of."""
 
     weight = torch.arange(1.0, SIDE * SIDE * 3 + 1)
 
@@ -52,8 +52,8 @@ def tiny(count, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
 
 
-def expected(pictures):
-    return Digest()(torch.from_numpy(np.asarray(pictures))).numpy()
+def expected(images):
+    return Digest()(torch.from_numpy(np.asarray(images))).numpy()
 
 
 def simulated(max_batch_size=16, largest_piece=4, seed=0, module=None, **more):
@@ -68,7 +68,7 @@ def simulated(max_batch_size=16, largest_piece=4, seed=0, module=None, **more):
     largest=st.integers(1, 20),
     seed=st.integers(0, 2**32),
 )
-def test_every_picture_gets_its_own_answer_whatever_the_order_of_the_streams(sizes, largest, seed):
+def test_every_image_gets_its_own_answer_whatever_the_order_of_the_streams(sizes, largest, seed):
     """Padding, pieces, two slots, and buffers that are used again, under orders drawn by chance."""
     engine, _ = simulated(19, largest, seed)
     answers = [engine.infer(tiny(size, number)) for number, size in enumerate(sizes)]
@@ -143,7 +143,7 @@ def test_a_batch_of_the_wrong_size_is_refused(size):
         engine.infer(tiny(size))
 
 
-def test_a_list_of_pictures_is_as_good_as_an_array():
+def test_a_list_of_images_is_as_good_as_an_array():
     engine, _ = simulated()
     assert np.array_equal(engine.infer(list(tiny(7))), engine.infer(tiny(7)))
 
@@ -242,10 +242,10 @@ def pixels(count, seed=0):
     return (np.stack(shifted) * shade).astype(np.uint8)
 
 
-def reference(pictures):
+def reference(images):
     """Eager fp32 on a CPU."""
-    options = EngineOptions(device="cpu", max_batch_size=len(pictures))
-    return load_engine(with_kind(demo(), "eager"), options).infer(pictures)
+    options = EngineOptions(device="cpu", max_batch_size=len(images))
+    return load_engine(with_kind(demo(), "eager"), options).infer(images)
 
 
 def with_kind(bundle, kind):
@@ -314,7 +314,7 @@ def test_the_weights_of_the_candidates(tmp_path, candidate, kind):
 
 @pytest.fixture(scope="module")
 def on_card():
-    """TorchScript and CUDA graphs in FP16, for up to 150 pictures: four pieces of 32 and one that is padded."""
+    """TorchScript and CUDA graphs in FP16, for up to 150 images: four pieces of 32 and one that is padded."""
     options = EngineOptions(device="cuda", max_batch_size=150)
     engines = [load_engine(with_kind(demo(), kind), options) for kind in ("torchscript", "cuda-graphs")]
     yield engines
@@ -327,14 +327,14 @@ def test_on_a_card_every_size_equals_torchscript(on_card):
     plain, graphs = on_card
     assert (graphs.spec.device, graphs.spec.precision) == ("cuda", "fp16")
     assert graphs.buckets == (1, 2, 4, 8, 16, 32)
-    pictures = pixels(150)
-    wanted = reference(pictures)
+    images = pixels(150)
+    wanted = reference(images)
     graphs.infer(pixels(150, seed=1))  # what lies in the padding
     for size in range(1, 151):
-        answer = graphs.infer(pictures[:size])
+        answer = graphs.infer(images[:size])
         assert answer == pytest.approx(wanted[:size], abs=HALF), size
     for size in (1, 5, 64, 150):
-        assert graphs.infer(pictures[:size]) == pytest.approx(plain.infer(pictures[:size]), abs=HALF)
+        assert graphs.infer(images[:size]) == pytest.approx(plain.infer(images[:size]), abs=HALF)
 
 
 @needs_cuda

@@ -33,7 +33,7 @@ SIDE = SPEC.crop_size
 ROOT = Path(__file__).parents[2]
 
 
-def pictures(count, seed=0):
+def images(count, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
 
 
@@ -47,7 +47,7 @@ class Built:
     def __init__(self, folder, architecture=ARCHITECTURE):
         self.folder = folder
         self.weights = random_weights(folder, architecture)
-        self.job = Job(self.weights.network(), SPEC, (8,), pictures(4, seed=1))
+        self.job = Job(self.weights.network(), SPEC, (8,), images(4, seed=1))
 
     def bundle(self, candidate, process=here):
         folder = self.folder / candidate.name
@@ -79,7 +79,7 @@ def test_every_batch_size_is_answered_like_the_network(bundle, built):
     engine.warm_up()
     tolerance = 0.02 if engine.spec.precision == "int8" else 1e-5
     for size in (1, 2, 5, 3):
-        pixels = pictures(size, seed=size)
+        pixels = images(size, seed=size)
         answers = engine.infer(list(pixels))
         assert answers.dtype == np.float32
         np.testing.assert_allclose(answers, built.expected(pixels), atol=tolerance)
@@ -88,9 +88,9 @@ def test_every_batch_size_is_answered_like_the_network(bundle, built):
 
 def test_answers_belong_to_the_caller(bundle):
     engine = load_engine(bundle, EngineOptions(intra_op_threads=1, max_batch_size=4))
-    first = engine.infer(pictures(2, seed=1))
+    first = engine.infer(images(2, seed=1))
     kept = first.copy()
-    second = engine.infer(pictures(2, seed=2))
+    second = engine.infer(images(2, seed=2))
     np.testing.assert_array_equal(first, kept)
     assert not np.array_equal(first, second)
 
@@ -99,7 +99,7 @@ def test_answers_belong_to_the_caller(bundle):
 def test_a_batch_of_the_wrong_size_is_refused(bundle, size):
     engine = load_engine(bundle, EngineOptions(intra_op_threads=1, max_batch_size=4))
     with pytest.raises(ValueError, match=f"batch of {size}, expected 1 to 4"):
-        engine.infer(pictures(size))
+        engine.infer(images(size))
 
 
 def test_a_cpu_engine_is_not_loaded_for_cuda(bundle):
@@ -114,7 +114,7 @@ def test_sizes_that_are_prepared_for_are_answered_like_others(built, builder):
     )
     other = load_engine(built.bundle(builder), EngineOptions(intra_op_threads=1, max_batch_size=6))
     for size in (5, 2, 3, 4, 1):
-        pixels = pictures(size, seed=size)
+        pixels = images(size, seed=size)
         np.testing.assert_array_equal(prepared.infer(pixels), other.infer(pixels))
 
 
@@ -131,8 +131,8 @@ def test_each_copy_of_an_int8_graph_meets_its_own_size_first(built, monkeypatch)
     engine = load_engine(
         built.bundle(fx.ONEDNN), EngineOptions(intra_op_threads=1, max_batch_size=4, frequent=(2,))
     )
-    engine.infer(pictures(3))
-    engine.infer(pictures(2))
+    engine.infer(images(3))
+    engine.infer(images(2))
     assert firsts == [[1], [2, 2], [4, 3]]
 
 
@@ -142,7 +142,7 @@ def test_streams_give_the_same_answers_in_the_same_order(built, size, builder):
     bundle = built.bundle(builder)
     engine = load_engine(bundle, EngineOptions(intra_op_threads=2, streams=2, max_batch_size=8))
     assert (engine.spec.threads, engine.spec.streams) == (2, 2)
-    pixels = pictures(size)
+    pixels = images(size)
     one = load_engine(bundle, EngineOptions(intra_op_threads=1, streams=1, max_batch_size=8))
     np.testing.assert_allclose(engine.infer(pixels), one.infer(pixels), atol=1e-5)
 
@@ -150,7 +150,7 @@ def test_streams_give_the_same_answers_in_the_same_order(built, size, builder):
 def test_every_start_with_streams_gives_the_same_int8_answers(built):
     """One graph with two streams differed by 0.02 to 0.04 in two starts of three, when its batch size was open."""
     bundle = built.bundle(openvino.INT8)
-    pixels = pictures(8)
+    pixels = images(8)
     options = EngineOptions(intra_op_threads=2, streams=2, max_batch_size=8)
     first, *others = [load_engine(bundle, options).infer(pixels) for _ in range(6)]
     for answers in others:
@@ -176,7 +176,7 @@ def test_each_torch_engine_keeps_its_own_threads(built):
     two = load_engine(bundle, EngineOptions(intra_op_threads=2))
     seen = []
     for engine in (one, two, one):
-        engine.infer(pictures(1))
+        engine.infer(images(1))
         seen.append(torch.get_num_threads())
     torch.set_num_threads(1)
     assert seen == [1, 2, 1]
@@ -238,7 +238,7 @@ def test_aotinductor_freezes_answers_and_runs_by_hand(tmp_path, capsys):
     bundle = built.bundle(aotinductor.FP32, partial(isolated, Contestant))
     engine = load_engine(bundle, EngineOptions(intra_op_threads=1, max_batch_size=8))
     for size in (1, 3, 8):
-        pixels = pictures(size)
+        pixels = images(size)
         np.testing.assert_allclose(engine.infer(pixels), built.expected(pixels), atol=1e-5)
     assert main(["run", str(bundle.file), "--ones", f"2,{SIDE},{SIDE},3", "--dtype", "uint8", "--head", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -267,7 +267,7 @@ def test_published_int8_weights_answer_like_torchvisions_network(built):
     folder.mkdir()
     contestant = Contestant(published.INT8, job, "resnet18", labels, folder)
     contestant.build()
-    pixels = pictures(3)
+    pixels = images(3)
     with torch.inference_mode():
         expected = network(built.weights.reference_input(torch.from_numpy(pixels))).softmax(dim=1).numpy()
     np.testing.assert_allclose(contestant.scores(pixels, Setting(1)), expected, atol=1e-3)

@@ -14,7 +14,7 @@ from PIL import Image
 from models.images.formats import OPTIONAL, SUPPORTED, installation
 from models.images.jpeg import DECODERS
 from tests.conftest import ROOT
-from tests.models.picture_files import (
+from tests.models.image_files import (
     chunk,
     encoded,
     entry,
@@ -36,7 +36,7 @@ import sys
 from pathlib import Path
 
 import models.images.jpeg
-from models.errors import PictureError
+from models.errors import ImageError
 from models.images.preprocess import Preprocessor
 from models.bundles.spec import IMAGENET
 from models.machine.process import prepare_process
@@ -53,7 +53,7 @@ for file in sorted(Path(folder).iterdir()):
     try:
         preprocessor.open(file.read_bytes())
         outcomes["taken"] += 1
-    except PictureError:
+    except ImageError:
         outcomes["refused"] += 1
 print(outcomes["taken"], outcomes["refused"])
 """

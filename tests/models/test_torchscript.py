@@ -31,7 +31,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 
 @functools.cache
 def network():
-    """Random weights, but a last layer that is scaled so that the pictures below get clearly different answers."""
+    """Random weights, but a last layer that is scaled so that the images below get clearly different answers."""
     torch.manual_seed(0)
     built = build_network(ARCHITECTURE, 7)
     with torch.inference_mode():
@@ -83,7 +83,7 @@ def test_equals_eager_at_every_batch_size(engine, size):
     assert got.sum(1) == pytest.approx(np.ones(size), abs=1e-5)
 
 
-def test_a_sequence_of_pictures_is_as_good_as_an_array(engine):
+def test_a_sequence_of_images_is_as_good_as_an_array(engine):
     assert np.array_equal(engine.infer(list(pixels(3))), engine.infer(pixels(3)))
 
 
@@ -94,7 +94,7 @@ def test_an_answer_is_not_overwritten_by_the_next_batch(engine):
     assert np.array_equal(first, copy)
 
 
-def test_a_pictures_answer_does_not_depend_on_its_neighbours(engine):
+def test_a_images_answer_does_not_depend_on_its_neighbours(engine):
     alone = engine.infer(pixels(1))
     among = engine.infer(np.concatenate([pixels(7, seed=5), pixels(1)]))
     assert among[-1] == pytest.approx(alone[0], abs=1e-5)

@@ -95,15 +95,15 @@ async def test_work_that_has_begun_when_its_caller_leaves_is_finished(gate):
 
 @pytest.mark.parametrize("way", ["deadline", "cancellation", "result"])
 async def test_nothing_is_kept_of_what_nobody_waits_for(gate, way):
-    class Picture:
+    class EncodedImage:
         def decode(self):
             return None
 
-    pool, picture = CpuPool(1), Picture()
-    held = weakref.ref(picture)
+    pool, image = CpuPool(1), EncodedImage()
+    held = weakref.ref(image)
     blocker = None if way == "result" else asyncio.ensure_future(pool.run(lambda: gate.wait(30)))
-    call = asyncio.ensure_future(pool.run(picture.decode, time.monotonic() + (0.01 if way == "deadline" else 30)))
-    del picture
+    call = asyncio.ensure_future(pool.run(image.decode, time.monotonic() + (0.01 if way == "deadline" else 30)))
+    del image
     if way == "deadline":
         with pytest.raises(DeadlineExceeded):
             await call

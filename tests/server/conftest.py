@@ -1,4 +1,4 @@
-"""A server in the test's own event loop, on a real socket, with an engine whose answers tell pictures apart."""
+"""A server in the test's own event loop, on a real socket, with an engine whose answers tell images apart."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tests.server.conftest import problem_of
 
 
 @pytest.fixture(params=["AVIF", "HEIC"])
-def picture(request):
+def image(request):
     """The format's name and a file of it."""
     if request.param == "HEIC":
         if installation("HEIC"):
@@ -37,16 +37,16 @@ def form(data):
 
 
 @pytest.mark.parametrize("wrap", [bytes, form])
-async def test_it_is_classified_where_it_is_accepted(start, picture, wrap):
-    name, data = picture
+async def test_it_is_classified_where_it_is_accepted(start, image, wrap):
+    name, data = image
     server = await start(accept_format=(name,))
     async with server.post(wrap(data)) as response:
         assert response.status == 200, await response.text()
 
 
 @pytest.mark.parametrize("wrap", [bytes, form])
-async def test_the_hint_names_it_where_it_is_not(start, picture, wrap):
-    name, data = picture
+async def test_the_hint_names_it_where_it_is_not(start, image, wrap):
+    name, data = image
     server = await start()
     async with server.post(wrap(data)) as response:
         problem = await problem_of(response, 415)

@@ -1,4 +1,4 @@
-"""POST /classify through a real socket: every way to send a picture, every form of answer."""
+"""POST /classify through a real socket: every way to send an image, every form of answer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def form(*files, **fields):
 
 
 def scores_of(png):
-    """What the HashEngine says to a picture of 8 x 8 pixels, best first: [(index, score)]."""
+    """What the HashEngine says to an image of 8 x 8 pixels, best first: [(index, score)]."""
     import io
 
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
@@ -54,7 +54,7 @@ async def test_the_answer_has_everything_that_the_api_promises(start, noise):
     assert all(f"{phase};dur={phases[phase]}" in timing for phase in phases)
 
 
-async def test_every_way_to_send_a_picture_gives_the_same_answer(start, noise):
+async def test_every_way_to_send_a_image_gives_the_same_answer(start, noise):
     server, png = await start(), noise(2)
     encoded = base64.b64encode(png).decode()
     as_json = {"Content-Type": "application/json"}
@@ -129,7 +129,7 @@ async def test_formats(start, noise):
 
 async def test_several_files_in_the_order_sent_and_one_bad_one_among_them(start, noise):
     server = await start()
-    files = [("a.png", noise(1)), ("b.txt", b"no picture"), ("c.png", noise(2)), ("d.png", noise(3)[:60])]
+    files = [("a.png", noise(1)), ("b.txt", b"no image"), ("c.png", noise(2)), ("d.png", noise(3)[:60])]
     async with server.post(form(*files)) as response:
         answer = await response.json()
     assert response.status == 200
@@ -161,7 +161,7 @@ async def test_several_files_that_all_fail_by_our_fault(start):
         await problem_of(response, 500)
 
 
-async def test_one_bad_picture_among_31_good_ones_hurts_only_itself(start, noise):
+async def test_one_bad_image_among_31_good_ones_hurts_only_itself(start, noise):
     server = await start(batch_timeout_ms=200.0, max_batch_size=32)
     bodies = [noise(n) for n in range(31)] + [noise(99)[:100]]
 
@@ -176,7 +176,7 @@ async def test_one_bad_picture_among_31_good_ones_hurts_only_itself(start, noise
 
 
 @pytest.mark.parametrize("poison", [POISON, NOT_A_NUMBER])
-async def test_a_picture_that_the_engine_fails_on_fails_alone(start, noise, poison, caplog):
+async def test_a_image_that_the_engine_fails_on_fails_alone(start, noise, poison, caplog):
     server = await start(batch_timeout_ms=200.0, max_batch_size=8)
     bodies = [noise(n) for n in range(7)] + [flat(poison)]
 
@@ -193,11 +193,11 @@ async def test_a_picture_that_the_engine_fails_on_fails_alone(start, noise, pois
 
 async def test_answers_are_never_mixed_up(start, noise):
     server = await start(max_batch_size=8)
-    pictures = [noise(seed) for seed in range(40)]
+    images = [noise(seed) for seed in range(40)]
 
     async def client(first):
         for n in range(25):
-            png = pictures[(first * 7 + n) % 40]
+            png = images[(first * 7 + n) % 40]
             async with server.post(png, "/classify?top_k=10") as response:
                 assert read((await response.json())["predictions"]) == scores_of(png)
 
@@ -205,7 +205,7 @@ async def test_answers_are_never_mixed_up(start, noise):
     assert max(server.engine.batches) > 1, "batches formed"
 
 
-async def test_a_client_who_leaves_takes_his_picture_out_of_the_queue(start, noise):
+async def test_a_client_who_leaves_takes_his_image_out_of_the_queue(start, noise):
     server = await start(max_batch_size=4)
     batcher = server.service.context.store.find(None).batcher
     server.engine.gate.clear()
@@ -238,7 +238,7 @@ async def until(condition):
             await asyncio.sleep(0.001)
 
 
-async def test_an_animation_and_a_grey_picture_are_read(start):
+async def test_an_animation_and_a_grey_image_are_read(start):
     server = await start()
     for body in (encode(np.full((8, 8), 9, np.uint8)), flat(9)):
         async with server.post(body) as response:

@@ -107,7 +107,7 @@ LINES = "\r\n".join(textwrap.wrap(TEXT, 76)).encode()
         (DISPOSITION + b'name="image"\r\nContent-Type: text/plain', TEXT.encode()),
     ],
 )
-async def test_base64_in_a_form_is_a_picture(start, part):
+async def test_base64_in_a_form_is_a_image(start, part):
     server = await start()
     assert read((await answer(server, body_of(part)))["predictions"]) == scores_of(PNG)[:5]
 
@@ -267,7 +267,7 @@ async def test_urlencoded_forms(start, body):
     assert read((await answer(server, body, URLENCODED))["predictions"]) == scores_of(PNG)[:1]
 
 
-def test_the_picture_has_a_plus_sign_and_a_slash_in_its_base64():
+def test_the_image_has_a_plus_sign_and_a_slash_in_its_base64():
     assert "+" in TEXT and "/" in TEXT
 
 

@@ -115,7 +115,7 @@ def test_scaled_decoding_can_be_switched_off():
         (["--batch-timeout-ms", "nan"], "--batch-timeout-ms nan: must be between 0 and 10000"),
         (["--bach-timeout-ms", "1"], "--bach-timeout-ms: unknown option, did you mean --batch-timeout-ms?"),
         (["--qqq"], "--qqq: unknown option, --help lists what is allowed"),
-        (["picture.jpg"], "picture.jpg: not expected, options begin with --"),
+        (["image.jpg"], "image.jpg: not expected, options begin with --"),
         (["--port"], "argument --port: expected one argument"),
         (["--root-path", "vision"], "--root-path vision: must be a path like /vision, without a slash at its end"),
         (

@@ -73,7 +73,7 @@ def refusal(bundle, **options):
 
 
 async def started(start, bundle, **options):
-    """The engine's spec and the most pictures in a batch, of a running server."""
+    """The engine's spec and the most images in a batch, of a running server."""
     server = await start({"m": bundle}, **options)
     deployment = server.service.context.store.loaded("m")
     spec = deployment.runner.facts.spec

@@ -28,7 +28,7 @@ class Job:
             logits. Not to be changed.
         preprocess: holds the normalisation that goes into the graph.
         batch_sizes: that the engine will be timed at.
-        calibration: uint8 [N, crop_size, crop_size, 3], pictures whose activations show what int8 must span.
+        calibration: uint8 [N, crop_size, crop_size, 3], images whose activations show what int8 must span.
         published: int8 weights that were published with an accuracy, or None.
         activation: what makes scores of the logits, one of `models.bundles.spec.ACTIVATIONS`.
     """
@@ -45,7 +45,7 @@ class Job:
         return max(self.batch_sizes)
 
     def example(self, device: str = "cpu") -> torch.Tensor:
-        """Black pictures to record a run with: two, so that no size of 1 is recorded as fixed."""
+        """Black images to record a run with: two, so that no size of 1 is recorded as fixed."""
         side = self.preprocess.crop_size
         return torch.zeros(2, side, side, 3, dtype=torch.uint8, device=device)
 

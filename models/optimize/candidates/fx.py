@@ -1,4 +1,4 @@
-"""int8 by FX graph mode post-training quantisation, calibrated on pictures, in a TorchScript graph."""
+"""int8 by FX graph mode post-training quantisation, calibrated on images, in a TorchScript graph."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def build(job: Job, folder: Path, engine: str) -> EngineSpec:
     VNNI instructions, wherever oneDNN cannot.
 
     Raises:
-        ModelError: there are no pictures to calibrate on.
+        ModelError: there are no images to calibrate on.
     """
     torch.backends.quantized.engine = engine
     reduce_range = engine == "x86" or saturates_int8()
@@ -43,14 +43,14 @@ def quantize(job: Job, reduce_range: bool) -> nn.Module:
     """The network in int8: normalised float [N, 3, H, W] -> logits float [N, num_classes].
 
     Args:
-        job: the network and the pictures to calibrate on.
+        job: the network and the images to calibrate on.
         reduce_range: activations 0 ... 127 instead of 0 ... 255.
     """
     from torch.ao.quantization import get_default_qconfig_mapping
     from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
     if not len(job.calibration):
-        raise ModelError("there are no pictures to calibrate on")
+        raise ModelError("there are no images to calibrate on")
     normalise = ServingGraph(nn.Identity(), job.preprocess, activation="none", channels_last=False).eval()
     # Deprecated since torch 2.10 in favour of torchao, which was not faster here (docs/performance.md).
     with warnings.catch_warnings(), torch.inference_mode():
@@ -64,7 +64,7 @@ def quantize(job: Job, reduce_range: bool) -> nn.Module:
 
 
 def observe(observed: nn.Module, normalise: nn.Module, job: Job) -> None:
-    """Shows the calibration pictures to a network that notes the range of its activations."""
+    """Shows the calibration images to a network that notes the range of its activations."""
     for batch in torch.from_numpy(job.calibration).split(_CALIBRATION_BATCH):
         observed(normalise(batch))
 

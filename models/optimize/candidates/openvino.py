@@ -1,4 +1,4 @@
-"""OpenVINO: fp32 and bf16 as converted, int8 quantised by NNCF on pictures. Needs the extra `openvino`."""
+"""OpenVINO: fp32 and bf16 as converted, int8 quantised by NNCF on images. Needs the extra `openvino`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def build(job: Job, folder: Path, precision: str) -> EngineSpec:
     int8 weights have 7 bits where the processor needs them, else those of the first layer only, NNCF's default.
 
     Raises:
-        ModelError: there are no pictures to calibrate on.
+        ModelError: there are no images to calibrate on.
     """
     forbid_telemetry()
     import openvino
@@ -69,12 +69,12 @@ def _quantize(model: Any, job: Job, reduce_range: bool) -> Any:
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 
     if not len(job.calibration):
-        raise ModelError("there are no pictures to calibrate on")
-    pictures = nncf.Dataset([picture[None] for picture in job.calibration])
+        raise ModelError("there are no images to calibrate on")
+    images = nncf.Dataset([image[None] for image in job.calibration])
     fix = OverflowFix.ENABLE if reduce_range else OverflowFix.FIRST_LAYER
     return nncf.quantize(
         model,
-        pictures,
+        images,
         subset_size=len(job.calibration),
         # Activations of either sign have a zero point; those behind a ReLU need none, and have none.
         preset=nncf.QuantizationPreset.MIXED,

@@ -40,7 +40,7 @@ class Asked:
 class Classify:
     """The dialect of SnapServe itself."""
 
-    hint = "Pictures go to POST /classify: curl -F image=@cat.jpg sends one there."
+    hint = "Images go to POST /classify: curl -F image=@cat.jpg sends one there."
 
     def __init__(self, store: ModelStore, parser: UploadParser) -> None:
         """Creates it.
@@ -73,16 +73,16 @@ class Classify:
         """Takes the body apart and reads the parameters. Raises RequestError."""
         request = exchange.request
         upload = await self._parser.parse_where_it_fits(body, request, deadline)
-        pictures = upload.pictures
-        request[IMAGES] = len(pictures)
+        images = upload.images
+        request[IMAGES] = len(images)
         parameters = read_parameters(_query(request), upload.fields, request.headers.get("Accept", ""))
         facts = self._store.find(parameters.model).model.facts
         top_k = parameters.top_k_of(facts.num_classes)
-        inputs = [self._parser.error_of(each) or Image(each.data) for each in pictures]
+        inputs = [self._parser.error_of(each) or Image(each.data) for each in images]
         return Call(
             parameters.model,
             inputs,
-            Asked(parameters, top_k, facts.name, [each.filename for each in pictures]),
+            Asked(parameters, top_k, facts.name, [each.filename for each in images]),
         )
 
     def render(self, exchange: Exchange, call: Call, answers: Sequence[Output | Exception]) -> web.Response:

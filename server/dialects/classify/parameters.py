@@ -1,4 +1,4 @@
-"""What a request asks for beside its picture."""
+"""What a request asks for beside its image."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Outcome:
 def single_response(
     predictions: Sequence[Prediction], clock: PhaseClock, model: str, request_id: str, format: str
 ) -> web.Response:
-    """The answer to one picture."""
+    """The answer to one image."""
     if format == "text":
         return web.Response(text=_table(predictions))
     if format == "hf":
@@ -45,7 +45,7 @@ def single_response(
 def several_response(
     outcomes: Sequence[Outcome], clock: PhaseClock, model: str, request_id: str, format: str
 ) -> web.Response:
-    """The answers to several pictures, in the order sent; 422 when there is none."""
+    """The answers to several images, in the order sent; 422 when there is none."""
     status = 200 if any(outcome.predictions is not None for outcome in outcomes) else 422
     if format == "text" and status == 200:
         return web.Response(text="\n".join(_text(outcome) for outcome in outcomes))
@@ -73,7 +73,7 @@ def _bare(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
 
 
 def _text(outcome: Outcome) -> str:
-    title = outcome.filename or "picture"
+    title = outcome.filename or "image"
     if outcome.fault:
         return f"{title}\n  {outcome.fault.title}: {outcome.fault.detail}\n"
     return f"{title}\n{_table(outcome.predictions or ())}"

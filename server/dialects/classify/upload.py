@@ -1,4 +1,4 @@
-"""The body of a request to /classify -> the pictures in it and the parameters beside them."""
+"""The body of a request to /classify -> the images in it and the parameters beside them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from server.config import LimitConfig
 from server.dialects.classify.base64_text import holds_file
 from server.dialects.classify.form import read_form
 from server.dialects.classify.json_body import read_json
-from server.dialects.classify.picture import Picture
-from server.dialects.classify.text_field import picture_of
+from server.dialects.classify.text_field import image_of
+from server.dialects.classify.uploaded_image import UploadedImage
 from server.dialects.classify.urlencoded_body import is_urlencoded, parse_urlencoded
 from server.http.faults import BadRequest, BodyTooLarge, FormWithoutType
 from server.http.multipart import parse_multipart
@@ -34,16 +34,16 @@ class Upload:
     """What a body holds.
 
     Attributes:
-        pictures: at least one, in the order sent.
+        images: at least one, in the order sent.
         fields: parameters that came in the body, by name.
     """
 
-    pictures: list[Picture]
+    images: list[UploadedImage]
     fields: Mapping[str, Any]
 
 
 class UploadParser:
-    """Takes bodies apart: forms, base64 in JSON, or the bytes of one picture."""
+    """Takes bodies apart: forms, base64 in JSON, or the bytes of one image."""
 
     def __init__(self, limits: LimitConfig, cpu_pool: CpuPool) -> None:
         """Creates it.
@@ -60,7 +60,7 @@ class UploadParser:
     def limit_of(self, request: web.Request) -> int:
         """Most bytes of the body of a request."""
         if _is_json(request.content_type):
-            # All pictures of a JSON body together may be as large as one; the limit counts decoded bytes. Base64
+            # All images of a JSON body together may be as large as one; the limit counts decoded bytes. Base64
             # takes 4 for 3 of them; line ends and slashes that JSON escapes, an eighth of that.
             return self._max_image * 3 // 2 + 65_536
         return self._max_body
@@ -73,7 +73,7 @@ class UploadParser:
         return await self._cpu_pool.run(partial(self.parse, body, media_type, content_type), deadline)
 
     def parse(self, body: bytearray, media_type: str, content_type: str) -> Upload:
-        """Takes a body apart. Its bytes decide before its headers: a picture is a picture.
+        """Takes a body apart. Its bytes decide before its headers: an image is an image.
 
         Args:
             body: the whole body.
@@ -81,14 +81,14 @@ class UploadParser:
             content_type: the whole header.
 
         Raises:
-            BadRequest: the body is not what its headers say, or holds no picture.
+            BadRequest: the body is not what its headers say, or holds no image.
             BodyTooLarge: there are too many files.
             FormWithoutType: a form whose Content-Type is missing.
         """
         if not body:
-            raise BadRequest("The body is empty; send a picture.", "curl -F image=@cat.jpg sends one.")
+            raise BadRequest("The body is empty; send an image.", "curl -F image=@cat.jpg sends one.")
         if sniff(body, IMAGES).supported:
-            return self._checked([Picture(None, body)], {})
+            return self._checked([UploadedImage(None, body)], {})
         if media_type.startswith("multipart/"):
             # One more than allowed is looked at, with room for parameters, to tell how many there are.
             return self._checked(*read_form(parse_multipart(body, content_type, self._max_files + _SPARE_PARTS)))
@@ -99,30 +99,30 @@ class UploadParser:
         if _BEGINS_FORM.match(body):
             raise FormWithoutType
         if holds_file(body):
-            return self._checked([picture_of(body.decode("latin-1"), "The body")], {})
-        return self._checked([Picture(None, body)], {})
+            return self._checked([image_of(body.decode("latin-1"), "The body")], {})
+        return self._checked([UploadedImage(None, body)], {})
 
-    def error_of(self, picture: Picture) -> Exception | None:
-        """The error of a picture that needs no decoding to be found: empty, no base64, too large. Else None."""
-        size, limit = len(picture.data), self._max_image
-        if picture.error or size <= limit:
-            return picture.error
-        return BodyTooLarge(f"The picture has {size:,} bytes, at most {limit:,} are allowed.", limit, size)
+    def error_of(self, image: UploadedImage) -> Exception | None:
+        """The error of an image that needs no decoding to be found: empty, no base64, too large. Else None."""
+        size, limit = len(image.data), self._max_image
+        if image.error or size <= limit:
+            return image.error
+        return BodyTooLarge(f"The image has {size:,} bytes, at most {limit:,} are allowed.", limit, size)
 
     def _from_json(self, body: bytearray) -> Upload:
         texts, parameters = read_json(body, self._max_files)
         many = len(texts) > 1
-        pictures = [
-            picture_of(text, f'Number {number} of "inputs"' if many else '"inputs"')
+        images = [
+            image_of(text, f'Number {number} of "inputs"' if many else '"inputs"')
             for number, text in enumerate(texts, start=1)
         ]
-        return self._checked(pictures, parameters)
+        return self._checked(images, parameters)
 
-    def _checked(self, pictures: list[Picture], fields: Mapping[str, Any]) -> Upload:
+    def _checked(self, images: list[UploadedImage], fields: Mapping[str, Any]) -> Upload:
         most = self._max_files
-        if len(pictures) > most:
-            raise BodyTooLarge(f"{len(pictures)} files, at most {most} are allowed.", most, len(pictures))
-        return Upload(pictures, fields)
+        if len(images) > most:
+            raise BodyTooLarge(f"{len(images)} files, at most {most} are allowed.", most, len(images))
+        return Upload(images, fields)
 
 
 def _is_json(media_type: str) -> bool:

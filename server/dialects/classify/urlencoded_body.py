@@ -21,7 +21,7 @@ def is_urlencoded(body: bytes | bytearray) -> bool:
 def parse_urlencoded(body: bytes | bytearray, max_fields: int) -> list[Part]:
     """The fields, as parts of a form without filenames.
 
-    A plus sign stays one, but for a parameter: what stands for a picture is base64, and many clients do not escape
+    A plus sign stays one, but for a parameter: what stands for an image is base64, and many clients do not escape
     the plus signs in it.
 
     Raises:

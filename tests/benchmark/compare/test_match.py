@@ -29,7 +29,7 @@ def needs_wrk(require):
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     files = [tmp_path / "first.jpg", tmp_path / "second.jpg"]
     for file in files:
         file.write_bytes(file.stem.encode() * 100)
@@ -52,8 +52,8 @@ def test_every_candidate_begins_once_and_neighbours_change():
     assert {"ab", "ba"} <= {first + second for order in orders for first, second in pairwise(order)}
 
 
-def test_each_candidate_has_its_turn_in_each_round(pictures):
-    with Match([candidate("one"), candidate("two", "--lie-every", "7")], pictures, silent) as game:
+def test_each_candidate_has_its_turn_in_each_round(images):
+    with Match([candidate("one"), candidate("two", "--lie-every", "7")], images, silent) as game:
         game.play(1, QUICK, {"limit": lambda seconds: 100.0 * seconds})
         assert game.limits == {"limit": [100.0]}
         (one,), (two,) = game.turns["one"], game.turns["two"]
@@ -63,19 +63,19 @@ def test_each_candidate_has_its_turn_in_each_round(pictures):
     assert 1 < one["pss_mb"] <= one["peak_rss_mb"] + 1
 
 
-def test_another_version_of_the_project_runs_in_its_own_folder(pictures, tmp_path):
+def test_another_version_of_the_project_runs_in_its_own_folder(images, tmp_path):
     (tmp_path / "server").mkdir()
-    with candidate("before").variant("before", f"CHECKOUT={tmp_path}").start(pictures[0]) as server:
+    with candidate("before").variant("before", f"CHECKOUT={tmp_path}").start(images[0]) as server:
         assert server.tree.processes()[0].cwd() == str(tmp_path)
 
 
-def test_one_that_cannot_start_is_missing_with_the_reason(pictures, monkeypatch):
+def test_one_that_cannot_start_is_missing_with_the_reason(images, monkeypatch):
     def refuse(self):
         raise match.PeerMissing("no network")
 
     monkeypatch.setattr(Environment, "install", refuse)
     peer = Candidate("peer", ("-m", "peer"), environment="fastapi")
-    with Match([candidate("dead", "--die"), peer, candidate("alive")], pictures, silent) as game:
+    with Match([candidate("dead", "--die"), peer, candidate("alive")], images, silent) as game:
         assert list(game.servers) == ["alive"]
         assert game.missing == [
             {"name": "dead", "reason": "ended with 1: no such model"},
@@ -83,10 +83,10 @@ def test_one_that_cannot_start_is_missing_with_the_reason(pictures, monkeypatch)
         ]
 
 
-def test_one_that_burns_the_processor_is_halted_between_turns(pictures, monkeypatch):
+def test_one_that_burns_the_processor_is_halted_between_turns(images, monkeypatch):
     monkeypatch.setattr(match, "IDLE_S", 1.0)
     monkeypatch.setattr(match, "_SETTLE_S", 0.5)  # who burns never comes to rest
-    with Match([candidate("quiet"), candidate("hot", "--burn")], pictures, silent) as game:
+    with Match([candidate("quiet"), candidate("hot", "--burn")], images, silent) as game:
         assert game.idle_percent["hot"] > 5 > game.idle_percent["quiet"]
         wait_until_stopped(game, "hot")
         assert psutil.STATUS_STOPPED not in states(game, "quiet")
@@ -105,14 +105,14 @@ def wait_until_stopped(game, name):
         time.sleep(0.01)
 
 
-def test_no_process_is_left(pictures):
-    with Match([candidate("one"), candidate("hot", "--burn")], pictures, silent) as game:
+def test_no_process_is_left(images):
+    with Match([candidate("one"), candidate("hot", "--burn")], images, silent) as game:
         processes = [process for server in game.servers.values() for process in server.tree.processes()]
         assert len(processes) == 2
     assert not any(process.is_running() for process in processes)
 
 
-def test_the_command_writes_the_result_and_fails_on_wrong_answers(pictures, tmp_path, monkeypatch, capsys):
+def test_the_command_writes_the_result_and_fails_on_wrong_answers(images, tmp_path, monkeypatch, capsys):
     row = [0.0] * 10
     row[3], row[7] = 0.75, 0.5
     monkeypatch.setattr(command, "reference_scores", lambda bundle, files: [row for _ in files])
@@ -124,7 +124,7 @@ def test_the_command_writes_the_result_and_fails_on_wrong_answers(pictures, tmp_
     monkeypatch.setattr(command, "shared_engine", lambda *_: Shared("fx-int8-onednn", "int8"))
     words = ["serve-compare", "--model", "models/demo", "--rounds", "1", "--seconds", "1", "--warm-up", "0"]
     words += ["--connections", "4", "--contestants", "snapserve,liar", "--output", str(tmp_path / "result.json")]
-    words += [word for picture in pictures for word in ("--picture", str(picture))]
+    words += [word for image in images for word in ("--image", str(image))]
     assert main([*words, "--plot", str(tmp_path / "plot.svg")]) == 1
     result = json.loads((tmp_path / "result.json").read_text())
     ours, liar = result["contestants"]

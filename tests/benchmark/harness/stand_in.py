@@ -15,7 +15,7 @@ CLASSES = {b"first": (3, 0.75), b"second": (7, 0.5)}
 
 
 def answer_to(body):
-    """The class and score of the picture that the form holds."""
+    """The class and score of the image that the form holds."""
     return next((known for mark, known in CLASSES.items() if mark in body), (1, 0.9))
 
 

@@ -34,10 +34,10 @@ def test_options_are_named_by_their_place_in_the_project():
     options = argparse.Namespace(
         run=print,
         model=ROOT / "models" / "demo",
-        picture=[Path("/x/a.jpg")],
+        image=[Path("/x/a.jpg")],
         rounds=3,
         sizes=numbers("1,2"),
         engine=None,
     )
-    expected = {"model": "models/demo", "picture": ["a.jpg"], "rounds": 3, "sizes": [1, 2]}
+    expected = {"model": "models/demo", "image": ["a.jpg"], "rounds": 3, "sizes": [1, 2]}
     assert settings(options) == expected

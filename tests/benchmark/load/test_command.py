@@ -34,7 +34,7 @@ def test_every_answer_is_verified_at_percents_of_the_peak(server, tmp_path, caps
     assert main([*words, "--processes", "2", "--output", str(output)]) == 0
     result = json.loads(output.read_text())
     peak, *rows = result["rows"]
-    assert result["pictures"] == result["pictures_told_apart"] == 64
+    assert result["images"] == result["images_told_apart"] == 64
     assert result["machine"]["cpu"]
     assert str(ROOT) not in output.read_text()
     assert [round(row["offered_per_s"] / peak["answered_per_s"] * 100) for row in rows] == [10, 20]

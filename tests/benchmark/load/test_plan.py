@@ -11,7 +11,7 @@ from benchmark.load.plan import Plan, Question, Rules, poisson
 from benchmark.load.questions import choose
 
 RULES = Rules(("cat", "dog", "fox", "hen"), top_k=3)
-QUESTION = Question("picture", b"", (0.1, 0.6, 0.25, 0.05))
+QUESTION = Question("image", b"", (0.1, 0.6, 0.25, 0.05))
 
 
 def answer(*pairs):
@@ -52,7 +52,7 @@ def test_the_body_has_to_carry_the_request_id_and_to_be_an_answer():
         assert "not an answer" in QUESTION.fault_of_body(body, "a", RULES)
 
 
-def test_only_pictures_that_can_be_told_apart_are_chosen():
+def test_only_images_that_can_be_told_apart_are_chosen():
     same = Question("same", b"", (0.104, 0.597, 0.25, 0.05))
     other = Question("other", b"", (0.6, 0.1, 0.25, 0.05))
     assert choose([QUESTION, same, other], 3, RULES, keep_all=False) == ([QUESTION, other], 2)
@@ -82,7 +82,7 @@ def test_processes_share_the_arrivals_of_one():
     assert len({share.name for share in shares}) == len({share.seed for share in shares}) == 3
 
 
-def test_every_picture_is_chosen():
+def test_every_image_is_chosen():
     plan = Plan("http://127.0.0.1:1", (None,) * 10, Rules(()))
     assert set(plan.choices(1000)) == set(range(10))
     assert plan.choices(1000) == plan.choices(1000) != plan.choices(1000, block=1)

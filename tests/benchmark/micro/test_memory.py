@@ -17,11 +17,11 @@ def files():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_memory_does_not_grow_over_thousands_of_pictures(files, monkeypatch):
+def test_memory_does_not_grow_over_thousands_of_images(files, monkeypatch):
     monkeypatch.setattr(memory, "mixture", lambda: files)
     readings, outcomes = memory.measure(2400, 600, threads=2)
     assert max(readings) - readings[0] < memory.ALLOWED_MB
-    refusals = {"UndecodablePicture", "UnsupportedPicture", "UnsupportedFormat", "TooManyPixels"}
+    refusals = {"UndecodableImage", "UnsupportedImage", "UnsupportedFormat", "TooManyPixels"}
     assert set(outcomes) == {"decoded", *refusals}
     assert 0.3 < outcomes["decoded"] / sum(outcomes.values()) < 0.9
 

@@ -26,7 +26,7 @@ from models.engines.torchscript import load_network
 from models.networks.graph import ServingGraph, compile_graph, jit_warnings_ignored
 from tests.conftest import lacking
 
-PICTURES = [ROOT / "images" / "digit-5-white-on-black.jpg", ROOT / "images" / "digit-3-white-on-black.png"]
+IMAGES = [ROOT / "images" / "digit-5-white-on-black.jpg", ROOT / "images" / "digit-3-white-on-black.png"]
 
 
 def test_every_requirement_is_pinned():
@@ -109,11 +109,11 @@ def test_a_peer_answers_as_the_reference_does(name, bundle):
     assert candidate.environment is not None
     if not Environment(candidate.environment).installed:
         lacking(f"{name} is not installed; make peers installs it")
-    with candidate.start(PICTURES[0]) as server:
-        answers = [ask(server.url, picture) for picture in PICTURES]
+    with candidate.start(IMAGES[0]) as server:
+        answers = [ask(server.url, image) for image in IMAGES]
         processes = server.tree.processes()
     assert [len(answer) for answer in answers] == [5, 5]
-    found = difference(answers, reference_scores(bundle, PICTURES))
+    found = difference(answers, reference_scores(bundle, IMAGES))
     if name != "ancestor":  # which leaves out mean and std, and squeezes what is not square
         assert found == {"top1_agreement": 1.0, "max_abs_diff": pytest.approx(0, abs=0.03)}
     assert not any(process.is_running() for process in processes)

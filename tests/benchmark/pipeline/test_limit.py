@@ -1,4 +1,4 @@
-"""The limit is of the same work as the server's: each picture decoded and run, in rounds that can be repeated."""
+"""The limit is of the same work as the server's: each image decoded and run, in rounds that can be repeated."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from models.engines.base import EngineOptions
 DEMO = ROOT / "models" / "demo"
 
 
-def test_a_picture_is_counted_when_it_was_decoded_and_run(monkeypatch):
-    """Images per second times seconds are the pictures that went through both."""
-    picture = (ROOT / "images" / "digit-3-white-on-black.png").read_bytes()
-    pipeline = Pipeline(ModelBundle.load(DEMO), EngineOptions("cpu", 1, max_batch_size=4), 2, [picture])
+def test_a_image_is_counted_when_it_was_decoded_and_run(monkeypatch):
+    """Images per second times seconds are the images that went through both."""
+    image = (ROOT / "images" / "digit-3-white-on-black.png").read_bytes()
+    pipeline = Pipeline(ModelBundle.load(DEMO), EngineOptions("cpu", 1, max_batch_size=4), 2, [image])
     decoded, sizes, lock = [], [], threading.Lock()
     preprocess, infer = pipeline._preprocess, pipeline._engine.infer
 

@@ -13,7 +13,7 @@ from benchmark.__main__ import main
 from benchmark.harness.server import ROOT
 from benchmark.harness.trivial_server import TrivialServer, trivial_scores
 
-PICTURE = ROOT / "images" / "cat.jpg"
+IMAGE = ROOT / "images" / "cat.jpg"
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def wrk(require):
 
 
 def test_the_trivial_servers_answer_is_a_hash_of_the_bytes_and_of_nothing_else():
-    bodies = [b"one picture", b"another one", b"one picture"]
+    bodies = [b"one image", b"another one", b"one image"]
     with TrivialServer("--core", str(min(os.sched_getaffinity(0)))) as server:
         assert os.sched_getaffinity(server.process.pid) == {min(os.sched_getaffinity(0))}
         answers = []
@@ -37,7 +37,7 @@ def test_the_trivial_servers_answer_is_a_hash_of_the_bytes_and_of_nothing_else()
 
 def test_the_command_measures(wrk, tmp_path, capsys):
     output = tmp_path / "http.json"
-    words = ["http", "--picture", str(PICTURE), "--rounds", "1", "--seconds", "1", "--connections", "4"]
+    words = ["http", "--image", str(IMAGE), "--rounds", "1", "--seconds", "1", "--connections", "4"]
     before = os.sched_getaffinity(0)
     assert main([*words, "--output", str(output)]) == 0
     assert os.sched_getaffinity(0) == before

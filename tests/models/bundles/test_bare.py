@@ -175,7 +175,7 @@ def test_a_model_for_other_inputs_is_refused(tmp_path):
         load_engine(bundle_of(save(module, tmp_path / "linear.pt"), tmp_path), EngineOptions("cpu"))
 
 
-def test_an_output_that_is_no_row_per_picture_is_refused(tmp_path):
+def test_an_output_that_is_no_row_per_image_is_refused(tmp_path):
     module = traced(nn.Conv2d(3, CLASSES, 3))
     with pytest.raises(EngineError, match=r"answers 4 images with float32 \[4, 10, 62, 62\]"):
         load_engine(bundle_of(save(module, tmp_path / "segments.pt"), tmp_path), EngineOptions("cpu"))

@@ -14,7 +14,7 @@ from PIL import Image
 from models.bundles.spec import PreprocessSpec
 from models.images.exif import MOST_BYTES, Metadata
 from models.images.preprocess import Preprocessor
-from tests.models.picture_files import (
+from tests.models.image_files import (
     as_hex,
     chunk,
     entry,
@@ -75,7 +75,7 @@ XMP_PLACES = {
 
 
 def turned(data):
-    """The picture as it is set upright."""
+    """The image as it is set upright."""
     return np.asarray(PREPROCESSOR.open(data))
 
 
@@ -86,7 +86,7 @@ def short(value, order="<"):
 @pytest.mark.parametrize("place", EXIF_PLACES)
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("value", range(1, 9))
-def test_exif_turns_the_picture_wherever_it_is_stored(place, order, value):
+def test_exif_turns_the_image_wherever_it_is_stored(place, order, value):
     plain, store = EXIF_PLACES[place]
     transposes = (None, "FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM")
     transposes += ("TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
@@ -97,7 +97,7 @@ def test_exif_turns_the_picture_wherever_it_is_stored(place, order, value):
 
 
 @pytest.mark.parametrize("place", XMP_PLACES)
-def test_xmp_turns_the_picture_where_exif_says_nothing(place):
+def test_xmp_turns_the_image_where_exif_says_nothing(place):
     plain, store = XMP_PLACES[place]
     assert np.array_equal(turned(store(xmp(3))), turned(plain)[::-1, ::-1])
 

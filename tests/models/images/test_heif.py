@@ -15,12 +15,12 @@ from PIL import Image, features
 
 import models.images.formats
 from models.bundles.spec import PreprocessSpec
-from models.errors import PictureError, TooManyPixels, UndecodablePicture, UnsupportedFormat, UnsupportedPicture
+from models.errors import ImageError, TooManyPixels, UndecodableImage, UnsupportedFormat, UnsupportedImage
 from models.images.formats import OPTIONAL, SUPPORTED, check_formats, installation, sniff
 from models.images.heif import without_metadata
 from models.images.preprocess import Preprocessor
 from tests.conftest import lacking
-from tests.models.picture_files import encoded, exif, orientation, photo
+from tests.models.image_files import encoded, exif, orientation, photo
 
 SPEC = PreprocessSpec(8, 8, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 SIZE = (40, 30)
@@ -43,7 +43,7 @@ def format(request):
     return request.param
 
 
-def picture(format, image=None, **options):
+def image(format, image=None, **options):
     image = image or Image.open(io.BytesIO(photo("PNG", SIZE)))
     return encoded(image, PLUGINS[format], quality=95, **options)
 
@@ -62,23 +62,23 @@ def distance(one, other):
 @pytest.mark.slow  # torch resizes
 def test_they_are_off_unless_they_are_asked_for(format):
     with pytest.raises(UnsupportedFormat) as refusal:
-        Preprocessor(SPEC)(picture(format))
+        Preprocessor(SPEC)(image(format))
     assert (refusal.value.seen, refusal.value.accepted) == (format, SUPPORTED)
-    assert Preprocessor(SPEC, formats=(format,))(picture(format)).shape == (8, 8, 3)
+    assert Preprocessor(SPEC, formats=(format,))(image(format)).shape == (8, 8, 3)
     with pytest.raises(UnsupportedFormat) as refusal:
         Preprocessor(SPEC, formats=(format,))(photo("PNG"))
     assert (refusal.value.seen, refusal.value.accepted) == ("PNG", (format,))
 
 
-def test_the_pixels_are_those_of_the_picture(format):
+def test_the_pixels_are_those_of_the_image(format):
     wanted = np.asarray(Image.open(io.BytesIO(photo("PNG", SIZE))))
-    assert distance(pixels_of(picture(format)), wanted) < 4
+    assert distance(pixels_of(image(format)), wanted) < 4
 
 
 @pytest.mark.parametrize("value", TRANSPOSES)
-def test_the_picture_is_set_upright(format, value):
+def test_the_image_is_set_upright(format, value):
     wanted = np.asarray(Image.open(io.BytesIO(photo("PNG", SIZE))).transpose(Image.Transpose[TRANSPOSES[value]]))
-    got = pixels_of(picture(format, exif=b"Exif\0\0" + orientation(value)))
+    got = pixels_of(image(format, exif=b"Exif\0\0" + orientation(value)))
     assert got.shape == wanted.shape
     assert distance(got, wanted) < 4
 
@@ -86,24 +86,24 @@ def test_the_picture_is_set_upright(format, value):
 def test_transparency_is_laid_on_white(format):
     pixels = np.zeros((30, 40, 4), np.uint8)
     pixels[:, :20, 3] = 255
-    got = pixels_of(picture(format, Image.fromarray(pixels)))
+    got = pixels_of(image(format, Image.fromarray(pixels)))
     assert got[:, :14].max() < 12
     assert got[:, 26:].min() > 243
 
 
 def test_grey_is_grey(format):
-    got = pixels_of(picture(format, Image.new("L", SIZE, 90)))
+    got = pixels_of(image(format, Image.new("L", SIZE, 90)))
     assert np.abs(got.astype(int) - 90).max() <= 2
 
 
-def test_of_several_pictures_the_first_is_taken(format):
+def test_of_several_images_the_first_is_taken(format):
     frames = [Image.new("RGB", SIZE, colour) for colour in ("red", "blue", "green")]
-    data = picture(format, frames[0], save_all=True, append_images=frames[1:])
+    data = image(format, frames[0], save_all=True, append_images=frames[1:])
     assert distance(pixels_of(data), np.full((30, 40, 3), (255, 0, 0))) < 4
 
 
 def test_the_pixels_are_counted_before_they_are_decoded(format, monkeypatch):
-    data = picture(format)
+    data = image(format)
     monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail("decoded"))
     with pytest.raises(TooManyPixels) as refusal:
         pixels_of(data, 40 * 30 - 1)
@@ -119,12 +119,12 @@ def test_the_pixels_are_counted_before_they_are_decoded(format, monkeypatch):
     ids=lambda value: str(value)[:24],
 )
 def test_metadata_decides_nothing(format, metadata):
-    assert np.array_equal(pixels_of(picture(format, **metadata)), pixels_of(picture(format)))
+    assert np.array_equal(pixels_of(image(format, **metadata)), pixels_of(image(format)))
 
 
 def broken_exif(format):
     """EXIF that no encoder would write: its own beginning is overwritten in the file."""
-    data = picture(format, exif=b"Exif\0\0" + exif(b"\x0f\x01\2\0\x08\0\0\0\x1a\0\0\0", behind=b"maker!\0\0"))
+    data = image(format, exif=b"Exif\0\0" + exif(b"\x0f\x01\2\0\x08\0\0\0\x1a\0\0\0", behind=b"maker!\0\0"))
     where = data.index(b"II*\0")
     return data[:where] + b"no!!" + data[where + 4 :]
 
@@ -132,34 +132,34 @@ def broken_exif(format):
 def test_exif_that_cannot_be_read_costs_nothing(format):
     data = broken_exif(format)
     assert without_metadata(data) != data
-    assert np.array_equal(pixels_of(data), pixels_of(picture(format)))
+    assert np.array_equal(pixels_of(data), pixels_of(image(format)))
 
 
 def test_another_codec_is_unsupported_and_not_damaged(format):
     codec = {"HEIC": b"hvc1", "AVIF": b"av01"}[format]
-    with pytest.raises(UnsupportedPicture) as refusal:
-        pixels_of(picture(format).replace(codec, b"vvc1"))
+    with pytest.raises(UnsupportedImage) as refusal:
+        pixels_of(image(format).replace(codec, b"vvc1"))
     assert refusal.value.kind.startswith(f"{format} with another codec")
 
 
 def test_what_is_cut_short_is_damaged(format):
-    data = picture(format)
+    data = image(format)
     for length in range(12, len(data), 61):
-        with pytest.raises((UndecodablePicture, UnsupportedFormat)):
+        with pytest.raises((UndecodableImage, UnsupportedFormat)):
             pixels_of(data[:length])
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=4)), max_size=5))
 @settings(max_examples=60, deadline=None)
-def test_damage_gives_a_picture_or_a_picture_error(damage):
+def test_damage_gives_a_image_or_a_image_error(damage):
     for format in OPTIONAL_HERE:
         if format == "HEIC":
             __import__("pillow_heif").register_heif_opener()
-        data = bytearray(picture(format))
+        data = bytearray(image(format))
         for where, garbage in damage:
             position = int(where * (len(data) - 1))
             data[position : position + len(garbage)] = garbage
-        with contextlib.suppress(PictureError):
+        with contextlib.suppress(ImageError):
             pixels_of(bytes(data))
 
 

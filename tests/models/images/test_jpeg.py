@@ -1,4 +1,4 @@
-"""Regions of JPEGs, by our own use of libjpeg-turbo: never another pixel than the whole picture has there."""
+"""Regions of JPEGs, by our own use of libjpeg-turbo: never another pixel than the whole image has there."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def region_of(data, scale, left, top, columns, rows):
 
 @given(st.data())
 @settings(max_examples=300, deadline=None)
-def test_every_pixel_is_that_of_the_whole_picture(data):
+def test_every_pixel_is_that_of_the_whole_image(data):
     file = photo(data.draw(st.sampled_from(sorted(KINDS))))
     scale = data.draw(st.sampled_from([1, 2, 4, 8]))
     wanted = whole(file, scale)

@@ -1,4 +1,4 @@
-"""JPEG files: scans are those of the picture, metadata decides nothing, unsupported is not damaged."""
+"""JPEG files: scans are those of the image, metadata decides nothing, unsupported is not damaged."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from PIL import Image
 
 import models.images.decode
 from models.bundles.spec import PreprocessSpec
-from models.errors import PictureError, UndecodablePicture, UnsupportedPicture
+from models.errors import ImageError, UndecodableImage, UnsupportedImage
 from models.images import jpeg_file, jpeg_support
 from models.images.jpeg_file import MAX_SCANS, read_jpeg
 from models.images.preprocess import Preprocessor
-from tests.models.picture_files import encoded, photo, segment, with_segments
+from tests.models.image_files import encoded, photo, segment, with_segments
 
 PREPROCESSOR = Preprocessor(PreprocessSpec(8, 8, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
 SOS = b"\xff\xda"
@@ -32,7 +32,7 @@ def pixels_of(data):
     return np.asarray(PREPROCESSOR.open(data))
 
 
-def two_pictures():
+def two_images():
     frames = [Image.open(io.BytesIO(SEQUENTIAL)), Image.new("RGB", (40, 30))]
     return encoded(frames[0], "MPO", save_all=True, append_images=frames[1:], quality=90)
 
@@ -46,7 +46,7 @@ def between_scans(data, content):
 # Where bytes that look like scans may stand.
 NO_SCANS = {
     "a film behind the end": lambda data: data + b"\0\0" + SCAN_BYTES,
-    "another picture behind the end": lambda data: data + PROGRESSIVE * 50,
+    "another image behind the end": lambda data: data + PROGRESSIVE * 50,
     "Photoshop's block": lambda data: with_segments(data, segment(0xED, b"Photoshop 3.0\0" + SCAN_BYTES)),
     "a comment": lambda data: with_segments(data, segment(0xFE, SCAN_BYTES)),
     "a thumbnail": lambda data: with_segments(data, segment(0xE1, b"Exif\0\0" + PROGRESSIVE * 20)),
@@ -57,7 +57,7 @@ NO_SCANS = {
 
 @pytest.mark.parametrize("place", NO_SCANS.values(), ids=NO_SCANS.keys())
 @pytest.mark.parametrize("kind", KINDS)
-def test_bytes_that_are_no_scans_of_the_picture_do_not_count(kind, place):
+def test_bytes_that_are_no_scans_of_the_image_do_not_count(kind, place):
     assert np.array_equal(pixels_of(place(KINDS[kind])), pixels_of(KINDS[kind]))
 
 
@@ -67,10 +67,10 @@ def test_a_comment_between_scans_does_not_count():
     assert np.array_equal(pixels_of(data), pixels_of(PROGRESSIVE))
 
 
-def test_the_second_picture_and_a_film_do_not_count():
-    wanted = np.asarray(Image.open(io.BytesIO(two_pictures())))
-    assert np.array_equal(pixels_of(two_pictures()), wanted)
-    assert np.array_equal(pixels_of(two_pictures() + SCAN_BYTES), wanted)
+def test_the_second_image_and_a_film_do_not_count():
+    wanted = np.asarray(Image.open(io.BytesIO(two_images())))
+    assert np.array_equal(pixels_of(two_images()), wanted)
+    assert np.array_equal(pixels_of(two_images() + SCAN_BYTES), wanted)
 
 
 def test_zeros_and_restarts_among_the_pixels_end_nothing():
@@ -102,7 +102,7 @@ def never_decoded(monkeypatch):
 @pytest.mark.parametrize("place", [lambda data: data, *NO_SCANS.values()], ids=["alone", *NO_SCANS])
 def test_scans_that_are_repeated_count_whatever_else_is_in_the_file(place):
     last = PROGRESSIVE.rindex(SOS)
-    with pytest.raises(UndecodablePicture):
+    with pytest.raises(UndecodableImage):
         pixels_of(place(PROGRESSIVE[:last] + PROGRESSIVE[last:-2] * 200 + PROGRESSIVE[-2:]))
 
 
@@ -111,14 +111,14 @@ def test_scans_that_are_repeated_count_whatever_else_is_in_the_file(place):
 def test_a_segment_of_no_length_hides_no_scans(length):
     last = PROGRESSIVE.rindex(SOS)
     scan = b"\xff\xfe" + length + PROGRESSIVE[last:-2]
-    with pytest.raises(UndecodablePicture):
+    with pytest.raises(UndecodableImage):
         pixels_of(PROGRESSIVE[:last] + scan * 200 + PROGRESSIVE[-2:])
 
 
 @pytest.mark.usefixtures("never_decoded")
 def test_scans_of_segments_without_end_are_refused():
     last = PROGRESSIVE.rindex(SOS)
-    with pytest.raises(UndecodablePicture):
+    with pytest.raises(UndecodableImage):
         pixels_of(PROGRESSIVE[:last] + segment(0xFE) * 50_000 + PROGRESSIVE[last:] + SCAN_BYTES)
 
 
@@ -171,7 +171,7 @@ def test_any_bytes_anywhere_are_counted_or_refused(garbage, position):
     data = PROGRESSIVE[:position] + garbage + PROGRESSIVE[position:]
     try:
         file = read_jpeg(data)
-    except (ValueError, PictureError):
+    except (ValueError, ImageError):
         return
     assert jpeg_file._count_scans(data, file.first_scan) <= MAX_SCANS + 1
 
@@ -180,7 +180,7 @@ METADATA = {
     "a short JFIF": segment(0xE0, b"JFIF\0"),
     "a short Adobe": segment(0xEE, b"Adobe"),
     "a broken profile": segment(0xE2, b"ICC_PROFILE\0"),
-    "a second picture that is not there": segment(0xE2, b"MPF\0II*\0\xff\xff\xff\xff"),
+    "a second image that is not there": segment(0xE2, b"MPF\0II*\0\xff\xff\xff\xff"),
     "a broken Photoshop block": segment(0xED, b"Photoshop 3.0\x008BIM\xff"),
     "FlashPix": segment(0xE2, b"FPXR\0"),
     "an empty segment": segment(0xE5),
@@ -200,7 +200,7 @@ def test_metadata_does_not_decide(metadata, decoder, monkeypatch):
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}], ids=str)
-def test_without_its_metadata_a_file_is_the_same_picture(mode, options):
+def test_without_its_metadata_a_file_is_the_same_image(mode, options):
     data = encoded(
         Image.effect_noise((60, 50), 80).convert("RGB").convert(mode), "JPEG", comment="c" * 99, **options
     )
@@ -259,7 +259,7 @@ def of_components(number):
     ],
 )
 def test_kinds_that_no_decoder_knows_are_unsupported_and_not_damaged(data, kind):
-    with pytest.raises(UnsupportedPicture) as refusal:
+    with pytest.raises(UnsupportedImage) as refusal:
         pixels_of(data)
     assert refusal.value.kind == kind
 
@@ -285,7 +285,7 @@ def test_what_this_libjpeg_decodes_is_decoded():
     if jpeg_support.can_decode(jpeg_support.LOSSLESS):
         assert np.array_equal(pixels_of(LOSSLESS), np.repeat([[40] * 8 + [200] * 8], 16, axis=0))
     else:
-        with pytest.raises(UnsupportedPicture):
+        with pytest.raises(UnsupportedImage):
             pixels_of(LOSSLESS)
 
 
@@ -294,13 +294,13 @@ def test_what_this_libjpeg_decodes_is_decoded():
 def test_damage_is_told_from_what_libjpeg_was_built_without(process, known, monkeypatch):
     monkeypatch.setattr(models.images.decode, "can_decode", {RARE[process]: known}.get)
     data = changed(process=process)[: SEQUENTIAL.index(SOS) + 20]
-    with pytest.raises(UndecodablePicture if known else UnsupportedPicture) as refusal:
+    with pytest.raises(UndecodableImage if known else UnsupportedImage) as refusal:
         pixels_of(data)
     assert known or refusal.value.kind == RARE[process]
 
 
 @pytest.mark.parametrize("kind", [jpeg_support.LOSSLESS, jpeg_support.ARITHMETIC])
-def test_what_is_tried_is_a_picture(kind):
+def test_what_is_tried_is_a_image(kind):
     """What every libjpeg-turbo 3 with arithmetic coding decodes; another one may decode neither."""
     with Image.open(io.BytesIO(jpeg_support._FILES[kind])) as image:
         assert image.size == (8, 8)
@@ -311,5 +311,5 @@ def test_what_is_tried_is_a_picture(kind):
 def test_what_is_cut_short_is_damaged(kind):
     data = KINDS[kind]
     for length in range(3, len(data) - 3, 41):
-        with pytest.raises(UndecodablePicture):
+        with pytest.raises(UndecodableImage):
             pixels_of(data[:length])

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from models.bundles.spec import PreprocessSpec
-from models.errors import TooManyPixels, UndecodablePicture, UnsupportedPicture
+from models.errors import TooManyPixels, UndecodableImage, UnsupportedImage
 from models.images.preprocess import Preprocessor
-from tests.models.picture_files import (
+from tests.models.image_files import (
     GREY,
     GREY_ALPHA,
     PALETTE,
@@ -123,7 +123,7 @@ def test_transparency_where_it_may_not_stand_is_ignored():
 @pytest.mark.parametrize("content", [bytes(1), bytes(5)], ids=["grey", "RGB"])
 def test_a_transparent_colour_that_is_cut_short_is_damage(content):
     colour, bands = (GREY, 1) if len(content) == 1 else (RGB, 3)
-    with pytest.raises(UndecodablePicture):
+    with pytest.raises(UndecodableImage):
         pixels_of(png(np.zeros((4, 4, bands), int), 8, colour, before=chunk(b"tRNS", content)))
 
 
@@ -189,7 +189,7 @@ def test_chunks_that_do_not_count_for_the_pixels_neither_decide_nor_cost(chunks,
     assert peak < 3_000_000, "nothing was unpacked"
 
 
-def test_pixels_that_follow_something_else_are_none_of_the_picture():
+def test_pixels_that_follow_something_else_are_none_of_the_image():
     plain = photo("PNG")
     data = with_chunks(plain, after=chunk(b"tEXt", b"") + chunk(b"IDAT", b"no zlib"))
     assert np.array_equal(pixels_of(data), pixels_of(plain))
@@ -208,7 +208,7 @@ def test_a_wrong_checksum_of_what_counts_is_damage(name):
     start = data.index(name)
     length = int.from_bytes(data[start - 4 : start])
     data[start + 4 + length] ^= 1
-    with pytest.raises(UndecodablePicture):
+    with pytest.raises(UndecodableImage):
         pixels_of(bytes(data))
 
 
@@ -219,7 +219,7 @@ def test_a_wrong_checksum_of_what_counts_is_damage(name):
 def test_depths_and_colours_that_do_not_go_together_are_damage(depth, colour):
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, depth, colour, 0, 0, 0))
     body = chunk(b"PLTE", bytes(12)) + chunk(b"IDAT", zlib.compress(bytes(500)))
-    with pytest.raises(UndecodablePicture):
+    with pytest.raises(UndecodableImage):
         pixels_of(SIGNATURE + header + body + chunk(b"IEND", b""))
 
 
@@ -235,17 +235,17 @@ def test_headers_that_cannot_be_are_damage(odd):
         "interlace": 0,
     } | odd
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", *fields.values()))
-    with pytest.raises(UndecodablePicture):
+    with pytest.raises(UndecodableImage):
         pixels_of(SIGNATURE + header + chunk(b"IDAT", zlib.compress(bytes(500))) + chunk(b"IEND", b""))
 
 
 def test_a_png_of_apples_own_kind_is_unsupported():
     data = photo("PNG")
-    with pytest.raises(UnsupportedPicture, match="CgBI"):
+    with pytest.raises(UnsupportedImage, match="CgBI"):
         pixels_of(data[:8] + chunk(b"CgBI", bytes(4)) + data[8:])
 
 
-def test_pixels_in_single_bytes_are_a_picture():
+def test_pixels_in_single_bytes_are_a_image():
     data = photo("PNG")
     start = data.index(b"IDAT")
     length = int.from_bytes(data[start - 4 : start])
@@ -257,7 +257,7 @@ def test_pixels_in_single_bytes_are_a_picture():
 @pytest.mark.parametrize("name", [b"IDAT", b"tEXt", b"zTXt", b"prVt"])
 def test_millions_of_empty_chunks_are_not_gone_through(name):
     data = photo("PNG")
-    with pytest.raises(UndecodablePicture):
+    with pytest.raises(UndecodableImage):
         pixels_of(data[:33] + chunk(name, b"") * 500_000 + data[33:])
 
 

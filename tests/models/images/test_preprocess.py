@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 import models.images.decode
 import models.images.jpeg
 from models.bundles.spec import IMAGENET, RESIZE_MODES, SQUASH, PreprocessSpec
-from models.errors import PictureError, TooManyPixels, UndecodablePicture, UnsupportedFormat
+from models.errors import ImageError, TooManyPixels, UndecodableImage, UnsupportedFormat
 from models.images.colour import to_rgb
 from models.images.formats import sniff
 from models.images.geometry import Region, crop_spans
@@ -167,7 +167,7 @@ def test_extreme_shapes_cost_only_the_crop(mode):
 
 @settings(deadline=None)
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 300), st.integers(1, 300))
-def test_the_spans_lie_inside_the_picture_and_hold_the_crop(width, height, resize, crop):
+def test_the_spans_lie_inside_the_image_and_hold_the_crop(width, height, resize, crop):
     spans = [
         pair
         for mode in RESIZE_MODES
@@ -202,7 +202,7 @@ TURNS = {
 @pytest.mark.parametrize("model", [IMAGENET, spec(240, 224, "bilinear", SQUASH)], ids=["shortest", "squash"])
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "JPEG"])
 @pytest.mark.parametrize("orientation", TURNS)
-def test_each_exif_orientation_gives_the_upright_picture(orientation, format, model):
+def test_each_exif_orientation_gives_the_upright_image(orientation, format, model):
     upright = Image.open(IMAGES / "cat.jpg").convert("RGB").crop((0, 0, 330, 240))
     stored = upright if TURNS[orientation] is None else upright.transpose(TURNS[orientation])
     exif = Image.Exif()
@@ -211,7 +211,7 @@ def test_each_exif_orientation_gives_the_upright_picture(orientation, format, mo
     data = encoded(stored, format, exif=exif, **options)
     got = Preprocessor(model)(data)
     assert distance(got, torchvision_crop(ImageOps.exif_transpose(decoded(data)), model)) <= 1
-    if format != "JPEG":  # lossless: the upright picture itself
+    if format != "JPEG":  # lossless: the upright image itself
         assert np.array_equal(got, Preprocessor(model)(encoded(upright, "PNG")))
 
 
@@ -317,7 +317,7 @@ def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded(monkeypatch):
     bomb = data[:last] + data[last:-2] * 200 + data[-2:]
     assert Preprocessor(spec(8, 8))(data).shape == (8, 8, 3)
     never_decoded(monkeypatch)
-    with pytest.raises(UndecodablePicture):
+    with pytest.raises(UndecodableImage):
         Preprocessor(spec(8, 8))(bomb)
 
 
@@ -333,10 +333,10 @@ def test_scans_of_single_components_are_counted_too(monkeypatch):
     assert data[scan + 4] == 3
     bomb = data[:scan] + b"\xff\xda\0\x08\x01\x01\0\0\x3f\0\x55" * 200 + data[scan:]
     repeated = data[:-2] + data[scan:-2] * 200 + data[-2:]
-    with contextlib.suppress(UndecodablePicture):  # libjpeg stops at the second, if it comes to it
+    with contextlib.suppress(UndecodableImage):  # libjpeg stops at the second, if it comes to it
         assert np.array_equal(Preprocessor(spec(8, 8))(repeated), Preprocessor(spec(8, 8))(data))
     never_decoded(monkeypatch)
-    with pytest.raises(UndecodablePicture):
+    with pytest.raises(UndecodableImage):
         Preprocessor(spec(8, 8))(bomb)
 
 
@@ -350,7 +350,7 @@ def test_transparency_is_blended_in_strips():
     assert peak < 10 * 1000 * 3000, "bytes for each pixel"
 
 
-def test_a_phones_jpeg_with_two_pictures_in_it():
+def test_a_phones_jpeg_with_two_images_in_it():
     frames = [of_mode("RGB", COLOUR), of_mode("RGB", (0, 0, 0))]
     data = encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])
     assert distance(Preprocessor(spec(8, 8))(data), np.full((8, 8, 3), COLOUR)) <= 2
@@ -525,13 +525,13 @@ def test_other_formats_are_named(head, seen):
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
-def test_a_picture_cut_short_anywhere_is_undecodable_or_whole(format):
+def test_a_image_cut_short_anywhere_is_undecodable_or_whole(format):
     data = encoded(Image.open(IMAGES / "cat.jpg").convert("RGB").resize((60, 40)), format)
     whole = Preprocessor(spec(8, 8))(data)
     for length in range(12, len(data), 97):
         try:
             got = Preprocessor(spec(8, 8))(data[:length])
-        except UndecodablePicture as error:
+        except UndecodableImage as error:
             assert str(error) == format, "nothing of Pillow's text"
         else:
             assert length > 0.9 * len(data)
@@ -543,12 +543,12 @@ def test_a_picture_cut_short_anywhere_is_undecodable_or_whole(format):
     st.sampled_from(["JPEG", "PNG", "WEBP"]),
     st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=4)), max_size=5),
 )
-def test_damage_anywhere_gives_a_picture_or_a_picture_error(format, damage):
+def test_damage_anywhere_gives_a_image_or_a_image_error(format, damage):
     data = bytearray(DAMAGED[format])
     for where, garbage in damage:
         position = int(where * (len(data) - 1))
         data[position : position + len(garbage)] = garbage
-    with contextlib.suppress(PictureError):
+    with contextlib.suppress(ImageError):
         assert Preprocessor(spec(8, 8), max_pixels=100_000)(bytes(data)).shape == (8, 8, 3)
 
 

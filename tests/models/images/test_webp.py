@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from models.bundles.spec import PreprocessSpec
-from models.errors import TooManyPixels, UndecodablePicture
+from models.errors import TooManyPixels, UndecodableImage
 from models.images.preprocess import Preprocessor
-from tests.models.picture_files import encoded, orientation, photo, riff, with_riff_chunks
+from tests.models.image_files import encoded, orientation, photo, riff, with_riff_chunks
 
 PREPROCESSOR = Preprocessor(PreprocessSpec(8, 8, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
 SIZE = (40, 30)
@@ -64,7 +64,7 @@ def test_of_an_animation_only_the_first_frame_decides():
     data = bytearray(encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True))
     assert np.array_equal(pixels_of(bytes(data)), np.asarray(frames[0]))
     last = data.rindex(b"ANMF") + 24
-    data[last:-1] = bytes(len(data) - 1 - last)  # not even a picture
+    data[last:-1] = bytes(len(data) - 1 - last)  # not even an image
     assert np.array_equal(pixels_of(bytes(data)), np.asarray(frames[0]))
 
 
@@ -111,14 +111,14 @@ def test_the_pixels_are_counted_before_there_is_a_canvas(name, monkeypatch):
     ],
     ids=range(10),
 )
-def test_what_holds_no_picture_is_damage(data):
-    with pytest.raises(UndecodablePicture):
+def test_what_holds_no_image_is_damage(data):
+    with pytest.raises(UndecodableImage):
         pixels_of(data)
 
 
 def test_millions_of_empty_chunks_are_not_gone_through():
     name, content = PLAIN["lossy"][12:16], PLAIN["lossy"][20:]
-    with pytest.raises(UndecodablePicture):
+    with pytest.raises(UndecodableImage):
         pixels_of(riff(*[(b"abcd", b"")] * 200_000, (name, content)))
 
 

@@ -10,7 +10,7 @@ PIXELS = torch.randint(0, 256, (5, 64, 64, 3), dtype=torch.uint8, generator=torc
 
 
 class Branching(nn.Module):
-    """Its control flow depends on the picture's brightness: a trace records one branch only."""
+    """Its control flow depends on the image's brightness: a trace records one branch only."""
 
     def __init__(self):
         super().__init__()
@@ -24,7 +24,7 @@ class Branching(nn.Module):
 
 
 class FixedBatch(nn.Module):
-    """Its trace remembers the number of pictures that it was recorded with."""
+    """Its trace remembers the number of images that it was recorded with."""
 
     def forward(self, x):
         return x.mean(dim=[2, 3]).reshape(int(x.shape[0]), 3)

@@ -12,7 +12,7 @@ from models.optimize import optimizer, search
 from models.optimize.candidates import torchscript
 from models.optimize.command import main
 from models.optimize.effort import Effort
-from models.optimize.pictures import SAMPLES, Pictures, deal, synthetic, unlabelled
+from models.optimize.image_set import SAMPLES, ImageSet, deal, synthetic, unlabelled
 from models.optimize.report import Report
 from tests.models.small import SPEC, quiet
 
@@ -21,19 +21,19 @@ FP32 = torchscript.FP32
 EFFORT = Effort(rounds=1, batch_sizes=(1, 2, 8), cores=1, is_isolated=False)
 
 
-def sample_pictures():
-    """The repository's photos, a third of them to calibrate on, and a few synthetic pictures."""
+def sample_images():
+    """The repository's photos, a third of them to calibrate on, and a few synthetic images."""
     calibration, photos = deal(unlabelled(SAMPLES), 8, 100)
-    return Pictures(calibration, photos, synthetic(SPEC.resize_size, 4))
+    return ImageSet(calibration, photos, synthetic(SPEC.resize_size, 4))
 
 
-def optimize(weights, output, *candidates, report=None, effort=EFFORT, pictures=None, budget=None):
+def optimize(weights, output, *candidates, report=None, effort=EFFORT, images=None, budget=None):
     return optimizer.optimize(
         weights,
         candidates or (FP32,),
         output,
         report or Report(quiet()),
-        pictures or sample_pictures(),
+        images or sample_images(),
         effort,
         budget,
     )

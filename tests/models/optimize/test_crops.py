@@ -5,19 +5,19 @@ from PIL import Image
 
 from models.optimize import recipes
 from models.optimize.crops import crops
-from models.optimize.pictures import SAMPLES
+from models.optimize.image_set import SAMPLES
 from models.optimize.recipes import RECIPES, recipe_for
 
 FILES = [SAMPLES / "cat.jpg", SAMPLES / "coffee.png"]
 
 
-def sizes(pictures):
-    return [Image.open(io.BytesIO(picture.data)).size for picture in pictures]
+def sizes(images):
+    return [Image.open(io.BytesIO(image.data)).size for image in images]
 
 
 def test_crops_are_the_same_every_time_and_all_different():
     first, again, other = crops(FILES, 20), crops(FILES, 20), crops(FILES, 20, seed=1)
-    assert len(first) == 40 == len({picture.data for picture in first})
+    assert len(first) == 40 == len({image.data for image in first})
     assert first == again != other
 
 
@@ -32,16 +32,16 @@ def test_a_crop_shows_a_part_of_its_photo(tmp_path):
     columns, rows = np.meshgrid(np.arange(200), np.arange(100))
     pixels = np.stack([columns, rows, np.zeros_like(rows)], axis=2).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "ramp.png")
-    for number, picture in enumerate(crops([tmp_path / "ramp.png"], 6)):
-        crop = np.asarray(Image.open(io.BytesIO(picture.data))).astype(int)
+    for number, image in enumerate(crops([tmp_path / "ramp.png"], 6)):
+        crop = np.asarray(Image.open(io.BytesIO(image.data))).astype(int)
         across, down = crop[50, -5, 0] - crop[50, 4, 0], crop[-5, 20, 1] - crop[4, 20, 1]
         assert abs(abs(across) - (crop.shape[1] - 9)) <= 4 and abs(down - (crop.shape[0] - 9)) <= 4
         assert (across < 0) == (number % 2 == 1), "every other one is mirrored"
 
 
 def test_photos_that_calibrate_are_not_asked_about():
-    pictures = RECIPES[0].pictures()
-    assert (len(pictures.calibration), len(pictures.photos)) == (64, 256)
+    images = RECIPES[0].images()
+    assert (len(images.calibration), len(images.photos)) == (64, 256)
     assert not set(recipes._CALIBRATION) & set(recipes._HELD_OUT)
 
 

@@ -10,7 +10,7 @@ def scores(*rows):
     return np.array(rows, np.float32)
 
 
-def test_agreement_counts_only_pictures_with_a_clear_winner():
+def test_agreement_counts_only_images_with_a_clear_winner():
     expected = scores([0.5, 0.4, 0.1], [0.4, 0.3999, 0.2001], [0.6, 0.3, 0.1], [0.7, 0.2, 0.1])
     actual = scores([0.5, 0.4, 0.1], [0.3999, 0.4, 0.2001], [0.3, 0.6, 0.1], [0.7, 0.2, 0.1])
     result = compare(expected, actual)
@@ -18,7 +18,7 @@ def test_agreement_counts_only_pictures_with_a_clear_winner():
     assert result.top1_agreement == pytest.approx(2 / 3)
     assert result.max_abs_diff == pytest.approx(0.3)
     for precision in LIMITS:
-        with pytest.raises(FidelityError, match=r"66\.67% of 3 pictures"):
+        with pytest.raises(FidelityError, match=r"66\.67% of 3 images"):
             result.check(LIMITS[precision])
 
 
@@ -60,11 +60,11 @@ def test_half_a_point_of_accuracy_may_be_lost_and_no_more(precision):
     labelled = {"labelled_images": 1000, "reference_accuracy": 0.900}
     agreeing(accuracy=0.8951, **labelled).check(LIMITS[precision])
     agreeing(accuracy=0.99, **labelled).check(LIMITS[precision])
-    with pytest.raises(FidelityError, match=r"is right on 89\.40% of 1000 pictures, eager fp32 on 90\.00%"):
+    with pytest.raises(FidelityError, match=r"is right on 89\.40% of 1000 images, eager fp32 on 90\.00%"):
         agreeing(accuracy=0.894, **labelled).check(LIMITS[precision])
 
 
-def test_accuracy_counts_labelled_pictures_only():
+def test_accuracy_counts_labelled_images_only():
     answers = scores([0.9, 0.1], [0.2, 0.8], [0.3, 0.7])
     assert accuracy(answers, np.array([0, 0, -1])) == 0.5
     assert accuracy(answers, np.array([-1, -1, -1])) is None

@@ -20,7 +20,7 @@ from models.optimize.errors import FidelityError
 from models.optimize.evidence import gather, upright_rgb
 from models.optimize.examination import judge
 from models.optimize.fidelity import LIMITS
-from models.optimize.pictures import Pictures, deal, labelled, unlabelled
+from models.optimize.image_set import ImageSet, deal, labelled, unlabelled
 from models.optimize.recipes import recipe_for
 from models.optimize.sources import WeightsChoice, resolve
 from models.optimize.trial import reservation_of
@@ -33,11 +33,11 @@ CANDIDATES = {"demo": (torchscript.FP32, fx.ONEDNN, fx.X86, *OPENVINO), "imagene
 
 
 class Course:
-    """A trained model, its pictures, and what became of candidates."""
+    """A trained model, its images, and what became of candidates."""
 
-    def __init__(self, weights, pictures, folder, limits=LIMITS):
+    def __init__(self, weights, images, folder, limits=LIMITS):
         self.weights = weights
-        self.evidence = gather(self.weights, pictures)
+        self.evidence = gather(self.weights, images)
         self.job = Job(self.weights.network(), self.weights.preprocess, (32,), self.evidence.calibration)
         self.folder = folder / "engines"
         self.limits = limits
@@ -75,15 +75,15 @@ def demo(tmp_path_factory):
     validation, calibration = write_folders(folder, max(weights.source["smallest_digit"], 0.4))
     _, photos = deal(labelled(validation, weights.labels), 0, 1000)
     calibrating, _ = deal(unlabelled(calibration), 128, 0, share=1)
-    return Course(weights, Pictures(calibrating, photos), folder)
+    return Course(weights, ImageSet(calibrating, photos), folder)
 
 
 @pytest.fixture(scope="module")
 def lite0(imagenet, tmp_path_factory):
     """EfficientNet-Lite0 by its recipe."""
-    pictures = recipe_for(imagenet.source).pictures()
+    images = recipe_for(imagenet.source).images()
     limits = {**LIMITS, "int8": recipes.LIMITS}
-    return Course(imagenet, pictures, tmp_path_factory.mktemp("lite0"), limits)
+    return Course(imagenet, images, tmp_path_factory.mktemp("lite0"), limits)
 
 
 def test_the_evidence_is_the_held_out_set(demo):
@@ -129,7 +129,7 @@ def test_int8_that_was_calibrated_on_black_is_refused_by_the_recipe(lite0):
 
 
 def without_normalisation(job):
-    """A few pictures to calibrate on suffice for a fault."""
+    """A few images to calibrate on suffice for a fault."""
     plain = dataclasses.replace(job.preprocess, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     return dataclasses.replace(job, preprocess=plain, calibration=job.calibration[:32])
 
@@ -151,9 +151,9 @@ def test_int8_that_was_never_calibrated_is_refused(demo, monkeypatch):
 
 
 @pytest.mark.parametrize("candidate", [fx.ONEDNN, openvino.INT8], ids=lambda each: each.name)
-def test_int8_without_pictures_is_not_built(demo, candidate):
+def test_int8_without_images_is_not_built(demo, candidate):
     job = dataclasses.replace(demo.job, calibration=demo.job.calibration[:0])
-    with pytest.raises(ModelError, match="no pictures to calibrate on"):
+    with pytest.raises(ModelError, match="no images to calibrate on"):
         demo.judge(candidate, job)
 
 
@@ -177,7 +177,7 @@ def test_one_dead_channel_is_refused(lite0, candidate):
     assert "eager fp32" in lite0.refusal(candidate, job)
 
 
-def test_pictures_that_are_prepared_wrongly_are_seen(demo, monkeypatch):
+def test_images_that_are_prepared_wrongly_are_seen(demo, monkeypatch):
     """Upside down passes no comparison with torchvision's own transforms of the same files."""
     photos, _ = deal(unlabelled(demo.folder.parent / "validation"), 64, 0, share=1)
     prepare = Preprocessor.__call__
@@ -185,12 +185,12 @@ def test_pictures_that_are_prepared_wrongly_are_seen(demo, monkeypatch):
         Preprocessor, "__call__", lambda self, data: np.ascontiguousarray(prepare(self, data)[::-1])
     )
     with pytest.raises(FidelityError, match="agrees with eager fp32 on"):
-        gather(demo.weights, Pictures(photos=photos))
+        gather(demo.weights, ImageSet(photos=photos))
 
 
-def test_int8_is_chosen_only_when_enough_pictures_prove_it(demo):
+def test_int8_is_chosen_only_when_enough_images_prove_it(demo):
     few = dataclasses.replace(demo.evidence, photos=255)
-    assert reservation_of(fx.ONEDNN, few, False) == "weak gate: 255 of 256 pictures"
+    assert reservation_of(fx.ONEDNN, few, False) == "weak gate: 255 of 256 images"
     assert reservation_of(fx.ONEDNN, few, True) == ""
     assert reservation_of(fx.ONEDNN, demo.evidence, False) == ""
     assert reservation_of(torchscript.FP32, few, False) == ""
@@ -205,5 +205,5 @@ def test_the_reference_stands_upright_on_white():
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGBA", (4, 8), (0, 0, 0, 0)).save(stream, "PNG", exif=exif)
-    picture = upright_rgb(stream.getvalue())
-    assert (picture.size, picture.getpixel((0, 0))) == ((8, 4), (255, 255, 255))
+    image = upright_rgb(stream.getvalue())
+    assert (image.size, image.getpixel((0, 0))) == ((8, 4), (255, 255, 255))

@@ -25,7 +25,7 @@ CHOOSING = (fx.ONEDNN, openvino.INT8)  # between 7 and 8 bits
 
 
 class Loud(nn.Module):
-    """White pictures give its largest activations, which meet its largest weights: two such products saturate.
+    """White images give its largest activations, which meet its largest weights: two such products saturate.
 
     A saturated sum is half of the right one, in each layer.
     """

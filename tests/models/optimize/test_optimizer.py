@@ -204,7 +204,7 @@ def test_a_bundle_of_another_machine_is_built_anew_from_its_own_weights(finished
     assert bundle.spec.source["seed"] == 99
     # int8 was timed, and is not chosen on the word of a few photos
     assert bundle.spec.engine.kind == "eager"
-    assert table_of(folder)["fx-int8-x86"]["reservation"] == "weak gate: 12 of 256 pictures"
+    assert table_of(folder)["fx-int8-x86"]["reservation"] == "weak gate: 12 of 256 images"
 
 
 def test_a_bundle_of_another_machine_is_built_anew_whatever_made_it(finished, tmp_path):

@@ -29,8 +29,8 @@ from models.optimize.choice import WeightsChoice
 from models.optimize.command import main
 from models.optimize.effort import Effort
 from models.optimize.errors import FidelityError, UsageError
-from models.optimize.fidelity import ENOUGH_PICTURES
-from models.optimize.pictures import Pictures, deal, labelled, synthetic, unlabelled
+from models.optimize.fidelity import ENOUGH_IMAGES
+from models.optimize.image_set import ImageSet, deal, labelled, synthetic, unlabelled
 from models.optimize.program import Program
 from models.optimize.report import Report
 from models.optimize.sources import resolve
@@ -58,9 +58,9 @@ def openvino_is_lacking():
 def digits(tmp_path_factory):
     """Labelled digits: as many as int8 needs to judge by, 48 others to calibrate on."""
     validation, calibration = write_folders(tmp_path_factory.mktemp("digits"), 0.4)
-    _, photos = deal(labelled(validation, LABELS), 0, ENOUGH_PICTURES)
+    _, photos = deal(labelled(validation, LABELS), 0, ENOUGH_IMAGES)
     calibrating, _ = deal(unlabelled(calibration), 48, 0, share=1)
-    return Pictures(calibrating, photos, synthetic(SIDE, 4))
+    return ImageSet(calibrating, photos, synthetic(SIDE, 4))
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +80,13 @@ def bundles(files, digits, tmp_path_factory):
     }
 
 
-def optimize(weights, output, pictures, *candidates, report=None, effort=EFFORT):
-    return optimizer.optimize(weights, candidates, output, report or Report(quiet()), pictures, effort)
+def optimize(weights, output, images, *candidates, report=None, effort=EFFORT):
+    return optimizer.optimize(weights, candidates, output, report or Report(quiet()), images, effort)
 
 
 def few(count=4):
-    """Pictures for what needs no sense."""
-    return Pictures((), (), synthetic(SIDE, count))
+    """Images for what needs no sense."""
+    return ImageSet((), (), synthetic(SIDE, count))
 
 
 def scores(bundle, name, pixels=PIXELS):

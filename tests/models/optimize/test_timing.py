@@ -7,7 +7,7 @@ from models.optimize.timing import Rounds, Speed, best_speed, settings_for
 
 
 class Fake:
-    """Takes the times that it is given, in milliseconds per picture, round by round."""
+    """Takes the times that it is given, in milliseconds per image, round by round."""
 
     def __init__(self, turns, name, times):
         self.turns, self.name, self.times = turns, name, iter(times)

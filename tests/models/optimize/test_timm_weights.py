@@ -33,10 +33,10 @@ SEED = 3
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def weights(request):
-    """Random ones, whose last layer is stretched so that pictures are told apart."""
+    """Random ones, whose last layer is stretched so that images are told apart."""
     found = resolve(WeightsChoice(f"timm/{request.param}", "none", num_classes=5, seed=SEED), quiet())
     network = found.network()
-    photos, _ = zip(*pictures(found.preprocess.resize_size), strict=True)
+    photos, _ = zip(*images(found.preprocess.resize_size), strict=True)
     with torch.inference_mode():
         logits = network(torch.stack([found.transforms(photo) for photo in photos]))
         stretch = 2 / logits.std(dim=0)
@@ -47,7 +47,7 @@ def weights(request):
     return found
 
 
-def pictures(side):
+def images(side):
     """Photos that are as large as the resize makes them, so that it changes nothing."""
     for name in ("cat.jpg", "flower.jpg", "officer.jpg"):
         photo = Image.open(ROOT / "images" / name).convert("RGB").resize((side, side))
@@ -67,9 +67,9 @@ def timms_scores(weights, photos):
 
 @pytest.mark.parametrize("candidate", [torchscript.FP32, openvino.FP32], ids=lambda each: each.name)
 def test_the_scores_are_those_of_timms_own_pipeline(weights, candidate, tmp_path):
-    photos, files = zip(*pictures(weights.preprocess.resize_size), strict=True)
+    photos, files = zip(*images(weights.preprocess.resize_size), strict=True)
     expected = timms_scores(weights, photos)
-    assert float((expected[0] - expected[1]).abs().max()) > 0.01, "pictures are told apart"
+    assert float((expected[0] - expected[1]).abs().max()) > 0.01, "images are told apart"
     job = Job(weights.network(), weights.preprocess, (4,))
     contestant = Contestant(candidate, job, weights.architecture, weights.labels, tmp_path)
     contestant.build()

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from batching import DeadlineExceeded, ItemFailed, QueueFull
-from models.errors import TooManyPixels, UndecodablePicture, UnsupportedFormat, UnsupportedPicture
+from models.errors import TooManyPixels, UndecodableImage, UnsupportedFormat, UnsupportedImage
 from runtime.errors import ModelLoading, ModelUnloaded, UnknownModel
 from server.http.faults import (
     TABLE,
@@ -46,7 +46,7 @@ def huge_png():
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
-def picture(format, **options):
+def image(format, **options):
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, format, **options)
     return buffer.getvalue()
@@ -80,20 +80,20 @@ def picture(format, **options):
         (404, "unknown-model", form(("a.png", flat(1)), model="missing"), {}, ""),
         (413, "too-many-pixels", huge_png(), {}, ""),
         (415, "unsupported-format", b"hello", {}, ""),
-        (415, "unsupported-format", picture("GIF"), {}, ""),
-        (415, "unsupported-format", picture("TIFF"), {}, ""),
-        (415, "unsupported-format", picture("BMP"), {}, ""),
+        (415, "unsupported-format", image("GIF"), {}, ""),
+        (415, "unsupported-format", image("TIFF"), {}, ""),
+        (415, "unsupported-format", image("BMP"), {}, ""),
         (415, "unsupported-format", b"\0\0\0\x18ftypheic" + bytes(40), {}, ""),
         (415, "unsupported-format", b"%PDF-1.7", {}, ""),
         (415, "compressed-body", gzip.compress(flat(1), mtime=0), {"Content-Encoding": "gzip"}, ""),
-        (422, "undecodable", picture("JPEG")[:200], {}, ""),
-        (422, "undecodable", picture("PNG")[:48], {}, ""),
-        (422, "undecodable", picture("WEBP")[:-9], {}, ""),
+        (422, "undecodable", image("JPEG")[:200], {}, ""),
+        (422, "undecodable", image("PNG")[:48], {}, ""),
+        (422, "undecodable", image("WEBP")[:-9], {}, ""),
         (422, "undecodable", b"\xff\xd8\xff" + bytes(50), {}, ""),
         (
             422,
             "unsupported-picture",
-            picture("JPEG").replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"),
+            image("JPEG").replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"),
             {},
             "",
         ),
@@ -114,10 +114,10 @@ async def test_bad_input_gets_its_row(start, status, kind, body, headers, query)
 @pytest.mark.parametrize(
     ("body", "seen"),
     [
-        (picture("GIF"), "GIF"),
+        (image("GIF"), "GIF"),
         (b"\0\0\0\x18ftypheic" + bytes(40), "HEIC"),
         (b"%PDF-1.7", "PDF"),
-        (picture("TIFF"), "TIFF"),
+        (image("TIFF"), "TIFF"),
     ],
 )
 async def test_the_hint_names_the_format_that_was_seen(start, body, seen):
@@ -324,8 +324,8 @@ ROWS = {
     FormWithoutType(): (415, "unsupported-format"),
     CompressedBody("x"): (415, "compressed-body"),
     aiohttp.web.HTTPExpectationFailed(): (417, "expectation-failed"),
-    UndecodablePicture("PNG"): (422, "undecodable"),
-    UnsupportedPicture("lossless JPEG"): (422, "unsupported-picture"),
+    UndecodableImage("PNG"): (422, "undecodable"),
+    UnsupportedImage("lossless JPEG"): (422, "unsupported-picture"),
     ItemFailed("x"): (500, "internal-error"),
     KeyError("x"): (500, "internal-error"),
     QueueFull(1.5): (503, "queue-full"),
@@ -345,8 +345,8 @@ def test_every_exception_has_its_status_and_kind(error):
     assert ("Retry-After" in problem.headers) == (problem.status == 503)
 
 
-def test_an_unsupported_picture_is_not_called_damaged():
-    with_advice, without = UnsupportedPicture("lossless JPEG", "convert it"), UnsupportedPicture("JPEG-LS")
+def test_an_unsupported_image_is_not_called_damaged():
+    with_advice, without = UnsupportedImage("lossless JPEG", "convert it"), UnsupportedImage("JPEG-LS")
     assert fault_of(with_advice).detail == "Lossless JPEG is not supported; convert it."
     assert fault_of(without).detail == "JPEG-LS is not supported."
 

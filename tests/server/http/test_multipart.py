@@ -97,11 +97,11 @@ def test_more_parts_than_allowed_are_not_read(preamble):
 
 @pytest.mark.parametrize("where", [0, 1, 2, 3, 30])
 def test_a_boundary_that_lies_across_two_pieces_is_found(where):
-    picture = bytes(2 * _PIECE - 100 - where)
+    image = bytes(2 * _PIECE - 100 - where)
     for preamble in ("", "for the parser\r\n"):
-        body = form((FILE, picture), (FILE, b"second"), preamble=preamble)
+        body = form((FILE, image), (FILE, b"second"), preamble=preamble)
         parts = parse_multipart(bytearray(body), HEADER, 9)
-        assert [len(part.data) for part in parts] == [len(picture), 6]
+        assert [len(part.data) for part in parts] == [len(image), 6]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def by_the_library(body):
 
 @given(st.binary(max_size=300), st.integers(0, 400))
 def test_a_damaged_form_never_gives_anything_but_parts_or_a_bad_request(garbage, cut):
-    body = form((FILE, b"picture" * 20), (FILE, garbage))
+    body = form((FILE, b"image" * 20), (FILE, garbage))
     for damaged in (body[:cut], body[:cut] + garbage + body[cut:], garbage):
         with contextlib.suppress(BadRequest):
             parse_multipart(damaged, HEADER, 9)

@@ -39,7 +39,7 @@ async def one(logged, count=1):
     return json.loads(logged[-1])
 
 
-async def test_the_line_of_a_classified_picture(start, logged):
+async def test_the_line_of_a_classified_image(start, logged):
     server = await start(access_log=True, access_log_format="json")
     async with server.post(
         form(("a.png", flat(1)), ("b.png", flat(2))), headers={"X-Request-ID": "r-1"}

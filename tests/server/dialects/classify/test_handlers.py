@@ -64,7 +64,7 @@ async def test_probes_and_metrics(start):
     assert await server.metric('snapserve_batch_size_count{model="hash"}') == 4, "with the warm-up"
     for phase in ("read", "decode", "queue", "infer"):
         assert await server.metric(f'snapserve_phase_seconds_count{{model="hash",phase="{phase}"}}') == 3
-    for gauge in ("queue_depth", "batches_in_flight", "pictures_accepted"):
+    for gauge in ("queue_depth", "batches_in_flight", "images_accepted"):
         assert await server.metric(f'snapserve_{gauge}{{model="hash"}}') == 0
     assert await server.metric("snapserve_model_info{") == 1
 

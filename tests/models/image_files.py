@@ -1,4 +1,4 @@
-"""Picture files made by hand, with what encoders do not write."""
+"""Image files made by hand, with what encoders do not write."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def encoded(image, format, **options):
 
 
 def photo(format, size=(40, 30), **options):
-    """A picture in which each turn and each lost pixel shows."""
+    """An image in which each turn and each lost pixel shows."""
     across, down = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
     pixels = np.stack([across * 5, down * 7, (across + down) * 3], axis=2).astype(np.uint8)
     return encoded(Image.fromarray(pixels), format, **options)
@@ -107,7 +107,7 @@ def exif(*entries, order="<", count=None, behind=b""):
 
 
 def orientation(value, order="<"):
-    """EXIF that says how the picture is turned, 1 to 8."""
+    """EXIF that says how the image is turned, 1 to 8."""
     return exif(entry(0x0112, 3, 1, struct.pack(f"{order}HH", value, 0), order), order=order)
 
 

@@ -1,4 +1,4 @@
-"""The pictures on which candidates are calibrated and judged: found, labelled, and kept apart."""
+"""The images on which candidates are calibrated and judged: found, labelled, and kept apart."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from models.bundles.labels import Labels
 from models.images.formats import sniff
 from models.optimize.errors import UsageError
 
-SAMPLES = Path(__file__).parents[2] / "images"  # the repository's sample pictures
+SAMPLES = Path(__file__).parents[2] / "images"  # the repository's sample images
 
 _SNIFFED_BYTES = 64
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An encoded picture and, where it is known, the class that it shows."""
+class EncodedImage:
+    """An encoded image and, where it is known, the class that it shows."""
 
     data: bytes
     label: int | None = None
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """What candidates are calibrated on and judged by; no picture is in two of these."""
+class ImageSet:
+    """What candidates are calibrated on and judged by; no image is in two of these."""
 
-    calibration: Sequence[Picture] = ()
-    photos: Sequence[Picture] = ()
-    synthetic: Sequence[Picture] = ()
+    calibration: Sequence[EncodedImage] = ()
+    photos: Sequence[EncodedImage] = ()
+    synthetic: Sequence[EncodedImage] = ()
 
 
 @dataclass(frozen=True)
-class PictureFile:
-    """A picture that is not read yet.
+class ImageFile:
+    """An image that is not read yet.
 
     Attributes:
         file: a JPEG, PNG or WebP file.
-        name: its path inside the folder of pictures.
+        name: its path inside the folder of images.
         label: the class that it shows, where it is known.
     """
 
@@ -53,13 +53,13 @@ class PictureFile:
     label: int | None = None
 
 
-def unlabelled(folder: Path) -> list[PictureFile]:
+def unlabelled(folder: Path) -> list[ImageFile]:
     """The JPEG, PNG and WebP files in `folder` and below; everything else is skipped."""
     return list(_files(folder, folder))
 
 
-def labelled(folder: Path, labels: Labels) -> list[PictureFile]:
-    """The pictures in one sub-folder per class.
+def labelled(folder: Path, labels: Labels) -> list[ImageFile]:
+    """The images in one sub-folder per class.
 
     Sub-folders are named after labels, or numbered; or there are as many as labels, and their names stand in the
     order of the classes, as in ImageNet.
@@ -87,23 +87,23 @@ def _classes(names: Sequence[str], labels: Labels) -> list[int] | None:
     return list(range(len(labels))) if len(names) == len(labels) else None
 
 
-def _files(folder: Path, root: Path) -> Iterator[PictureFile]:
+def _files(folder: Path, root: Path) -> Iterator[ImageFile]:
     for file in sorted(folder.rglob("*")):
         if file.is_file():
             with file.open("rb") as stream:
                 found = sniff(stream.read(_SNIFFED_BYTES))
             if found.supported:
-                yield PictureFile(file, file.relative_to(root).as_posix())
+                yield ImageFile(file, file.relative_to(root).as_posix())
 
 
 def deal(
-    found: Sequence[PictureFile],
+    found: Sequence[ImageFile],
     calibration: int,
     validation: int,
-    taken: Sequence[Picture] = (),
+    taken: Sequence[EncodedImage] = (),
     share: float = 1 / 3,
-) -> tuple[list[Picture], list[Picture]]:
-    """Reads pictures and parts them: some to calibrate on, others to judge by. Equal files are one.
+) -> tuple[list[EncodedImage], list[EncodedImage]]:
+    """Reads images and parts them: some to calibrate on, others to judge by. Equal files are one.
 
     The order is that of the hashes of their names: arbitrary, and the same every time.
 
@@ -111,25 +111,25 @@ def deal(
         found: to be parted; only as many are read as are needed.
         calibration: how many to calibrate on, at most.
         validation: how many to judge by, at most.
-        taken: pictures that may be in neither part.
-        share: of all pictures that may be calibrated on.
+        taken: images that may be in neither part.
+        share: of all images that may be calibrated on.
     """
     ordered = sorted(found, key=lambda each: hashlib.sha256(each.name.encode()).digest())
-    pictures = _unique(ordered, {hashlib.sha256(each.data).digest() for each in taken})
-    calibrating = list(islice(pictures, min(calibration, int(len(ordered) * share))))
-    return calibrating, list(islice(pictures, validation))
+    images = _unique(ordered, {hashlib.sha256(each.data).digest() for each in taken})
+    calibrating = list(islice(images, min(calibration, int(len(ordered) * share))))
+    return calibrating, list(islice(images, validation))
 
 
-def _unique(found: Sequence[PictureFile], seen: set[bytes]) -> Iterator[Picture]:
+def _unique(found: Sequence[ImageFile], seen: set[bytes]) -> Iterator[EncodedImage]:
     for each in found:
         data = each.file.read_bytes()
         digest = hashlib.sha256(data).digest()
         if digest not in seen:
             seen.add(digest)
-            yield Picture(data, each.label)
+            yield EncodedImage(data, each.label)
 
 
-def synthetic(side: int, count: int, seed: int = 0) -> list[Picture]:
+def synthetic(side: int, count: int, seed: int = 0) -> list[EncodedImage]:
     """Black, white, then by turns fine noise and soft coloured shapes: PNG files of `side` by `side` pixels."""
     generator = np.random.default_rng(seed)
     images = [Image.new("RGB", (side, side), colour) for colour in ("black", "white")]
@@ -137,7 +137,7 @@ def synthetic(side: int, count: int, seed: int = 0) -> list[Picture]:
         grain = side if number % 2 == 0 else min(4, side)
         noise = Image.fromarray(generator.integers(0, 256, (grain, grain, 3), np.uint8))
         images.append(noise.resize((side, side), Image.Resampling.BICUBIC))
-    return [Picture(_png(image)) for image in images[:count]]
+    return [EncodedImage(_png(image)) for image in images[:count]]
 
 
 def _png(image: Image.Image) -> bytes:

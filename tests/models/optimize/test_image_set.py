@@ -4,7 +4,7 @@ import pytest
 
 from models.images.preprocess import Preprocessor
 from models.optimize.errors import UsageError
-from models.optimize.pictures import SAMPLES, Picture, deal, labelled, synthetic, unlabelled
+from models.optimize.image_set import SAMPLES, EncodedImage, deal, labelled, synthetic, unlabelled
 from tests.conftest import flat
 from tests.models.small import SPEC
 
@@ -13,11 +13,11 @@ from tests.models.small import SPEC
 def folder(tmp_path):
     for number in range(30):
         (tmp_path / f"{number}.png").write_bytes(flat(number))
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     return tmp_path
 
 
-def test_pictures_are_found_by_their_bytes(folder):
+def test_images_are_found_by_their_bytes(folder):
     (folder / "no-suffix").write_bytes(flat(99))
     (folder / "sub").mkdir()
     (folder / "sub" / "deep.png").write_bytes(flat(98))
@@ -45,8 +45,8 @@ def test_a_copy_under_another_name_is_not_in_the_other_part(folder):
     assert not {each.data for each in calibration} & {each.data for each in validation}
 
 
-def test_pictures_that_are_taken_are_left_out(folder):
-    taken = [Picture(flat(3)), Picture(flat(4))]
+def test_images_that_are_taken_are_left_out(folder):
+    taken = [EncodedImage(flat(3)), EncodedImage(flat(4))]
     _, validation = deal(unlabelled(folder), 0, 100, taken)
     assert len(validation) == 28
     assert not {each.data for each in taken} & {each.data for each in validation}
@@ -71,10 +71,10 @@ def test_sub_folders_that_say_nothing_are_refused(tmp_path):
         labelled(tmp_path, ("cat", "dog"))
 
 
-def test_synthetic_pictures_can_be_prepared_and_differ():
-    pictures = synthetic(SPEC.resize_size, 6)
-    assert len({Preprocessor(SPEC)(each.data).tobytes() for each in pictures}) == 6
-    assert synthetic(SPEC.resize_size, 6) == pictures
+def test_synthetic_images_can_be_prepared_and_differ():
+    images = synthetic(SPEC.resize_size, 6)
+    assert len({Preprocessor(SPEC)(each.data).tobytes() for each in images}) == 6
+    assert synthetic(SPEC.resize_size, 6) == images
 
 
 def test_the_samples_are_there():
