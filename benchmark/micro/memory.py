@@ -28,7 +28,7 @@ ALLOWED_MB = 5.0
 def add_command(commands: Any) -> None:
     """Adds `memory` to the command line."""
     parser = add_parser(commands, "memory", __doc__, run)
-    add_option(parser, "images", 100_000, "that are decoded")
+    add_option(parser, "pictures", 100_000, "that are decoded")
     add_option(parser, "every", 10_000, "images from one reading to the next")
     add_option(parser, "threads", os.cpu_count() or 1, "one for each core")
 
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     readings, outcomes = measure(options.pictures, options.every, options.threads, progress=True)
     growth = round(max(readings) - readings[0], 2)
     print(f"grew by {growth} MB after the first {options.every:,} images; less than {ALLOWED_MB} is allowed")
-    measured = {"threads": options.threads, "images": options.pictures, "every": options.every}
+    measured = {"threads": options.threads, "pictures": options.pictures, "every": options.every}
     measured |= {"outcomes": outcomes, "resident_mb": readings, "growth_mb": growth}
     write_result("memory", options, pillow=PIL.__version__, **measured)
     return int(growth >= ALLOWED_MB)

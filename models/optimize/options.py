@@ -80,7 +80,7 @@ class OptimizeOptions(Options):
         super().__post_init__()
         if self.pictures and self.validation:
             raise UsageError("--pictures and --validation exclude each other")
-        for name in ("images", "validation", "calibration"):
+        for name in ("pictures", "validation", "calibration"):
             folder = getattr(self, name)
             if folder is not None and not folder.is_dir():
                 raise UsageError(f"--{name} {folder}: no such folder")
