@@ -62,7 +62,7 @@ def test_the_table_of_photos_is_the_committed_result():
 
 def test_memory_did_not_grow():
     memory = result("memory")
-    assert memory["images"] >= 100_000
+    assert memory["pictures"] >= 100_000
     assert memory["growth_mb"] < ALLOWED_MB
     assert f"{memory['resident_mb'][0]:.1f} MB" in TEXT
     assert f"{memory['growth_mb']:.2f} MB above" in TEXT
