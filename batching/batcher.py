@@ -186,12 +186,16 @@ class Batcher(Generic[In, Out]):
     def _dispatch(self) -> None:
         """Obeys the policy. Called after something changed: an item, a timer, a finished batch, close."""
         self._wake_up = None
-        while isinstance(decision := self._decide(), Run):
+        decision = self._decide()
+        while isinstance(decision, Run):
             batch = [self._queue.popitem(last=False)[0] for _ in range(decision.size)]
             self._batches_in_flight += 1
             task = self._loop.create_task(self._run(batch))
             self._batches.add(task)
             task.add_done_callback(self._batches.discard)
+            if self._batches_in_flight == self._concurrency:
+                return
+            decision = self._decide()
         if decision.seconds is not None and self._timer is None:
             # A timer that is too early, because the oldest item has left, only asks again.
             self._timer = self._loop.call_later(decision.seconds, self._time_out)

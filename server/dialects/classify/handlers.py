@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -20,8 +20,7 @@ from server.http.problem import problem_response
 from server.operations.access_log import IMAGES
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """What a request asks for beside its images.
 
     Attributes:
