@@ -72,3 +72,28 @@ def test_the_images_that_are_named_exist(document):
 
 def test_the_changelog_begins_with_this_version():
     assert re.search(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == __version__
+
+
+def undocumented(source):
+    """Public functions, classes and methods of a module without a docstring."""
+
+    def below(node, prefix=""):
+        for each in node.body:
+            kinds = ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef
+            if isinstance(each, kinds) and not each.name.startswith("_"):
+                if not ast.get_docstring(each):
+                    yield prefix + each.name
+                if isinstance(each, ast.ClassDef):
+                    yield from below(each, f"{each.name}.")
+
+    return list(below(ast.parse(source)))
+
+
+@pytest.mark.parametrize(
+    "folder", ["snapserve", "server", "runtime", "batching", "models", "examples", "benchmark"]
+)
+def test_every_public_name_has_a_docstring(folder):
+    files = sorted((ROOT / folder).rglob("*.py"))
+    lacking = {str(file): names for file in files if (names := undocumented(file.read_text()))}
+    assert files and not lacking
+    assert undocumented("class A:\n    def b(self): pass\n    def _c(self): pass") == ["A", "A.b"]

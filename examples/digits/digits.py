@@ -114,6 +114,7 @@ def write_images(folder: Path) -> None:
 
 
 def main() -> None:
+    """Writes the images of digits in `images/`."""
     parser = argparse.ArgumentParser(prog="python -m examples.digits.digits", description=__doc__)
     parser.add_argument("--write-images", type=Path, required=True, metavar="FOLDER")
     write_images(parser.parse_args().write_images)

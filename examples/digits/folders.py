@@ -32,6 +32,7 @@ def write_folders(output: Path, smallest: float = 0) -> tuple[Path, Path]:
 
 
 def main() -> None:
+    """Writes digits as files, in a folder per label."""
     parser = argparse.ArgumentParser(prog="python -m examples.digits.folders", description=__doc__)
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--smallest", type=float, default=0.4, help="of the digits [0.4]; the ResNet18 reads 0.57")

@@ -181,6 +181,7 @@ def _write(output: Path, network: nn.Module, spec: ModelSpec) -> ModelBundle:
 
 
 def main() -> None:
+    """Trains the demo and writes its bundle."""
     parser = argparse.ArgumentParser(prog="python -m examples.digits.train", description=__doc__)
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where the bundle is written")
     parser.add_argument("--arch", choices=RECIPES, default=DEMO, help="default: %(default)s")

@@ -137,6 +137,7 @@ class EngineSpec:
 
     @property
     def holds_weights(self) -> bool:
+        """Whether the file holds weights, and no compiled program."""
         return self.file.endswith(".safetensors")
 
     @property
@@ -194,6 +195,7 @@ class ModelSpec:
         return bool(self.source.get("random"))
 
     def to_json(self) -> dict[str, Any]:
+        """The manifest."""
         return dataclasses.asdict(self)
 
 

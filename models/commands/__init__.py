@@ -9,4 +9,6 @@ from typing import Protocol
 class Subparsers(Protocol):
     """What argparse's `add_subparsers` returns; its class has no public name."""
 
-    def add_parser(self, name: str, *, help: str) -> ArgumentParser: ...
+    def add_parser(self, name: str, *, help: str) -> ArgumentParser:
+        """Adds a command."""
+        ...

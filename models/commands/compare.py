@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 def add_parser(subparsers: Subparsers) -> None:
+    """Adds `compare` to the command line."""
     parser = subparsers.add_parser("compare", help="compare the predictions of two bundles")
     parser.add_argument("a", type=Path, metavar="A", help="folder of the reference bundle")
     parser.add_argument("b", type=Path, metavar="B", help="folder of the other bundle")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 def add_parser(subparsers: Subparsers) -> None:
+    """Adds `export` to the command line."""
     parser = subparsers.add_parser("export", help="export an architecture with weights as TorchScript or .pt2")
     parser.add_argument("--arch", default="resnet18", metavar="NAME", help="torchvision architecture [resnet18]")
     parser.add_argument(

@@ -16,6 +16,7 @@ from models.commands import Subparsers
 
 
 def add_parser(subparsers: Subparsers) -> None:
+    """Adds `inspect` to the command line."""
     parser = subparsers.add_parser("inspect", help="check the hashes of a bundle and print its manifest")
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of the bundle")
     parser.set_defaults(run=run)

@@ -19,6 +19,7 @@ DTYPES = ("float32", "float16", "uint8")
 
 
 def add_parser(subparsers: Subparsers) -> None:
+    """Adds `run` to the command line."""
     parser = subparsers.add_parser("run", help="run a TorchScript or .pt2 file on ones and print its output")
     parser.add_argument(
         "file", type=Path, metavar="FILE", help=".pt, .ts (TorchScript) or .pt2 (torch.export, AOTInductor)"

@@ -98,6 +98,7 @@ class Output(nn.Module):
         self.name = name
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The named output: [N, num_classes]."""
         return tensors_of(self.program(images))[self.name].reshape(len(images), -1)
 
 
@@ -109,6 +110,7 @@ class Rows(nn.Module):
         self.program = program
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """One row per image: [N, num_classes]."""
         rows: torch.Tensor = self.program(images).reshape(images.size(0), -1)
         return rows
 
@@ -121,6 +123,7 @@ class Pair(nn.Module):
         self.graph = graph
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Both classes of a binary score: [N, 2]."""
         score = self.graph(images)
         return torch.cat([1 - score, score], dim=1)
 
@@ -133,6 +136,7 @@ class OneByOne(nn.Module):
         self.graph = graph
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images one by one, for a program with a fixed batch of 1."""
         return torch.cat([self.graph(images[row : row + 1]) for row in range(len(images))])
 
 

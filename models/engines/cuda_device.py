@@ -36,9 +36,13 @@ class Event(Protocol):
 class Device(Protocol):
     """Runs copies and graphs in streams: those of one stream in order, those of two at the same time."""
 
-    def stream(self) -> Any: ...
+    def stream(self) -> Any:
+        """A new stream."""
+        ...
 
-    def event(self) -> Event: ...
+    def event(self) -> Event:
+        """A new event."""
+        ...
 
     def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """Zeros on the host, which the device can copy from and to while this thread goes on."""
@@ -85,19 +89,24 @@ class CudaDevice:
         self._capture_stream = torch.cuda.Stream()
 
     def stream(self) -> torch.cuda.Stream:
+        """A new stream."""
         return torch.cuda.Stream()
 
     def event(self) -> Event:
+        """A new event."""
         # Blocking: the waiting thread sleeps. The default burns a core, of which the decode threads have too few.
         return torch.cuda.Event(blocking=True)
 
     def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """Zeros in pinned memory."""
         return torch.zeros(shape, dtype=dtype, pin_memory=True)
 
     def buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """Zeros on the device."""
         return torch.zeros(shape, dtype=dtype, device="cuda")
 
     def capture(self, run: Run) -> torch.cuda.CUDAGraph:
+        """Records a CUDA graph; raises RuntimeError."""
         graph = torch.cuda.CUDAGraph()
         # Not inference_mode: tensors that torch makes for itself in the first capture could not be written later.
         # https://github.com/pytorch/pytorch/issues/166792
@@ -115,15 +124,19 @@ class CudaDevice:
         return graph
 
     def launch(self, graph: torch.cuda.CUDAGraph, stream: torch.cuda.Stream) -> None:
+        """Replays a graph in a stream; returns at once."""
         with torch.cuda.stream(stream):
             graph.replay()
 
     def copy(self, target: torch.Tensor, source: torch.Tensor, stream: torch.cuda.Stream) -> None:
+        """Copies in a stream; returns at once."""
         with torch.cuda.stream(stream):
             target.copy_(source, non_blocking=True)
 
     def synchronize(self) -> None:
+        """Waits for all streams."""
         torch.cuda.synchronize()
 
     def free(self) -> None:
+        """Gives unused memory back to the driver."""
         torch.cuda.empty_cache()

@@ -79,6 +79,7 @@ class GraphEngine:
             self._free.put(slot)
 
     def infer(self, batch: Batch) -> Probabilities:
+        """Runs a batch in pieces; see `Engine.infer`."""
         size = len(batch)
         if not 1 <= size <= self.spec.max_batch_size:
             raise ValueError(f"batch of {size}, expected 1 to {self.spec.max_batch_size}")
@@ -118,6 +119,7 @@ class GraphEngine:
             self._free.put(slot)
 
     def warm_up(self) -> None:
+        """Runs every bucket and the largest batch."""
         for size in {*self.buckets, self.spec.max_batch_size}:
             for _ in range(_WARM_UP_RUNS):
                 self.infer(np.zeros((size, *self._shape), np.uint8))
@@ -129,6 +131,7 @@ class GraphEngine:
             self._slots[number % _SLOTS].launch(bucket, stream)
 
     def close(self) -> None:
+        """Frees graphs and buffers."""
         self._device.synchronize()
         del self._slots, self._free, self._module
         self._device.free()

@@ -50,6 +50,7 @@ class OpenVinoEngine:
         self._staging = np.zeros(shape, np.uint8)
 
     def infer(self, batch: Batch) -> Probabilities:
+        """Runs a batch, in as many parts as there are streams; see `Engine.infer`."""
         size = len(batch)
         if not 1 <= size <= self.spec.max_batch_size:
             raise ValueError(f"batch of {size}, expected 1 to {self.spec.max_batch_size}")
@@ -79,10 +80,12 @@ class OpenVinoEngine:
         return plan
 
     def warm_up(self) -> None:
+        """Runs the smallest and the largest batch."""
         for size in {1, self.spec.max_batch_size}:
             self.infer(np.zeros((size, *self._staging.shape[1:]), np.uint8))
 
     def close(self) -> None:
+        """Frees the compiled model."""
         del self._requests
 
 

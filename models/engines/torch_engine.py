@@ -42,6 +42,7 @@ class TorchEngine:
 
     @torch.inference_mode()
     def infer(self, batch: Batch) -> Probabilities:
+        """Runs a batch; see `Engine.infer`."""
         size = len(batch)
         if not 1 <= size <= self.spec.max_batch_size:
             raise ValueError(f"batch of {size}, expected 1 to {self.spec.max_batch_size}")
@@ -59,12 +60,14 @@ class TorchEngine:
         return probabilities
 
     def warm_up(self) -> None:
+        """Runs every batch size that has a graph, else the smallest and the largest."""
         # TorchScript profiles the first run and optimises in the second.
         for size in self._buckets or {1, self.spec.max_batch_size}:
             for _ in range(_WARM_UP_RUNS):
                 self.infer(np.zeros((size, *self._staging_view.shape[1:]), np.uint8))
 
     def close(self) -> None:
+        """Frees the graph and the buffers."""
         del self._module, self._input, self._staging_view, self._staging
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

@@ -62,6 +62,7 @@ class JpegFile(NamedTuple):
 
     @property
     def size(self) -> tuple[int, int]:
+        """Width and height, in pixels."""
         return self.width, self.height
 
     def has_too_many_scans(self, data: bytes) -> bool:

@@ -33,6 +33,7 @@ class Budget:
 
     @property
     def is_limited(self) -> bool:
+        """Whether there is a limit."""
         return math.isfinite(self.seconds)
 
     def describe(self) -> str:

@@ -81,6 +81,7 @@ class Program(nn.Module):
         return Program, (self.file, self.kind, self.calling)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised images, float [N, 3, H, W] -> outputs [N, num_classes]."""
         return self.leave(self.output_of(self.enter(images)))
 
     def output_of(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -141,20 +142,25 @@ class ProgramWeights(Weights):
 
     @property
     def source_kind(self) -> str:
+        """The file's format."""
         return self.program.kind
 
     @property
     def precision(self) -> str:
+        """In which the file computes."""
         return self.program.calling.precision
 
     @property
     def reference(self) -> str:
+        """What candidates are compared with, in words."""
         return f"the file's own {self.precision}"
 
     def network(self) -> nn.Module:
+        """The program as a module."""
         return self.program
 
     def reference_network(self) -> nn.Module:
+        """The program as a module."""
         return self.program
 
     def portable_engine(self, engines: dict[str, EngineSpec], folder: Path, max_batch_size: int) -> EngineSpec:

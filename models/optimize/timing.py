@@ -57,6 +57,7 @@ class Speed:
         return self.latency_ms[min(self.latency_ms)]
 
     def to_json(self) -> dict[str, Any]:
+        """For the bundle's table."""
         return {
             "threads": self.setting.threads,
             "streams": self.setting.streams,

@@ -40,6 +40,7 @@ class Trial:
 
     @property
     def name(self) -> str:
+        """Of the candidate."""
         return self.candidate.name
 
     @property

@@ -79,10 +79,12 @@ class Connections:
         return len(self._open)
 
     def add(self, connection: Connection) -> None:
+        """Counts a connection as open."""
         self._open.add(connection)
         self._empty.clear()
 
     def remove(self, connection: Connection) -> None:
+        """Counts a connection as closed."""
         self._open.discard(connection)
         if not self._open:
             self._empty.set()
@@ -100,6 +102,7 @@ class Connections:
             connection.abort()
 
     async def wait_closed(self) -> None:
+        """Waits until no connection is open."""
         await self._empty.wait()
 
 
@@ -122,10 +125,12 @@ class Connection(web.RequestHandler):
         self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Counts the connection as open."""
         super().connection_made(transport)
         self._connections.add(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        """Stops the timers and counts the connection as closed."""
         self._stop_header_timer()
         self._stop_write_timer()
         super().connection_lost(exc)
@@ -146,6 +151,7 @@ class Connection(web.RequestHandler):
         self._write_timer = self._loop.call_later(self._limits.body_timeout_s, self.abort)
 
     def resume_writing(self) -> None:
+        """The client reads again."""
         self._stop_write_timer()
         super().resume_writing()
 

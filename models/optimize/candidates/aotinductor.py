@@ -43,6 +43,7 @@ def is_frozen(file: Path) -> bool:
 
 
 def has_compiler() -> bool:
+    """Whether there is a C++ compiler."""
     return shutil.which(os.environ.get("CXX", "g++")) is not None
 
 

@@ -42,6 +42,7 @@ class Job:
 
     @property
     def max_batch_size(self) -> int:
+        """The largest of the batch sizes."""
         return max(self.batch_sizes)
 
     def example(self, device: str = "cpu") -> torch.Tensor:
@@ -51,6 +52,7 @@ class Job:
 
 
 def everywhere() -> bool:
+    """True: a candidate that runs on every machine."""
     return True
 
 

@@ -28,6 +28,7 @@ def build_weights(job: Job, folder: Path, kind: str) -> EngineSpec:
 
 
 def can_compile() -> bool:
+    """Whether there is a CUDA device, and Triton."""
     return has_cuda() and importlib.util.find_spec("triton") is not None
 
 

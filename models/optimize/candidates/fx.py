@@ -70,6 +70,7 @@ def observe(observed: nn.Module, normalise: nn.Module, job: Job) -> None:
 
 
 def runs_here(engine: str) -> bool:
+    """Whether torch has the quantization backend."""
     fx = importlib.util.find_spec("torch.ao.quantization") is not None
     return fx and engine in torch.backends.quantized.supported_engines
 

@@ -98,10 +98,12 @@ def forbid_telemetry() -> None:
 
 
 def installed(*packages: str) -> bool:
+    """Whether all packages are installed."""
     return all(importlib.util.find_spec(package) is not None for package in packages)
 
 
 def can_bf16() -> bool:
+    """Whether OpenVINO is installed and the processor computes in bf16."""
     return has_bf16() and installed("openvino")
 
 

@@ -42,6 +42,7 @@ def save(
 
 
 def has_cuda() -> bool:
+    """Whether torch sees a CUDA device."""
     return torch.cuda.is_available()
 
 
