@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,11 @@ from PIL import Image
 from rich.console import Console
 
 ROOT = Path(__file__).parents[1]
+
+# Ignored where the tests run under `nohup` or in the background of a script, and in all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def encode(pixels, format="PNG", **options):
