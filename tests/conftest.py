@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from rich.console import Console
 from tests.quick import is_quick
 
 ROOT = Path(__file__).parents[1]
+
+# Ignored where the tests run under `nohup` or in the background of a script, and in all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_configure(config):
