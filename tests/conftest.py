@@ -18,13 +18,12 @@ from tests.quick import is_quick
 
 ROOT = Path(__file__).parents[1]
 
-# Ignored where the tests run under `nohup` or in the background of a script, and in all that they start.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-if hasattr(signal, "SIGHUP"):
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
 
 def pytest_configure(config):
+    # Ignored where the tests run under `nohup` or in the background of a script, and in all that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.addinivalue_line("markers", "quick: loads no torch and starts no process; set by the imports of a file")
     config.addinivalue_line("markers", "slow: is not quick although its file is")
 
