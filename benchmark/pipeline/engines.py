@@ -250,6 +250,9 @@ def _cell(size: int, ms: float, first_ms: float) -> str:
 def _time_limit(entrant: Entrant, seconds: float) -> Iterator[Callable[[], bool]]:
     """Ends the process of an engine that takes longer, such as a compiler's search."""
     over, process = threading.Event(), entrant.pid()
+    if process == os.getpid():  # an engine in this process cannot be ended
+        yield over.is_set
+        return
 
     def end() -> None:
         over.set()
