@@ -117,7 +117,7 @@ class Batcher(Generic[In, Out]):
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called."""
+        """True after `close` was called."""
         return self._closed
 
     def drain_s(self, items: int) -> float:

@@ -25,7 +25,7 @@ _SETTLE_S = 15.0
 
 @dataclass(frozen=True)
 class Load:
-    """What every candidate meets.
+    """Load and rounds, the same for every candidate.
 
     Attributes:
         connections: each with one request at a time.

@@ -66,7 +66,7 @@ def percent_of_limit(turns: Sequence[Row], limit: Sequence[float]) -> Row:
 
 
 def difference(answers: Sequence[Answer], reference: Sequence[Sequence[float]]) -> dict[str, float]:
-    """How far answers are from the reference.
+    """Difference of answers from the reference.
 
     Returns:
         `top1_agreement`, the share of images with the same first class; `max_abs_diff`, the largest

@@ -1,1 +1,1 @@
-"""What all measurements use: servers, clients, photos, results."""
+"""Servers, clients, photos and results, for all measurements."""

@@ -238,7 +238,7 @@ class Helper:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """True until the process ends."""
         return self._process.poll() is None
 
     def __enter__(self) -> Self:

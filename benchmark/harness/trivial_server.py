@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     trivial_bundle(_FOLDER)
     ENGINES[_KIND] = _MODULE
     preprocessor: Any = Preprocessor
-    preprocessor.__call__ = _hash_instead  # whoever has imported the class: its instances hash
+    preprocessor.__call__ = _hash_instead  # of the class, so that every instance hashes
     return serve(["--model", str(_FOLDER), "--workers", "1", *options])
 
 

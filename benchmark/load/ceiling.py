@@ -75,7 +75,7 @@ def bare_server(body: str) -> Iterator[str]:
 
 
 def ceiling(plan: Plan, processes: int, seconds: float) -> Ceiling:
-    """What this generator could do at most, with its plan's largest image, every answer verified as elsewhere.
+    """The ceiling of this generator, with the plan's largest image; every answer is verified.
 
     Args:
         plan: its questions and rules.

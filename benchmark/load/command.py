@@ -98,7 +98,7 @@ def _any_plan() -> Plan:
 
 
 def _plan(options: argparse.Namespace) -> tuple[Plan, int]:
-    """What all rates have in common, and how many of its images can be told apart by their answers."""
+    """The part of the plan that all rates share, and the number of its images with distinct answers."""
     bundle = trivial_bundle() if options.trivial else ModelBundle.load(options.model)
     if options.engine:
         bundle = bundle.with_engine(options.engine)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,7 +29,7 @@ from models.images.preprocess import Pixels
 from models.machine.resources import usable_cores
 from models.optimize.candidates import Candidate, Job, candidates_for, cuda
 from models.optimize.contestant import Contestant, Setting
-from models.optimize.isolation import FAILURES, isolated, prepare, reason_of
+from models.optimize.isolation import FAILURES, isolated, prepare, reason_of, time_limit
 from models.optimize.sources import WeightsChoice, resolve
 from models.optimize.timing import CPU_BATCH_SIZES, CUDA_BATCH_SIZES, Rounds
 
@@ -182,7 +179,7 @@ class Comparison:
             place.mkdir()
             entrant = stack.enter_context(isolated(Entrant, entry, job, weights.labels, place, self._setting))
             try:
-                with _time_limit(entrant, limit_s) as is_over:
+                with time_limit(entrant.pid(), limit_s) as is_over:
                     record.facts = entrant.prepare()
                 running[entry.name] = entrant
             except FAILURES as failure:
@@ -244,28 +241,6 @@ class Comparison:
 
 def _cell(size: int, ms: float, first_ms: float) -> str:
     return f"{size * 1000 / ms:,.0f}\n{ms:.3g} ms\n{first_ms / ms:.2f}x"
-
-
-@contextmanager
-def _time_limit(entrant: Entrant, seconds: float) -> Iterator[Callable[[], bool]]:
-    """Ends the process of an engine that takes longer, such as a compiler's search."""
-    over, process = threading.Event(), entrant.pid()
-    if process == os.getpid():  # an engine in this process cannot be ended
-        yield over.is_set
-        return
-
-    def end() -> None:
-        over.set()
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield over.is_set
-    finally:
-        timer.cancel()
 
 
 def _noise(count: int) -> Pixels:

@@ -25,7 +25,7 @@ class Setting:
     """How the cores are used.
 
     Attributes:
-        processes: each with an engine and a decode pool of its own.
+        processes: each with an engine and a CPU pool of its own.
         threads: of each engine's operators.
         decode_threads: of each process.
     """

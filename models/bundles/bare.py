@@ -85,7 +85,7 @@ def check_archive(file: Path) -> None:
             names = archive.namelist()
             damaged = archive.testzip()
             pickled = next((archive.read(name) for name in names if name.endswith("/data.pkl")), b"")
-    # A damaged directory makes zipfile raise nearly anything: BadZipFile, NotImplementedError, struct.error …
+    # A damaged directory makes zipfile raise nearly anything: BadZipFile, NotImplementedError, struct.error.
     except Exception:
         raise EngineError(f"{file}: {_what_else(file)}") from None
     if damaged is not None:

@@ -1,4 +1,4 @@
-"""Encoded image -> the square of pixels that the model sees. Runs on the decode pool, per image."""
+"""Encoded image -> the square of pixels that the model sees. Runs on the CPU pool, per image."""
 
 from __future__ import annotations
 

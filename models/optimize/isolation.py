@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from multiprocessing.managers import BaseManager
 from pathlib import Path
@@ -86,6 +86,32 @@ def isolated(make: Callable[..., Made], *arguments: Any) -> Iterator[Made]:
         yield manager.call(make, *arguments)  # type: ignore[attr-defined]
     finally:
         manager.shutdown()
+
+
+@contextmanager
+def time_limit(pid: int, seconds: float | None) -> Iterator[Callable[[], bool]]:
+    """Kills a process that is still at work after `seconds`; None: no limit. This process is never killed.
+
+    Yields:
+        A function that tells whether the time was over.
+    """
+    over = threading.Event()
+    if seconds is None or pid == os.getpid():
+        yield over.is_set
+        return
+
+    def end() -> None:
+        over.set()
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield over.is_set
+    finally:
+        timer.cancel()
 
 
 def reason_of(failure: BaseException) -> str:

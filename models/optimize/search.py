@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
 from models.optimize.budget import Budget
@@ -16,7 +13,7 @@ from models.optimize.contestant import Contestant
 from models.optimize.effort import Effort
 from models.optimize.evidence import Evidence
 from models.optimize.examination import examine, settings_of
-from models.optimize.isolation import FAILURES, isolated, reason_of
+from models.optimize.isolation import FAILURES, isolated, reason_of, time_limit
 from models.optimize.report import Report
 from models.optimize.timing import Rounds
 from models.optimize.trial import LEFT_OUT, Trial
@@ -103,7 +100,8 @@ class Search:
         except (EOFError, OSError) as failure:
             self.trials.append(Trial(candidate, refusal=reason_of(failure)))
             return None
-        with self._time_limit(pid) as is_over:
+        can_end = self.winner is not None and self._budget.is_limited  # another candidate can be served instead
+        with time_limit(pid, self._time_left if can_end else None) as is_over:
             trial = examine(candidate, contestant, self._evidence, self._effort, self._step)
             if not trial.refusal:
                 trial = self._timed_once(trial, contestant)
@@ -121,27 +119,6 @@ class Search:
         return (
             isolated(Contestant, *arguments) if self._effort.is_isolated else nullcontext(Contestant(*arguments))
         )
-
-    @contextmanager
-    def _time_limit(self, pid: int) -> Iterator[Callable[[], bool]]:
-        """Ends the contestant's process when the time is over and another candidate can be served instead."""
-        over = threading.Event()
-        if self.winner is None or not self._budget.is_limited or pid == os.getpid():
-            yield over.is_set
-            return
-
-        def end() -> None:
-            over.set()
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-        timer = threading.Timer(self._time_left, end)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield over.is_set
-        finally:
-            timer.cancel()
 
     def _timed_once(self, trial: Trial, contestant: Contestant) -> Trial:
         """With one measurement, for which what settles at first is not counted."""
