@@ -16,6 +16,7 @@ from models.engines.base import Batch, EngineOptions, Probabilities
 from models.engines.buckets import fitted
 from models.errors import EngineError
 from models.machine.resources import usable_cores
+from models.machine.signal_stack import kept_signal_stack
 
 # Without it OpenVINO takes bf16 for fp32 graphs wherever the processor has it.
 _ARITHMETIC = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
@@ -86,7 +87,8 @@ class OpenVinoEngine:
 
     def close(self) -> None:
         """Frees the compiled model."""
-        del self._requests
+        with kept_signal_stack():
+            del self._requests
 
 
 def load(bundle: ModelBundle, options: EngineOptions) -> OpenVinoEngine:
@@ -130,11 +132,14 @@ def _compile(bundle: ModelBundle, spec: EngineSpec, sizes: Iterable[int]) -> dic
     core, side = openvino.Core(), bundle.spec.preprocess.crop_size
     model, settings = core.read_model(bundle.file), _settings(spec)
     if spec.precision != "int8":
-        return dict.fromkeys(range(1, spec.max_batch_size + 1), core.compile_model(model, "CPU", settings))
+        with kept_signal_stack():
+            graph = core.compile_model(model, "CPU", settings)
+        return dict.fromkeys(range(1, spec.max_batch_size + 1), graph)
     graphs = {}
     for size in {-(-size // spec.streams) for size in sizes}:
         model.reshape([size, side, side, 3])
-        graphs[size] = core.compile_model(model, "CPU", settings)
+        with kept_signal_stack():
+            graphs[size] = core.compile_model(model, "CPU", settings)
     return graphs
 
 

@@ -224,6 +224,24 @@ def test_an_int8_graph_says_nothing_on_the_terminal(built):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.parametrize("candidate", [openvino.FP32, openvino.INT8], ids=lambda each: each.name)
+def test_a_signal_after_engines_that_ended_in_another_order_is_handled(built, candidate):
+    """OpenVINO leaves a thread with a signal stack that is unmapped, on processors where it sets one."""
+    folder = built.bundle(candidate).file.parent
+    code = (
+        "import gc, os, signal; from pathlib import Path;"
+        "from models.bundles.bundle import ModelBundle; from models.engines import load_engine;"
+        "from models.engines.base import EngineOptions;"
+        f"bundle = ModelBundle.load(Path({str(folder)!r}));"
+        "first, second = (load_engine(bundle, EngineOptions()) for _ in range(2));"
+        "first.close(); del first; gc.collect(); second.close(); del second; gc.collect();"
+        "signal.signal(signal.SIGINT, lambda *_: print('handled'));"
+        "os.kill(os.getpid(), signal.SIGINT)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
 def test_a_missing_package_is_named(built, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.delitem(sys.modules, "models.engines.openvino", raising=False)

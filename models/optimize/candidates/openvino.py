@@ -11,6 +11,7 @@ from typing import Any
 from models.bundles.spec import EngineSpec
 from models.errors import ModelError
 from models.machine.processor import saturates_int8
+from models.machine.signal_stack import kept_signal_stack
 from models.networks.graph import ServingGraph, jit_warnings_ignored
 from models.networks.programs import FORMATS, TORCHSCRIPT
 from models.optimize.candidates.base import Candidate, Job
@@ -72,15 +73,16 @@ def _quantize(model: Any, job: Job, reduce_range: bool) -> Any:
         raise ModelError("there are no images to calibrate on")
     images = nncf.Dataset([image[None] for image in job.calibration])
     fix = OverflowFix.ENABLE if reduce_range else OverflowFix.FIRST_LAYER
-    return nncf.quantize(
-        model,
-        images,
-        subset_size=len(job.calibration),
-        # Activations of either sign have a zero point; those behind a ReLU need none, and have none.
-        preset=nncf.QuantizationPreset.MIXED,
-        ignored_scope=nncf.IgnoredScope(names=_depthwise(model), validate=False),
-        advanced_parameters=AdvancedQuantizationParameters(overflow_fix=fix),
-    )
+    with kept_signal_stack():
+        return nncf.quantize(
+            model,
+            images,
+            subset_size=len(job.calibration),
+            # Activations of either sign have a zero point; those behind a ReLU need none, and have none.
+            preset=nncf.QuantizationPreset.MIXED,
+            ignored_scope=nncf.IgnoredScope(names=_depthwise(model), validate=False),
+            advanced_parameters=AdvancedQuantizationParameters(overflow_fix=fix),
+        )
 
 
 def _depthwise(model: Any) -> list[str]:
