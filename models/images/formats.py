@@ -35,6 +35,7 @@ _MAGIC = (
     (b"PK\x03\x04", "ZIP"),
     (b"\x1f\x8b", "gzip"),
 )
+_FIRST_BYTES = frozenset(magic[0] for magic, _ in _MAGIC)
 # Brands of ISO base media files, ISO/IEC 14496-12: 4 bytes size, "ftyp", 4 bytes brand, 4 bytes version, further
 # brands.
 _BRANDS = {
@@ -81,6 +82,8 @@ def _name(head: bytes) -> str | None:
         return "WEBP"
     if head[4:8] == b"ftyp":
         return _name_of_brands(head)
+    if not head or head[0] not in _FIRST_BYTES:  # the usual case: the boundary of a form
+        return None
     return next((name for magic, name in _MAGIC if head.startswith(magic)), None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -59,6 +59,11 @@ _MANY_HEADERS = Fault(
     f"A request may have {MAX_HEADERS} headers.",
     {"limit": MAX_HEADERS, "hint": "A proxy in front can leave out those that it adds."},
 )
+
+
+def new_request_id() -> str:
+    """16 hexadecimal digits. Not from `os.urandom`, whose system call would hand the GIL to another thread."""
+    return f"{random.getrandbits(64):016x}"
 
 
 class Connections:
@@ -184,7 +189,7 @@ class Connection(web.RequestHandler):
         """Answers what the parser refuses, and what escaped the application."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer was begun already")
-        request_id = os.urandom(8).hex()
+        request_id = new_request_id()
         if status >= 500:
             log.error("request %s failed", request_id, exc_info=exc)
         return _plain_response(_refusal(exc) if status < 500 else INTERNAL, request_id)
@@ -194,7 +199,7 @@ class Connection(web.RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Sends an answer; what aiohttp raised before any middleware ran becomes a problem first."""
         if isinstance(resp, web.HTTPException):
-            resp = _plain_response(fault_of(resp), os.urandom(8).hex())
+            resp = _plain_response(fault_of(resp), new_request_id())
         return await super().finish_response(request, resp, start_time)
 
     def _awaits_request(self) -> bool:
@@ -244,7 +249,7 @@ def _plain_response(fault: Fault, request_id: str) -> web.Response:
 
 
 def _raw_response(fault: Fault) -> bytes:
-    request_id = os.urandom(8).hex()
+    request_id = new_request_id()
     body = json.dumps(problem_json(fault, request_id)).encode() + b"\n"
     head = (
         f"HTTP/1.1 {fault.status} {fault.title}\r\nContent-Type: {CONTENT_TYPE}\r\n"

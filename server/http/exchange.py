@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import time
 
 from aiohttp import web
 
 from runtime.phases import PhaseClock
-from server.http.connection import SERVER, Connection
+from server.http.connection import SERVER, Connection, new_request_id
 from server.http.cors import add_cors_headers
 from server.http.faults import BadRequest
 
@@ -32,7 +31,7 @@ class Exchange:
         """Begins with the request."""
         given = request.headers.get("X-Request-ID", "")
         self.request = request
-        self.id = given if _REQUEST_ID.fullmatch(given) else os.urandom(8).hex()
+        self.id = given if _REQUEST_ID.fullmatch(given) else new_request_id()
         self.clock = PhaseClock(time.monotonic)
 
     def deadline(self, timeout_ms: float) -> float:
