@@ -1,7 +1,7 @@
 """A generic batcher: gathers single items into batches. No torch, no HTTP."""
 
 from batching.batcher import Answer, Batcher
-from batching.errors import BatcherClosed, BatchingError, DeadlineExceeded, ItemFailed, QueueFull
+from batching.errors import BatcherClosed, BatchingError, DeadlineExceeded, ItemFailed, QueueFull, TooLate
 from batching.policy import BatchPolicy, Decision, Run, Wait
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "ItemFailed",
     "QueueFull",
     "Run",
+    "TooLate",
     "Wait",
 ]

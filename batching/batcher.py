@@ -9,12 +9,14 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from batching.errors import BatcherClosed, DeadlineExceeded, ItemFailed, QueueFull
+from batching.batch_time import BatchTime
+from batching.errors import BatcherClosed, DeadlineExceeded, ItemFailed, QueueFull, TooLate
 from batching.policy import BatchPolicy, Decision, Run
-from batching.rate import DrainRate
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+
+_LEAST_DRAIN_S = 1.0
 
 ANSWERS_PER_TURN = 8
 """Answers handed out in one turn of the event loop: each wakes a caller, who has a response to write, and
@@ -48,14 +50,18 @@ class BatchObserver(Protocol):
 
 
 class _Pending(Generic[In, Out]):
-    """A queued item: what it is, when it came, and the future that its caller awaits."""
+    """A queued item: what it is, when it came, until when it counts, and the future that its caller awaits."""
 
-    __slots__ = ("enqueued_at", "future", "item")
+    __slots__ = ("deadline", "enqueued_at", "expiry", "future", "item")
 
-    def __init__(self, item: In, future: asyncio.Future[Answer[Out]], enqueued_at: float) -> None:
+    def __init__(
+        self, item: In, future: asyncio.Future[Answer[Out]], enqueued_at: float, deadline: float | None
+    ) -> None:
         self.item = item
         self.future = future
         self.enqueued_at = enqueued_at
+        self.deadline = deadline
+        self.expiry: asyncio.TimerHandle | None = None
 
 
 class Batcher(Generic[In, Out]):
@@ -100,10 +106,12 @@ class Batcher(Generic[In, Out]):
         self._idle_since = clock()
         self._batches_in_flight = 0
         self._batches: set[asyncio.Task[None]] = set()
+        self._expected_ends: dict[int, float] = {}  # of the batches that run, by number
+        self._batches_begun = 0
         self._wake_up: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
-        self._rate = DrainRate()
+        self.batch_time = BatchTime()
 
     @property
     def queued(self) -> int:
@@ -121,10 +129,21 @@ class Batcher(Generic[In, Out]):
         return self._closed
 
     def drain_s(self, items: int) -> float:
-        """Seconds until that many items will have been answered, at the rate measured lately."""
-        return self._rate.seconds_for(items)
+        """Seconds until that many items will have been answered, at least one; for Retry-After."""
+        return max(_LEAST_DRAIN_S, self.finish_s(items - 1))
 
-    async def submit(self, item: In, deadline: float | None = None) -> Answer[Out]:
+    def finish_s(self, ahead: int) -> float:
+        """Seconds until an item is done that has `ahead` items before it, as recent batches let expect.
+
+        A batch that takes longer than expected is expected to take as long again.
+        """
+        most = self.policy.max_batch_size
+        full, rest = divmod(ahead, most)
+        begin_s = self._busy_s() + full * self.batch_time.of(most) / self._concurrency
+        fill_s = self.policy.batch_timeout_ms / 1000 if rest + 1 < most else 0.0
+        return begin_s + fill_s + self.batch_time.of(rest + 1)
+
+    async def submit(self, item: In, deadline: float | None = None, start_by: float = math.inf) -> Answer[Out]:
         """Queues an item and waits for its result.
 
         Cancelling the caller takes the item out of the queue.
@@ -132,17 +151,19 @@ class Batcher(Generic[In, Out]):
         Args:
             item: what `run` will be given.
             deadline: time of the clock after which nobody wants the result.
+            start_by: time of the clock at which the item's batch has to have begun.
 
         Raises:
             QueueFull: nothing was queued.
             BatcherClosed: nothing was queued, or the batcher was closed without draining.
             DeadlineExceeded: the deadline passed first, or had passed already.
+            TooLate: it has not begun by `start_by`.
             ItemFailed: the engine fails on this item.
         """
         self._check_open(deadline)
-        pending = _Pending(item, self._loop.create_future(), self._now())
+        pending = _Pending(item, self._loop.create_future(), self._now(), deadline)
         self._queue[pending] = None
-        expiry = None if deadline is None else self._loop.call_at(deadline, self._expire, pending)
+        self._set_expiry(pending, start_by)
         self._wake()
         try:
             return await pending.future
@@ -151,8 +172,8 @@ class Batcher(Generic[In, Out]):
             raise
         finally:
             self._queue.pop(pending, None)
-            if expiry is not None:
-                expiry.cancel()
+            if pending.expiry is not None:
+                pending.expiry.cancel()
 
     async def close(self, drain: bool = True) -> None:
         """Takes no more items, and returns when none is left.
@@ -218,13 +239,16 @@ class Batcher(Generic[In, Out]):
 
     async def _run(self, batch: list[_Pending[In, Out]]) -> None:
         """Runs a batch. The next one is started before the answers to this one are handed out."""
-        started_at = self._now()
+        started_at, number = self._now(), self._batches_begun
+        self._batches_begun += 1
+        self._expected_ends[number] = started_at + self.batch_time.of(len(batch))
         try:
             try:
                 answers = await self._run_or_split(batch, started_at)
             finally:
                 self._idle_since = self._now()
-                self._rate.add(len(batch), self._idle_since - started_at)
+                self.batch_time.add(len(batch), self._idle_since - started_at)
+                del self._expected_ends[number]
                 self._batches_in_flight -= 1
                 self._dispatch()
             await self._hand_out(answers)
@@ -268,6 +292,26 @@ class Batcher(Generic[In, Out]):
         if self._observer is not None:
             self._observer.batch_ran(len(items), self._now() - began)
         return results
+
+    def _busy_s(self) -> float:
+        """Seconds until a batch can begin."""
+        if self._batches_in_flight < self._concurrency or not self._expected_ends:
+            return 0.0
+        return abs(min(self._expected_ends.values()) - self._now())
+
+    def _set_expiry(self, pending: _Pending[In, Out], start_by: float) -> None:
+        """One timer per item: first for `start_by`, then for the deadline."""
+        if pending.deadline is not None and pending.deadline <= start_by:
+            pending.expiry = self._loop.call_at(pending.deadline, self._expire, pending)
+        elif start_by < math.inf:
+            pending.expiry = self._loop.call_at(start_by, self._expire_unstarted, pending)
+
+    def _expire_unstarted(self, pending: _Pending[In, Out]) -> None:
+        if pending in self._queue:
+            del self._queue[pending]
+            _fail(pending, TooLate("the item would be done too late"))
+        else:
+            self._set_expiry(pending, math.inf)
 
     def _expire(self, pending: _Pending[In, Out]) -> None:
         self._queue.pop(pending, None)

@@ -21,6 +21,10 @@ class DeadlineExceeded(BatchingError):
     """The item's deadline passed before its batch was done."""
 
 
+class TooLate(BatchingError):
+    """The item could no longer be done in time, and was not begun."""
+
+
 class BatcherClosed(BatchingError):
     """The batcher takes no more items."""
 

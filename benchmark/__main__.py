@@ -37,6 +37,7 @@ _COMMANDS = (
     "service.gpu",
     "service.http",
     "service.lag",
+    "service.overload",
     "service.policies",
     "load.command",
     "peers.environment",

@@ -42,7 +42,7 @@ class CpuPool:
         self._jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
         self._done: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._woken = False
-        self._threads = threads
+        self.threads = threads
         for number in range(threads):
             threading.Thread(target=self._work, args=(begin,), name=f"cpu-{number}", daemon=True).start()
 
@@ -70,7 +70,7 @@ class CpuPool:
 
     def close(self) -> None:
         """Ends each thread when it has done what it was asked for before."""
-        for _ in range(self._threads):
+        for _ in range(self.threads):
             self._jobs.put(None)
 
     def _work(self, begin: Callable[[], None]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic
 
-from batching import Batcher, BatcherClosed, BatchPolicy, QueueFull
+from batching import Batcher, BatcherClosed, BatchPolicy, QueueFull, TooLate
+from runtime.admission import Admission
 from runtime.cpu_pool import CpuPool
 from runtime.errors import ModelUnloaded
 from runtime.inputs import Input
@@ -26,11 +28,22 @@ class Batching:
         max_batch_size: most items in a batch.
         timeout_ms: longest wait for a batch to fill; 0: start as soon as the runner is idle.
         queue_limit: most items accepted and not yet answered.
+        target_latency_ms: an input that would be answered later is refused. 0: some times what an idle model takes
+            for a full batch, measured at the start; None: no such limit.
     """
 
     max_batch_size: int
     timeout_ms: float = 0.0
     queue_limit: int = 1024
+    target_latency_ms: float | None = None
+
+
+# Under full load preprocessing and engine share the cores, and a batch waits for the one before it.
+_TARGET_BATCHES = 6.0
+_LEAST_TARGET_S = 0.1
+_LONGEST_MEASUREMENT_S = 2.0  # of a full batch; above it is taken in proportion to a batch of one
+_MEASURED_INPUTS = 3
+_WEIGHT = 0.1  # of the newest item in the moving average of preprocessing
 
 
 class Deployment(Generic[Item, Row]):
@@ -55,15 +68,38 @@ class Deployment(Generic[Item, Row]):
         self.runner = runner
         policy = BatchPolicy(batching.max_batch_size, batching.timeout_ms)
         self.batcher: Batcher[Item, Row] = Batcher(runner.run, policy, queue_limit=None, observer=observer)
+        self.admission = Admission()
         self._cpu_pool = cpu_pool
-        self._queue_limit = batching.queue_limit
+        self._batching = batching
         self._observer = observer
-        self._accepted = 0
+        self._accepted = self._preparing = 0
+        self._prepare_s = 0.0
 
     async def start(self) -> None:
         """Loads the model, and warms up the way of an input through `infer`. Raises ModelError."""
         await self.runner.start()
-        await self._infer(self.model.example(), PhaseClock(time.monotonic), None)
+        await self._infer(self.model.example(), PhaseClock(time.monotonic), None, math.inf)
+        target_ms = self._batching.target_latency_ms
+        if target_ms is not None:
+            await self._measure()
+            self.admission.target_s = target_ms / 1000 or self._default_target_s()
+
+    async def _measure(self) -> None:
+        """Times a batch of one and a full one, while nothing else runs."""
+        self._prepare_s = 0.0  # the first input loaded libraries
+        for _ in range(_MEASURED_INPUTS):
+            item = await self._cpu_pool.run(partial(self._prepare, self.model.example(), math.inf))
+        times, most = self.batcher.batch_time, self._batching.max_batch_size
+        for size in (1, 1, most, most):
+            if size > 1 and times.of(size) > _LONGEST_MEASUREMENT_S:
+                return
+            began = time.monotonic()
+            await self.runner.run([item] * size)
+            times.add(size, time.monotonic() - began)
+
+    def _default_target_s(self) -> float:
+        idle_s = self._prepare_s + self.batcher.batch_time.of(self._batching.max_batch_size)
+        return max(_LEAST_TARGET_S, _TARGET_BATCHES * idle_s)
 
     @property
     def accepted(self) -> int:
@@ -75,44 +111,96 @@ class Deployment(Generic[Item, Row]):
         """Whether it takes inputs."""
         return not self.batcher.closed
 
-    def check_room(self) -> None:
-        """Raises QueueFull when no further input can be accepted."""
-        if self._accepted >= self._queue_limit:
+    def admit(self, count: int = 1, deadline: float | None = None, is_retry: bool = False) -> float:
+        """Accepts a request of `count` inputs: `infer` takes them until the time that is returned.
+
+        Args:
+            count: of its inputs.
+            deadline: `time.monotonic()` after which no client waits for the outputs.
+            is_retry: its client was refused before and comes back when it was told to.
+
+        Raises:
+            QueueFull: no further input can be accepted.
+            Overloaded: the outputs would come too late.
+        """
+        self._check_room()
+        forecast_s = self.forecast_s() if self._accepted else None
+        item_s = self._item_s()
+        finish_by = self.admission.admit(forecast_s, deadline, is_retry, (count - 1) * item_s, item_s)
+        ahead = self._preparing + self.batcher.queued
+        return finish_by - self.batcher.batch_time.of(min(ahead + 1, self._batching.max_batch_size))
+
+    def forecast_s(self) -> float:
+        """Seconds until an input that came now would be answered, by what lies before it and measured rates."""
+        prepare_s = (self._preparing + 1) * self._prepare_s / self._cpu_pool.threads
+        batcher = self.batcher
+        return max(prepare_s + batcher.batch_time.of(1), batcher.finish_s(self._preparing + batcher.queued))
+
+    def _item_s(self) -> float:
+        """Seconds per item under full load: of the slower of preprocessing and engine."""
+        most = self._batching.max_batch_size
+        return max(self._prepare_s / self._cpu_pool.threads, self.batcher.batch_time.of(most) / most)
+
+    def _check_room(self) -> None:
+        if self._accepted >= self._batching.queue_limit:
             raise QueueFull(self.batcher.drain_s(self._accepted))
 
-    async def infer(self, given: Input, clock: PhaseClock, deadline: float | None = None) -> Output:
+    async def infer(
+        self, given: Input, clock: PhaseClock, deadline: float | None = None, start_by: float = math.inf
+    ) -> Output:
         """Runs one input through the model.
 
         Args:
             given: what a client sent.
             clock: gets the marks decode, queue and infer, and the size of the batch.
             deadline: `time.monotonic()` after which no client waits for the output.
+            start_by: what `admit` returned.
 
         Raises:
             ImageError: the image cannot be decoded.
             BatchingError: the queue is full, the deadline has passed, or the engine failed on this item.
+            Overloaded: other inputs took longer than was forecast, and the output would come too late.
             ModelUnloaded: the deployment is closed.
         """
-        output = await self._infer(given, clock, deadline)
+        output = await self._infer(given, clock, deadline, start_by)
         if self._observer:
             self._observer.item_answered(clock.seconds)
         return output
 
-    async def _infer(self, given: Input, clock: PhaseClock, deadline: float | None) -> Output:
-        self.check_room()
+    async def _infer(self, given: Input, clock: PhaseClock, deadline: float | None, start_by: float) -> Output:
+        self._check_room()
         self._accepted += 1
         try:
-            item = await self._cpu_pool.run(partial(self.model.prepare, given), deadline)
+            item = await self._prepared(given, deadline, start_by)
             clock.mark("decode")
-            answer = await self.batcher.submit(item, deadline)
+            answer = await self.batcher.submit(item, deadline, start_by)
             clock.mark("queue", answer.started_at)
             clock.mark("infer")
             clock.batch_size = answer.batch_size
             return self.model.finish(answer.value)
+        except TooLate:
+            raise self.admission.refusal(self._item_s()) from None
         except BatcherClosed:
             raise ModelUnloaded("The model was unloaded.") from None
         finally:
             self._accepted -= 1
+
+    async def _prepared(self, given: Input, deadline: float | None, start_by: float) -> Item:
+        self._preparing += 1
+        try:
+            return await self._cpu_pool.run(partial(self._prepare, given, start_by), deadline)
+        finally:
+            self._preparing -= 1
+
+    def _prepare(self, given: Input, start_by: float) -> Item:
+        """On a thread of the CPU pool."""
+        began = time.monotonic()
+        if began > start_by:
+            raise TooLate("the item would be done too late")
+        item = self.model.prepare(given)
+        took, known = time.monotonic() - began, self._prepare_s
+        self._prepare_s = known + _WEIGHT * (took - known) if known else took
+        return item
 
     async def close(self, drain: bool = True) -> None:
         """Takes no more inputs, runs what is queued (without `drain`: fails it), then frees the engine."""

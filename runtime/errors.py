@@ -17,5 +17,17 @@ class ModelUnloaded(RuntimeFault):
     """The model was unloaded before it took the input."""
 
 
+class Overloaded(RuntimeFault):
+    """The input could not be answered in time.
+
+    Attributes:
+        retry_after_s: whole seconds after which there will be room.
+    """
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__("The model is overloaded.")
+        self.retry_after_s = retry_after_s
+
+
 class EngineOutputError(Exception):
     """The engine's output is no probability: a value is not finite."""

@@ -90,6 +90,6 @@ def _deploy(config: Config, model: AnyModel, cpu_pool: CpuPool, metrics: Metrics
         model,
         ThreadRunner(model, options),
         cpu_pool,
-        Batching(size, batching.batch_timeout_ms, batching.queue_limit),
+        Batching(size, batching.batch_timeout_ms, batching.queue_limit, batching.target_ms),
         metrics.of(model.facts.name),
     )

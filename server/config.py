@@ -25,6 +25,14 @@ def is_root_path(text: str) -> bool:
     return text == "" or (len(text) <= _MAX_PATH and _PATH.fullmatch(text) is not None)
 
 
+def is_target(text: str) -> bool:
+    """Whether a text is "auto", "off" or a number of milliseconds from 1 to 3,600,000."""
+    try:
+        return text in ("auto", "off") or 1 <= float(text) <= 3_600_000
+    except ValueError:
+        return False
+
+
 def _is_network(text: str) -> bool:
     try:
         ip_network(text, strict=False)
@@ -80,6 +88,19 @@ class BatchConfig(_Section):
     queue_limit: int = option(
         1024, "most images in flight per model, divided among the workers; beyond it 503", 1, 1_000_000
     )
+    target_latency_ms: str = option(
+        "auto",
+        "longest time from acceptance to response; a request that would take longer gets 503 at once; auto: 6 "
+        "times what an idle model takes for a full batch, at least 100; off: only its own time limit counts",
+        valid=is_target,
+        form="auto, off or milliseconds between 1 and 3600000",
+    )
+
+    @property
+    def target_ms(self) -> float | None:
+        """The target latency in milliseconds; 0: auto, None: off."""
+        given = self.target_latency_ms
+        return {"auto": 0.0, "off": None}.get(given) if given in ("auto", "off") else float(given)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ import dataclasses
 import os
 import sys
 import tempfile
+import time
 import zlib
 from collections.abc import Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,13 @@ def hash_pixels(data: Encoded) -> Pixels:
 
 
 class HashEngine:
-    """Makes scores of the hash: one byte is one class."""
+    """Makes scores of the hash: one byte is one class.
+
+    Attributes:
+        item_s: seconds that it sleeps per item, as if another device computed.
+    """
+
+    item_s = 0.0
 
     def __init__(self, bundle: ModelBundle, options: EngineOptions) -> None:
         most = options.max_batch_size or 32
@@ -58,6 +66,8 @@ class HashEngine:
 
     def infer(self, batch: Batch) -> Probabilities:
         """uint8 [N, 2, 2, 3] -> float32 [N, num_classes]."""
+        if self.item_s:
+            time.sleep(self.item_s * len(batch))
         scores = np.array(batch).reshape(len(batch), -1)[:, -self.num_classes :].astype(np.float32) + 1
         probabilities: Probabilities = scores / scores.sum(axis=1, keepdims=True)
         return probabilities
@@ -105,7 +115,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(prog=f"python -m {_MODULE}", description=__doc__)
     parser.add_argument("--core", type=int, help="the only core that it may use; default: all")
+    parser.add_argument("--item-ms", type=float, default=0.0, help="that the engine sleeps per image")
     own, options = parser.parse_known_args(arguments)
+    # Of the module that the engine is loaded from, which this one is not when it is run.
+    import_module(_MODULE).HashEngine.item_s = own.item_ms / 1000
     if own.core is not None:
         os.sched_setaffinity(0, {own.core})
     trivial_bundle(_FOLDER)

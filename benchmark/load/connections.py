@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, cast
 
 _LENGTH = re.compile(rb"\r\nContent-Length: *(\d+)", re.IGNORECASE)
 _REQUEST_ID = re.compile(rb"\r\nX-Request-ID: *([^\r\n]*)", re.IGNORECASE)
+_RETRY_AFTER = re.compile(rb"\r\nRetry-After: *(\d+)", re.IGNORECASE)
 _CLOSE = re.compile(rb"\r\nConnection: *close", re.IGNORECASE)
 
 
@@ -23,6 +25,7 @@ class Exchange:
         request_id: its X-Request-ID.
         head: bytes up to the body.
         body: the body's bytes.
+        is_retry: it was refused before.
     """
 
     due: float
@@ -30,14 +33,16 @@ class Exchange:
     request_id: str
     head: bytes
     body: bytes
+    is_retry: bool = False
 
 
 class Reply(NamedTuple):
-    """An answer as it came; `request_id` is the header's."""
+    """An answer as it came; `request_id` is the header's, and so is `retry_after_s`, None without one."""
 
     status: int
     request_id: str
     body: bytes
+    retry_after_s: int | None = None
 
 
 class Receiver(Protocol):
@@ -46,8 +51,8 @@ class Receiver(Protocol):
     def sending(self, exchange: Exchange) -> None:
         """The request is being sent."""
 
-    def answered(self, exchange: Exchange, reply: Reply) -> None:
-        """The answer has come."""
+    def answered(self, exchange: Exchange, reply: Reply) -> float | None:
+        """The answer has come. Returns the seconds after which to send the request again, or None."""
 
     def failed(self, exchange: Exchange, kind: str) -> None:
         """There will be no answer."""
@@ -157,17 +162,29 @@ class Connection(asyncio.Protocol):
         elif left == 0:
             request_id = _REQUEST_ID.search(head)
             echoed = request_id[1].decode("latin-1") if request_id else ""
-            reply = Reply(int(head[9:12]), echoed, bytes(self._buffer[end + 4 :]))
+            retry = _RETRY_AFTER.search(head)
+            after_s = int(retry[1]) if retry else None
+            reply = Reply(int(head[9:12]), echoed, bytes(self._buffer[end + 4 :]), after_s)
             self._answer(reply, closes=_CLOSE.search(head) is not None)
 
     def _answer(self, reply: Reply, closes: bool) -> None:
         exchange = self._end()
         assert exchange is not None
-        self._connections.receiver.answered(exchange, reply)
+        again_s = self._connections.receiver.answered(exchange, reply)
+        if again_s is not None:
+            # The client keeps its connection for the retry.
+            self._connections.loop.call_later(again_s, self._send_again, exchange)
+        elif not closes:
+            self._connections.ready(self)
         if closes:
             self._transport.close()
+
+    def _send_again(self, exchange: Exchange) -> None:
+        exchange.due, exchange.is_retry = time.monotonic(), True
+        if self._transport.is_closing():
+            self._connections.send(exchange)
         else:
-            self._connections.ready(self)
+            self.send(exchange)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fails the request that is under way."""

@@ -17,6 +17,7 @@ from benchmark.load.tally import Tally
 _AT_ONCE = 16  # requests sent in one turn of the loop when it is behind; answers are read in between
 _BLOCK = 4096  # choices drawn together
 _GRACE_S = 1.0
+_LONGEST_RETRY_S = 60.0
 _CLOCK_MONOTONIC, _ABSOLUTE, _NONBLOCKING = 1, 1, os.O_NONBLOCK  # linux/time.h, sys/timerfd.h
 
 
@@ -52,12 +53,13 @@ class Generator(ABC):
         if exchange.due >= self.tally.from_s:
             self.tally.late_s.append(time.monotonic() - exchange.due)
 
-    def answered(self, exchange: Exchange, reply: Reply) -> None:
-        """Counts an answer; its time is taken before it is checked."""
+    def answered(self, exchange: Exchange, reply: Reply) -> float | None:
+        """Counts an answer; its time is taken before it is checked. Returns when to send a refused one again."""
         now = time.monotonic()
         tally, question = self.tally, self.plan.questions[exchange.question]
         if reply.status == 503:
-            tally.refused += 1
+            if (again_s := self._refused(exchange, reply, now)) is not None:
+                return again_s
         elif reply.status != 200:
             tally.errors[f"status {reply.status}"] += 1
             tally.note(f"{question.name}: {reply.status} {reply.body[:200]!r}")
@@ -66,10 +68,25 @@ class Generator(ABC):
             tally.note(f"{question.name}: {fault}")
         else:
             tally.ok += 1
+            tally.retried_ok += exchange.is_retry
             if exchange.due >= tally.from_s:
                 tally.latency_s.append(now - exchange.due)
                 tally.until_s = now
         self._ended()
+        return None
+
+    def _refused(self, exchange: Exchange, reply: Reply, now: float) -> float | None:
+        tally, after_s, retry = self.tally, reply.retry_after_s, self.plan.retry
+        tally.refused += 1
+        tally.refused_s.append(now - exchange.due)
+        if after_s is None:
+            tally.without_retry_after += 1
+        else:
+            tally.retry_after_s.append(after_s)
+        if exchange.is_retry or not retry or after_s is None:
+            return None
+        tally.retried += 1
+        return after_s if retry == "obey" else float(retry)
 
     def failed(self, exchange: Exchange, kind: str) -> None:
         """Counts a request without an answer."""
@@ -172,7 +189,9 @@ async def generate(plan: Plan, start_s: float) -> Tally:
     """Runs a plan from `start_s`, monotonic time, on the running loop."""
     last = plan.seconds if plan.due_s is None else float(plan.due_s.max(initial=0))
     generator = ClosedLoop(plan, start_s) if plan.due_s is None else OpenLoop(plan, start_s)
-    return await generator.run(start_s - time.monotonic() + last + plan.timeout_s + _GRACE_S)
+    return await generator.run(
+        start_s - time.monotonic() + last + plan.timeout_s + (_LONGEST_RETRY_S if plan.retry else 0.0) + _GRACE_S
+    )
 
 
 class _TimeSpec(ctypes.Structure):

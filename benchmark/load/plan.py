@@ -128,6 +128,9 @@ class Plan:
         timeout_s: until an answer is given up.
         seed: of the choice of images.
         name: beginning of the request ids.
+        request_timeout_ms: the X-Request-Timeout-Ms of each request; None: without.
+        retry: whether a refused client comes back once, and when: "" never, "obey" after its Retry-After, else a
+            number of seconds.
     """
 
     url: str
@@ -140,6 +143,8 @@ class Plan:
     timeout_s: float = 30.0
     seed: int = 0
     name: str = "load"
+    request_timeout_ms: int | None = None
+    retry: str = ""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -164,9 +169,10 @@ class Plan:
     def head(self, length: int) -> str:
         """A request's head but for the end of its last line, the request id."""
         host, port = self.address
+        timeout = f"X-Request-Timeout-Ms: {self.request_timeout_ms}\r\n" if self.request_timeout_ms else ""
         return (
             f"POST /classify?top_k={self.rules.top_k} HTTP/1.1\r\nHost: {host}:{port}\r\n"
-            f"Content-Type: {FORM_TYPE}\r\nContent-Length: {length}\r\nX-Request-ID: "
+            f"{timeout}Content-Type: {FORM_TYPE}\r\nContent-Length: {length}\r\nX-Request-ID: "
         )
 
     def choices(self, count: int, block: int = 0) -> list[int]:

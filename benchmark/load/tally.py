@@ -21,6 +21,11 @@ class Tally:
         ok: answered with what is known to be right.
         wrong: answered with 200 and something else.
         refused: answered with 503.
+        without_retry_after: of these, with no Retry-After.
+        refused_s: from sending a request to its refusal, in seconds.
+        retried: refused requests that were sent again, once.
+        retried_ok: of these, answered with what is known to be right.
+        retry_after_s: what the refused were told.
         errors: other ends, by kind.
         examples: the first wrong answers and errors, in words.
         latency_s: of the right answers, from when the request was due to the answer's last byte, in seconds.
@@ -34,6 +39,11 @@ class Tally:
     ok: int = 0
     wrong: int = 0
     refused: int = 0
+    without_retry_after: int = 0
+    refused_s: list[float] = field(default_factory=list)
+    retried: int = 0
+    retried_ok: int = 0
+    retry_after_s: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
     latency_s: list[float] = field(default_factory=list)
@@ -53,6 +63,11 @@ class Tally:
         self.ok += other.ok
         self.wrong += other.wrong
         self.refused += other.refused
+        self.without_retry_after += other.without_retry_after
+        self.refused_s += other.refused_s
+        self.retried += other.retried
+        self.retried_ok += other.retried_ok
+        self.retry_after_s += other.retry_after_s
         self.errors += other.errors
         self.latency_s += other.latency_s
         self.late_s += other.late_s
@@ -65,7 +80,7 @@ class Tally:
     @property
     def lost(self) -> int:
         """Requests of which nothing is counted; 0 unless the generator is at fault."""
-        return self.sent - self.ok - self.wrong - self.refused - self.errors.total()
+        return self.sent + self.retried - self.ok - self.wrong - self.refused - self.errors.total()
 
     @property
     def answered_per_s(self) -> float:

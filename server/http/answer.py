@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from aiohttp import HttpVersion11, web
 
+from runtime.errors import Overloaded
 from runtime.inputs import Input
 from runtime.outputs import Output
 from runtime.phases import PhaseClock
@@ -27,14 +29,16 @@ async def answer(dialect: Dialect, request: web.Request) -> web.StreamResponse:
     """Answers one request to a model."""
     context, exchange = request.app[CONTEXT], request[EXCHANGE]
     deadline = exchange.deadline(context.config.limits.request_timeout_ms)
-    _admit(context, dialect, request)
+    _admit(context, dialect, exchange, deadline)
     body = await context.bodies.read(request, dialect.body_limit_of(request), deadline)
     try:
         exchange.clock.mark("read")
         call = await dialect.parse(exchange, body, deadline)
         async with context.store.use(call.model) as deployment:
             request[MODEL] = deployment.model.facts.name
-            answers = await _infer(deployment, call.inputs, exchange.clock, deadline)
+            start_by = deployment.admit(len(call.inputs), deadline, exchange.is_retry)
+            exchange.note_retry(math.inf)
+            answers = await _infer(deployment, call.inputs, exchange.clock, (deadline, start_by))
         response = dialect.render(exchange, call, answers)
     finally:
         context.bodies.memory.give_back(len(body))
@@ -42,42 +46,44 @@ async def answer(dialect: Dialect, request: web.Request) -> web.StreamResponse:
     return response
 
 
-def _admit(context: Context, dialect: Dialect, request: web.Request) -> None:
-    """Refuses what needs no body to be refused: an unknown model, a full one, a body that is too large."""
-    context.store.find(dialect.model_of(request)).check_room()
+def _admit(context: Context, dialect: Dialect, exchange: Exchange, deadline: float) -> None:
+    """Refuses what needs no body to be refused: an unknown model, an overloaded one, a body that is too large."""
+    request = exchange.request
+    context.store.find(dialect.model_of(request)).admit(1, deadline, exchange.is_retry)
     context.bodies.check_announced(request, dialect.body_limit_of(request))
 
 
 async def _infer(
-    deployment: AnyDeployment, inputs: Sequence[Input | Exception], clock: PhaseClock, deadline: float
+    deployment: AnyDeployment, inputs: Sequence[Input | Exception], clock: PhaseClock, times: tuple[float, float]
 ) -> Sequence[Output | Exception]:
+    """An answer per input; times: deadline, and when it has to begin."""
     if len(inputs) == 1:
-        return (await _infer_one(deployment, inputs[0], clock, deadline),)
-    return await asyncio.gather(*(_infer_one(deployment, each, clock.fork(), deadline) for each in inputs))
+        return (await _infer_one(deployment, inputs[0], clock, times),)
+    return await asyncio.gather(*(_infer_one(deployment, each, clock.fork(), times) for each in inputs))
 
 
 async def _infer_one(
-    deployment: AnyDeployment, given: Input | Exception, clock: PhaseClock, deadline: float
+    deployment: AnyDeployment, given: Input | Exception, clock: PhaseClock, times: tuple[float, float]
 ) -> Output | Exception:
     if isinstance(given, Exception):
         return given
     try:
-        return await deployment.infer(given, clock, deadline)
+        return await deployment.infer(given, clock, *times)
     except Exception as error:
         return error
 
 
 async def expect_continue(dialect: Dialect, request: web.Request) -> web.StreamResponse | None:
     """Answers `Expect: 100-continue`: refuses before the upload what the headers alone rule out."""
-    context = request.app[CONTEXT]
+    context, exchange = request.app[CONTEXT], Exchange(request)
     if request.version < HttpVersion11:
         return None  # RFC 9110, 10.1.1: the client would not understand
     try:
         if request.headers["Expect"].lower() != "100-continue":
             raise web.HTTPExpectationFailed
-        _admit(context, dialect, request)
+        _admit(context, dialect, exchange, exchange.deadline(context.config.limits.request_timeout_ms))
     except Exception as error:
-        return refuse(context, Exchange(request), error)
+        return refuse(context, exchange, error)
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     request.writer.output_size = 0  # aiohttp takes anything written for the beginning of the response
     return None
@@ -120,6 +126,8 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
 def refuse(context: Context, exchange: Exchange, error: Exception) -> web.StreamResponse:
     """The response to an error, counted, and logged if it is internal."""
     fault = fault_of(error, context.dialect.hint)
+    if isinstance(error, Overloaded):
+        exchange.note_retry(error.retry_after_s)
     log_if_internal(error, fault, exchange.id)
     _count(context, exchange.request, fault.kind)
     return _finish(context, exchange, context.dialect.refuse(fault, exchange.id))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import random
 from collections.abc import Callable
 from typing import Any
@@ -112,9 +113,13 @@ class Connections:
 
 
 class Connection(web.RequestHandler):
-    """One client's connection."""
+    """One client's connection.
 
-    __slots__ = ("_connections", "_header_timer", "_limits", "_write_timer")
+    Attributes:
+        retry_at: monotonic time at which its client is to come back that was refused; infinite if none was.
+    """
+
+    __slots__ = ("_connections", "_header_timer", "_limits", "_write_timer", "retry_at")
 
     def __init__(self, manager: web.Server, connections: Connections, limits: LimitConfig, **options: Any) -> None:
         super().__init__(
@@ -126,6 +131,7 @@ class Connection(web.RequestHandler):
         )
         self._connections = connections
         self._limits = limits
+        self.retry_at = math.inf
         self._header_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 

@@ -13,6 +13,9 @@ from server.http.connection import SERVER, Connection, new_request_id
 from server.http.cors import add_cors_headers
 from server.http.faults import BadRequest
 
+_DROPPED_BYTES = 1_000_000
+_EARLY_S = 0.1  # a client's timer may be a little early
+
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -51,6 +54,18 @@ class Exchange:
             timeout_ms = min(timeout_ms, asked_ms)
         return self.clock.started + timeout_ms / 1000
 
+    @property
+    def is_retry(self) -> bool:
+        """Whether the connection's client was refused and comes back when it was told to, or later."""
+        connection = self.request.protocol
+        return isinstance(connection, Connection) and connection.retry_at - _EARLY_S <= self.clock.started
+
+    def note_retry(self, after_s: float) -> None:
+        """Notes that the connection's client was told to come back; infinite: that it has."""
+        connection = self.request.protocol
+        if isinstance(connection, Connection):
+            connection.retry_at = self.clock.last + after_s
+
     def finish(
         self, response: web.StreamResponse, origins: tuple[str, ...], draining: bool, most_requests: int
     ) -> web.StreamResponse:
@@ -68,10 +83,17 @@ class Exchange:
         headers["X-Content-Type-Options"] = "nosniff"
         if origins:
             add_cors_headers(request, response, origins)
-        # The rest of a body that was not read would be taken for the next request.
-        if draining or not request.content.at_eof() or self._is_last(most_requests):
+        if draining or self._leaves_much() or self._is_last(most_requests):
             response.force_close()
         return response
+
+    def _leaves_much(self) -> bool:
+        """Whether more of the body is unread than aiohttp is to read and drop, to keep the connection."""
+        request = self.request
+        if request.content.at_eof():
+            return False
+        # A client that asked whether to send the body does not send it after a refusal.
+        return "Expect" in request.headers or not 0 <= (request.content_length or -1) <= _DROPPED_BYTES
 
     def _is_last(self, most_requests: int) -> bool:
         connection = self.request.protocol

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.errors import TooManyPixels, UndecodableImage, UnsupportedFormat, UnsupportedImage
-from runtime.errors import ModelLoading, ModelUnloaded, UnknownModel
+from runtime.errors import ModelLoading, ModelUnloaded, Overloaded, UnknownModel
 
 log = logging.getLogger("snapserve")
 
@@ -180,6 +180,15 @@ def _queue_full(error: QueueFull) -> Fault:
     )
 
 
+def _overloaded(error: Overloaded) -> Fault:
+    return _unavailable(
+        "overloaded",
+        "The server is full",
+        "The answer would come too late; try again later.",
+        error.retry_after_s,
+    )
+
+
 def _upload_memory(error: OutOfUploadMemory) -> Fault:
     return _unavailable("queue-full", "The server is full", str(error))
 
@@ -245,6 +254,7 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     UndecodableImage: _undecodable,
     UnknownModel: _unknown_model,
     QueueFull: _queue_full,
+    Overloaded: _overloaded,
     OutOfUploadMemory: _upload_memory,
     ModelUnloaded: _unloaded,
     ModelLoading: _not_ready,

@@ -70,6 +70,8 @@ class Metrics:
         left = "Images whose client left while they were queued or on the engine."
         facts = ["model", "architecture", "engine", "precision", "device", "weights"]
         lag = "How late the event loop is, asked every 20 ms."
+        target = "Longest time from acceptance to response; 0: no limit."
+        forecast = "Time to the response of a request that came now; of several workers the longest."
         model = ["model"]
         self._requests = counter("snapserve_requests", requests, ["outcome"])
         self._phase = histogram("snapserve_phase_seconds", phases, ["model", "phase"], buckets=_SECONDS)
@@ -81,12 +83,15 @@ class Metrics:
         self._queue_depth = gauge("snapserve_queue_depth", "Images waiting for a batch.", model)
         self._in_flight = gauge("snapserve_batches_in_flight", "Batches on the engine.", model)
         self._accepted = gauge("snapserve_pictures_accepted", "Images accepted and not yet answered.", model)
+        self._target = gauge("snapserve_target_latency_seconds", target, model, multiprocess_mode="livemax")
+        self._forecast = gauge("snapserve_forecast_seconds", forecast, model, multiprocess_mode="livemax")
         self._info = gauge(
             "snapserve_model_info",
             "1 for each model that is served, with its facts as labels.",
             facts,
             multiprocess_mode="livemax",
         )
+        self._gauges = (self._queue_depth, self._in_flight, self._accepted, self._target, self._forecast)
         self._loop_lag = histogram("snapserve_event_loop_lag_seconds", lag, buckets=_LAGS)
         # `labels` checks and converts its words each time.
         self._outcome, self._phase_of = cache(self._requests.labels), cache(self._phase.labels)
@@ -107,22 +112,23 @@ class Metrics:
         for phase in PHASES:
             self._phase.labels(model, phase)
         self._info.labels(*_facts_of(model, deployment)).set(1)
+        self._target.labels(model).set(deployment.admission.target_s or 0.0)
 
     def removed(self, model: str) -> None:
         """Shows a model no longer. What was counted of it stays."""
         deployment = self._watched.pop(model)
         if self._shared:  # there a series cannot be taken out
             self._info.labels(*_facts_of(model, deployment)).set(0)
-            for gauge in (self._queue_depth, self._in_flight, self._accepted):
+            for gauge in self._gauges:
                 gauge.labels(model).set(0)
             return
         self._info.remove(*_facts_of(model, deployment))
-        for gauge in (self._queue_depth, self._in_flight, self._accepted):
+        for gauge in self._gauges:
             gauge.remove(model)
 
     def of(self, model: str) -> ModelObserver:
         """What the deployment of a model reports to."""
-        for gauge in (self._queue_depth, self._in_flight, self._accepted):
+        for gauge in self._gauges:
             gauge.labels(model)
         return ModelObserver(
             self._batch_size.labels(model),
@@ -136,6 +142,7 @@ class Metrics:
             self._queue_depth.labels(name).set(deployment.batcher.queued)
             self._in_flight.labels(name).set(deployment.batcher.batches_in_flight)
             self._accepted.labels(name).set(deployment.accepted)
+            self._forecast.labels(name).set(deployment.forecast_s())
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""

@@ -16,6 +16,7 @@ from batching import (
     DeadlineExceeded,
     ItemFailed,
     QueueFull,
+    TooLate,
 )
 from batching.batcher import ANSWERS_PER_TURN
 from tests.batching.fakes import FakeEngine, InlineExecutor, ManualClockLoop, ManualExecutor, settle
@@ -262,8 +263,8 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(loop):
     await settle()
     with pytest.raises(QueueFull) as refusal:
         await batcher.submit(5)
-    assert refusal.value.retry_after_s == pytest.approx(12.0)
-    assert batcher.drain_s(5) == pytest.approx(20.0)
+    assert refusal.value.retry_after_s == pytest.approx(16.0), "the one that runs, and three that wait"
+    assert batcher.drain_s(5) == pytest.approx(24.0)
     tasks[-1].cancel()
     await settle()
     tasks += start(batcher, [6])
@@ -413,3 +414,48 @@ async def test_without_a_limit_the_caller_bounds_the_queue(loop):
     assert batcher.queued == 4999
     for task in tasks:
         task.cancel()
+
+
+@on_manual_clock
+async def test_an_item_that_has_not_begun_in_time_never_costs_a_place_in_a_batch(loop):
+    executor, engine = ManualExecutor(), FakeEngine()
+    batcher = make_batcher(engine, WHILE_BUSY, executor=executor)
+    tasks = start(batcher, [0])
+    await settle()
+    late = asyncio.ensure_future(batcher.submit(1, loop.now + 30.0, start_by=loop.now + 2.0))
+    tasks += [late, *start(batcher, [2])]
+    await loop.advance(2.5)
+    assert isinstance(late.exception(), TooLate), "at once, not only when its batch would begin"
+    await executor.finish()
+    await executor.finish()
+    assert engine.batches == [[0], [2]]
+    assert await outcomes(tasks) == [0, TooLate, 4]
+
+
+@on_manual_clock
+async def test_an_item_that_has_begun_in_time_goes_on_until_its_deadline(loop):
+    executor = ManualExecutor()
+    batcher = make_batcher(FakeEngine(), WHILE_BUSY, executor=executor)
+    tasks = [asyncio.ensure_future(batcher.submit(1, loop.now + 10.0, start_by=loop.now + 1.0))]
+    tasks.append(asyncio.ensure_future(batcher.submit(2, loop.now + 4.0, start_by=loop.now + 1.0)))
+    await loop.advance(5.0)
+    await executor.finish()
+    assert await outcomes(tasks) == [2, DeadlineExceeded]
+
+
+@on_manual_clock
+async def test_the_forecast_counts_what_runs_what_waits_and_the_item_itself(loop):
+    executor = ManualExecutor()
+    batcher = make_batcher(FakeEngine(), BatchPolicy(2), executor=executor)
+    for _ in range(10):
+        batcher.batch_time.add(1, 1.0)
+        batcher.batch_time.add(2, 1.5)
+    assert batcher.finish_s(0) == pytest.approx(1.0)
+    assert batcher.finish_s(3) == pytest.approx(1.5 + 1.5), "a full batch, then one of two"
+    tasks = start(batcher, [0])
+    await loop.advance(0.4)
+    assert batcher.finish_s(0) == pytest.approx(0.6 + 1.0)
+    await loop.advance(3.6)
+    assert batcher.finish_s(0) == pytest.approx(3.0 + 1.0), "three seconds overdue: it may take three more"
+    await executor.finish()
+    assert await outcomes(tasks) == [0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 
 import pytest
@@ -11,7 +12,7 @@ from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.engines.base import EngineOptions
 from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
-from runtime.errors import ModelUnloaded
+from runtime.errors import ModelUnloaded, Overloaded
 from runtime.phases import PhaseClock
 from runtime.runner import ThreadRunner
 from tests.runtime.fakes import DoublerModel
@@ -90,13 +91,13 @@ async def test_no_more_are_accepted_than_the_limit_wherever_they_are(deploy):
     await asyncio.sleep(0)
     assert deployment.accepted == 2
     with pytest.raises(QueueFull):
-        deployment.check_room()
+        deployment.admit()
     with pytest.raises(QueueFull):
         await deployment.infer(3, clock())
     deployment.model.engine.gate.set()
     await asyncio.gather(*waiting)
     assert deployment.accepted == 0
-    deployment.check_room()
+    deployment.admit()
 
 
 async def test_what_cannot_be_prepared_or_run_fails_alone_and_frees_its_place(deploy):
@@ -126,3 +127,69 @@ async def test_a_closed_deployment_says_that_the_model_was_unloaded(deploy):
     assert not deployment.is_open
     with pytest.raises(ModelUnloaded):
         await deployment.infer(1, clock())
+
+
+def crowd(deployment, count, start_by=math.inf):
+    return [asyncio.ensure_future(deployment.infer(number, clock(), None, start_by)) for number in range(count)]
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+async def test_the_start_measures_one_item_and_a_full_batch_for_the_target(deploy):
+    deployment = await deploy(target_latency_ms=0.0)
+    assert [len(batch) for batch in deployment.model.engine.batches] == [1, 1, 1, 8, 8]
+    assert deployment.admission.target_s == 0.1, "the least: this engine takes no time"
+    assert (await deploy(target_latency_ms=250.0)).admission.target_s == 0.25
+    assert (await deploy()).admission.target_s is None
+
+
+async def test_a_request_that_would_come_too_late_is_refused_and_told_when_to_come_back(deploy):
+    deployment = await deploy(max_batch_size=1, target_latency_ms=100.0)
+    for _ in range(100):
+        deployment.batcher.batch_time.add(1, 0.05)
+    deployment.model.engine.gate.clear()
+    assert deployment.admit() == math.inf, "nothing lies before it"
+    waiting = crowd(deployment, 3)
+    await until(lambda: deployment.batcher.queued == 2)
+    with pytest.raises(Overloaded) as refusal:
+        deployment.admit()
+    assert refusal.value.retry_after_s >= 1
+    deployment.model.engine.gate.set()
+    await asyncio.gather(*waiting)
+    assert deployment.admit() == math.inf
+
+
+async def test_an_input_that_can_no_longer_be_in_time_costs_neither_preprocessing_nor_a_place(deploy):
+    deployment = await deploy(max_batch_size=1, target_latency_ms=100.0)
+    engine = deployment.model.engine
+    prepared, ran = len(deployment.model.prepared), len(engine.batches)
+    with pytest.raises(Overloaded):
+        await deployment.infer(1, clock(), None, time.monotonic() - 0.001)
+    assert len(deployment.model.prepared) == prepared
+    engine.gate.clear()
+    first = crowd(deployment, 1)
+    await until(lambda: deployment.batcher.batches_in_flight == 1)
+    late = crowd(deployment, 2, time.monotonic() + 0.02)
+    assert all(isinstance(each, Overloaded) for each in await asyncio.gather(*late, return_exceptions=True))
+    engine.gate.set()
+    await asyncio.gather(*first)
+    assert len(engine.batches) == ran + 1
+    assert deployment.accepted == 0
+
+
+async def test_the_images_of_one_request_do_not_refuse_each_other(deploy):
+    deployment = await deploy(max_batch_size=1, target_latency_ms=100.0)
+    for _ in range(100):
+        deployment.batcher.batch_time.add(1, 0.05)
+    finish_by = deployment.admit(50)
+    answers = await asyncio.gather(*crowd(deployment, 50, finish_by))
+    assert len(answers) == 50
+
+
+async def test_the_forecast_counts_preprocessing_where_it_is_slower(deploy):
+    deployment = await deploy(target_latency_ms=100.0)
+    deployment._prepare_s, deployment._preparing = 0.2, 5
+    assert deployment.forecast_s() == pytest.approx(6 * 0.2 / 2, rel=0.05), "two threads"

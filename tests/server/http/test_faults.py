@@ -15,7 +15,7 @@ from PIL import Image
 
 from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.errors import TooManyPixels, UndecodableImage, UnsupportedFormat, UnsupportedImage
-from runtime.errors import ModelLoading, ModelUnloaded, UnknownModel
+from runtime.errors import ModelLoading, ModelUnloaded, Overloaded, UnknownModel
 from server.http.faults import (
     TABLE,
     BadRequest,
@@ -329,6 +329,7 @@ ROWS = {
     ItemFailed("x"): (500, "internal-error"),
     KeyError("x"): (500, "internal-error"),
     QueueFull(1.5): (503, "queue-full"),
+    Overloaded(3): (503, "overloaded"),
     OutOfUploadMemory("x"): (503, "queue-full"),
     Draining(): (503, "draining"),
     ModelUnloaded("x"): (503, "model-unloaded"),

@@ -1,0 +1,93 @@
+"""Whether a request is accepted: only if it can be answered in time."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable
+
+from runtime.errors import Overloaded
+
+# Of the time that is left: the rest is for what the forecast does not know.
+_MARGIN = 0.8
+# While refused clients are expected back, others get this part of the time, so that those find room.
+_SHARE_OF_OTHERS = 0.5
+
+_LEAST_RETRY_S, _MOST_RETRY_S = 1.0, 60.0
+_CAPACITY_FOR_RETRIES = 0.8  # what is left is for clients that were not refused before
+
+
+class RetryBook:
+    """Tells refused clients when to come back: one after the other, as fast as the model can take them."""
+
+    def __init__(self, chance: Callable[[], float] = random.random) -> None:
+        """Creates it; `chance` gives numbers from 0 to 1."""
+        self._last = -math.inf
+        self._chance = chance
+
+    def is_waiting(self, now: float) -> bool:
+        """Whether a client is expected back."""
+        return self._last > now
+
+    def book(self, now: float, item_s: float) -> int:
+        """Whole seconds after which one more client is to come back, rounded up or down by chance.
+
+        Args:
+            now: monotonic time.
+            item_s: seconds that the model takes for one item under full load.
+        """
+        begin = max(self._last, now + _LEAST_RETRY_S)
+        self._last = min(begin + item_s / _CAPACITY_FOR_RETRIES, now + _MOST_RETRY_S)
+        return max(1, math.floor(self._last - now + self._chance()))
+
+
+class Admission:
+    """Accepts by a forecast of when a request would be answered.
+
+    Attributes:
+        target_s: longest time from the acceptance to the answer; None: as long as the request's deadline allows.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Creates one that accepts everything until it has a target."""
+        self.target_s: float | None = None
+        self.retries = RetryBook()
+        self._now = clock
+
+    def admit(
+        self,
+        forecast_s: float | None,
+        deadline: float | None,
+        is_retry: bool = False,
+        own_s: float = 0.0,
+        item_s: float = 0.0,
+    ) -> float:
+        """Accepts a request, or refuses it.
+
+        Args:
+            forecast_s: seconds until its first item would be done; None: nothing lies before it.
+            deadline: monotonic time after which no client waits for it.
+            is_retry: its client was refused and comes back when it was told to.
+            own_s: seconds that its further items take, which do not count against the target.
+            item_s: seconds that the model takes for one item under full load.
+
+        Returns:
+            Monotonic time by which it has to be done. Infinite where nothing lies before it: if nothing ran, a
+            wrong forecast would stay wrong.
+
+        Raises:
+            Overloaded: the answer would come too late.
+        """
+        if self.target_s is None or forecast_s is None:
+            return math.inf
+        now = self._now()
+        left_s = self.target_s if deadline is None else min(self.target_s, deadline - now)
+        share = 1.0 if is_retry or not self.retries.is_waiting(now) else _SHARE_OF_OTHERS
+        if forecast_s > left_s * _MARGIN * share:
+            raise self.refusal(item_s)
+        return now + left_s + own_s
+
+    def refusal(self, item_s: float) -> Overloaded:
+        """The error of a request that would be answered too late, with the time at which to come back."""
+        return Overloaded(self.retries.book(self._now(), item_s))
