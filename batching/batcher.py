@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 import time
 from collections import OrderedDict
@@ -17,6 +18,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 _LEAST_DRAIN_S = 1.0
+_LOWERED_S = 60.0
 
 ANSWERS_PER_TURN = 8
 """Answers handed out in one turn of the event loop: each wakes a caller, who has a response to write, and
@@ -111,6 +113,7 @@ class Batcher(Generic[In, Out]):
         self._wake_up: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._lowered, self._lowered_until = policy, -math.inf
         self.batch_time = BatchTime()
 
     @property
@@ -122,6 +125,11 @@ class Batcher(Generic[In, Out]):
     def batches_in_flight(self) -> int:
         """Batches that are running: 0 to `concurrency`."""
         return self._batches_in_flight
+
+    @property
+    def size_limit(self) -> int:
+        """Most items in a batch: that of the policy, or fewer for a minute after batches that were too large."""
+        return self._policy_now().max_batch_size
 
     @property
     def closed(self) -> bool:
@@ -137,7 +145,7 @@ class Batcher(Generic[In, Out]):
 
         A batch that takes longer than expected is expected to take as long again.
         """
-        most = self.policy.max_batch_size
+        most = self.size_limit
         full, rest = divmod(ahead, most)
         begin_s = self._busy_s() + full * self.batch_time.of(most) / self._concurrency
         fill_s = self.policy.batch_timeout_ms / 1000 if rest + 1 < most else 0.0
@@ -222,7 +230,15 @@ class Batcher(Generic[In, Out]):
             self._timer = self._loop.call_later(decision.seconds, self._time_out)
 
     def _decide(self) -> Decision:
-        return self.policy.decide(len(self._queue), self._oldest_age_s(), self._idle_for_s())
+        return self._policy_now().decide(len(self._queue), self._oldest_age_s(), self._idle_for_s())
+
+    def _policy_now(self) -> BatchPolicy:
+        return self._lowered if self._now() < self._lowered_until else self.policy
+
+    def _lower_limit(self, size: int) -> None:
+        size = min(size, self.size_limit)
+        self._lowered = dataclasses.replace(self.policy, max_batch_size=size)
+        self._lowered_until = self._now() + _LOWERED_S
 
     def _time_out(self) -> None:
         self._timer = None
@@ -259,7 +275,10 @@ class Batcher(Generic[In, Out]):
     async def _run_or_split(
         self, batch: list[_Pending[In, Out]], started_at: float
     ) -> list[tuple[_Pending[In, Out], Answer[Out]]]:
-        """Returns the answers; halves a batch that fails, so that only what fails alone is told so."""
+        """Returns the answers; halves a batch that fails, so that only what fails alone is told so.
+
+        A batch whose halves succeed was too large, for the memory say: batches are smaller for a while.
+        """
         batch = [pending for pending in batch if not pending.future.done()]
         if not batch:
             return []
@@ -270,8 +289,12 @@ class Batcher(Generic[In, Out]):
                 _fail(batch[0], ItemFailed("the engine failed on this item"), cause=error)
                 return []
             middle = len(batch) // 2
-            await self._hand_out(await self._run_or_split(batch[:middle], started_at))
-            return await self._run_or_split(batch[middle:], started_at)
+            first = await self._run_or_split(batch[:middle], started_at)
+            await self._hand_out(first)
+            second = await self._run_or_split(batch[middle:], started_at)
+            if len(first) + len(second) == len(batch):
+                self._lower_limit(middle)
+            return second
         return [
             (pending, Answer(value, len(batch), started_at)) for pending, value in zip(batch, results, strict=True)
         ]

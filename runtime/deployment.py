@@ -124,9 +124,10 @@ class Deployment(Generic[Item, Row]):
             Overloaded: the outputs would come too late.
         """
         self._check_room()
-        forecast_s = self.forecast_s() if self._accepted else None
+        if not self._accepted:
+            return self.admission.admit(None, deadline)
         item_s = self._item_s()
-        finish_by = self.admission.admit(forecast_s, deadline, is_retry, (count - 1) * item_s, item_s)
+        finish_by = self.admission.admit(self.forecast_s(), deadline, is_retry, (count - 1) * item_s, item_s)
         ahead = self._preparing + self.batcher.queued
         return finish_by - self.batcher.batch_time.of(min(ahead + 1, self._batching.max_batch_size))
 

@@ -13,6 +13,7 @@ from typing import NoReturn
 from aiohttp import web
 
 from runtime.sources import Bundles
+from runtime.store import AnyDeployment
 from server.app import make_app
 from server.config import Config
 from server.default_model import reason
@@ -91,7 +92,7 @@ class Service:
     def describe(self) -> list[str]:
         """A line about each loaded model, with its warnings."""
         return [
-            deployment.model.describe(deployment.runner.facts)
+            deployment.model.describe(deployment.runner.facts) + _target_line(deployment)
             for deployment in self.context.store
             if deployment.runner.facts
         ]
@@ -142,6 +143,15 @@ class Service:
             lingering_time=_LINGERING_S,
             auto_decompress=False,
         )
+
+
+def _target_line(deployment: AnyDeployment) -> str:
+    target_s = deployment.admission.target_s
+    return (
+        ""
+        if target_s is None
+        else f"\n    answers within {target_s * 1000:.0f} ms; what would take longer gets 503"
+    )
 
 
 async def serve(config: Config, bundles: Bundles, listening: socket.socket) -> NoReturn:

@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from runtime.deployment import Deployment
 from runtime.phases import PHASES
+from runtime.store import AnyDeployment
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LAGS = (0.001, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25)
@@ -60,7 +59,7 @@ class Metrics:
         if shared:
             shared.join()
         self._shared = shared
-        self._watched: dict[str, Deployment[Any, Any]] = {}
+        self._watched: dict[str, AnyDeployment] = {}
         self.registry = CollectorRegistry()
         counter = partial(Counter, registry=self.registry)
         histogram = partial(Histogram, registry=self.registry)
@@ -70,7 +69,10 @@ class Metrics:
         left = "Images whose client left while they were queued or on the engine."
         facts = ["model", "architecture", "engine", "precision", "device", "weights"]
         lag = "How late the event loop is, asked every 20 ms."
+        queue, running = "Images waiting for a batch.", "Batches on the engine."
+        accepted = "Images accepted and not yet answered."
         target = "Longest time from acceptance to response; 0: no limit."
+        limit = "Most images in a batch; lowered for a minute when batches were too large for the engine."
         forecast = "Time to the response of a request that came now; of several workers the longest."
         model = ["model"]
         self._requests = counter("snapserve_requests", requests, ["outcome"])
@@ -80,18 +82,21 @@ class Metrics:
             "snapserve_batch_seconds", "Time of a batch on the engine.", model, buckets=_SECONDS
         )
         self._left = counter("snapserve_pictures_left", left, model)
-        self._queue_depth = gauge("snapserve_queue_depth", "Images waiting for a batch.", model)
-        self._in_flight = gauge("snapserve_batches_in_flight", "Batches on the engine.", model)
-        self._accepted = gauge("snapserve_pictures_accepted", "Images accepted and not yet answered.", model)
-        self._target = gauge("snapserve_target_latency_seconds", target, model, multiprocess_mode="livemax")
-        self._forecast = gauge("snapserve_forecast_seconds", forecast, model, multiprocess_mode="livemax")
-        self._info = gauge(
-            "snapserve_model_info",
-            "1 for each model that is served, with its facts as labels.",
-            facts,
-            multiprocess_mode="livemax",
+        least = partial(Gauge, registry=self.registry, multiprocess_mode="livemin")
+        longest = partial(Gauge, registry=self.registry, multiprocess_mode="livemax")
+        self._gauges: dict[Gauge, Callable[[AnyDeployment], float]] = {
+            gauge("snapserve_queue_depth", queue, model): lambda each: each.batcher.queued,
+            gauge("snapserve_batches_in_flight", running, model): lambda each: each.batcher.batches_in_flight,
+            gauge("snapserve_pictures_accepted", accepted, model): lambda each: each.accepted,
+            least("snapserve_batch_size_limit", limit, model): lambda each: each.batcher.size_limit,
+            longest("snapserve_target_latency_seconds", target, model): lambda each: (
+                each.admission.target_s or 0.0
+            ),
+            longest("snapserve_forecast_seconds", forecast, model): lambda each: each.forecast_s(),
+        }
+        self._info = longest(
+            "snapserve_model_info", "1 for each model that is served, with its facts as labels.", facts
         )
-        self._gauges = (self._queue_depth, self._in_flight, self._accepted, self._target, self._forecast)
         self._loop_lag = histogram("snapserve_event_loop_lag_seconds", lag, buckets=_LAGS)
         # `labels` checks and converts its words each time.
         self._outcome, self._phase_of = cache(self._requests.labels), cache(self._phase.labels)
@@ -106,13 +111,12 @@ class Metrics:
         """Counts an answered (or abandoned) request to /classify."""
         self._outcome(outcome).inc()
 
-    def deployed(self, model: str, deployment: Deployment[Any, Any]) -> None:
+    def deployed(self, model: str, deployment: AnyDeployment) -> None:
         """Shows a model and follows its gauges."""
         self._watched[model] = deployment
         for phase in PHASES:
             self._phase.labels(model, phase)
         self._info.labels(*_facts_of(model, deployment)).set(1)
-        self._target.labels(model).set(deployment.admission.target_s or 0.0)
 
     def removed(self, model: str) -> None:
         """Shows a model no longer. What was counted of it stays."""
@@ -139,10 +143,8 @@ class Metrics:
 
     def _set_gauges(self) -> None:
         for name, deployment in self._watched.items():
-            self._queue_depth.labels(name).set(deployment.batcher.queued)
-            self._in_flight.labels(name).set(deployment.batcher.batches_in_flight)
-            self._accepted.labels(name).set(deployment.accepted)
-            self._forecast.labels(name).set(deployment.forecast_s())
+            for gauge, value in self._gauges.items():
+                gauge.labels(name).set(value(deployment))
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""
@@ -150,7 +152,7 @@ class Metrics:
         return self._shared.exposition() if self._shared else generate_latest(self.registry)
 
 
-def _facts_of(model: str, deployment: Deployment[Any, Any]) -> tuple[str, ...]:
+def _facts_of(model: str, deployment: AnyDeployment) -> tuple[str, ...]:
     facts, engine = deployment.model.facts, deployment.runner.facts
     assert engine is not None
     spec = engine.spec

@@ -459,3 +459,31 @@ async def test_the_forecast_counts_what_runs_what_waits_and_the_item_itself(loop
     assert batcher.finish_s(0) == pytest.approx(3.0 + 1.0), "three seconds overdue: it may take three more"
     await executor.finish()
     assert await outcomes(tasks) == [0]
+
+
+@on_manual_clock
+async def test_batches_that_are_too_large_make_batches_smaller_for_a_minute(loop):
+    sizes = []
+
+    def run(items):
+        sizes.append(len(items))
+        if len(items) > 2:
+            raise MemoryError
+        return items
+
+    batcher = make_batcher(run, WHILE_BUSY, executor=InlineExecutor())
+    assert await outcomes(start(batcher, range(8))) == list(range(8))
+    assert sizes == [8, 4, 2, 2, 4, 2, 2]
+    assert batcher.size_limit == 2
+    sizes.clear()
+    assert await outcomes(start(batcher, range(8))) == list(range(8))
+    assert sizes == [2, 2, 2, 2]
+    await loop.advance(61.0)
+    assert batcher.size_limit == 8
+
+
+@on_manual_clock
+async def test_an_item_that_fails_by_itself_leaves_the_size_of_batches_alone(loop):
+    batcher = make_batcher(FakeEngine(poison={3}), WHILE_BUSY, executor=InlineExecutor())
+    assert (await outcomes(start(batcher, range(8))))[3] is ItemFailed
+    assert batcher.size_limit == 8
