@@ -29,6 +29,7 @@ _COMMANDS = (
     "micro.accuracy",
     "micro.agreement",
     "micro.memory",
+    "micro.order",
     "micro.queue",
     "micro.recipe",
     "micro.steps",

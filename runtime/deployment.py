@@ -127,9 +127,9 @@ class Deployment(Generic[Item, Row]):
         if not self._accepted:
             return self.admission.admit(None, deadline)
         item_s = self._item_s()
-        finish_by = self.admission.admit(self.forecast_s(), deadline, is_retry, (count - 1) * item_s, item_s)
-        ahead = self._preparing + self.batcher.queued
-        return finish_by - self.batcher.batch_time.of(min(ahead + 1, self._batching.max_batch_size))
+        size = min(self._preparing + self.batcher.queued + 1, self._batching.max_batch_size)
+        batch_s = self.batcher.batch_time.of(size)
+        return self.admission.admit(self.forecast_s(), deadline, is_retry, (count - 1) * item_s, item_s, batch_s)
 
     def forecast_s(self) -> float:
         """Seconds until an input that came now would be answered, by what lies before it and measured rates."""

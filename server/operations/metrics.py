@@ -89,9 +89,7 @@ class Metrics:
             gauge("snapserve_batches_in_flight", running, model): lambda each: each.batcher.batches_in_flight,
             gauge("snapserve_pictures_accepted", accepted, model): lambda each: each.accepted,
             least("snapserve_batch_size_limit", limit, model): lambda each: each.batcher.size_limit,
-            longest("snapserve_target_latency_seconds", target, model): lambda each: (
-                each.admission.target_s or 0.0
-            ),
+            longest("snapserve_target_latency_seconds", target, model): _target_s,
             longest("snapserve_forecast_seconds", forecast, model): lambda each: each.forecast_s(),
         }
         self._info = longest(
@@ -150,6 +148,10 @@ class Metrics:
         """The text that Prometheus scrapes."""
         self._set_gauges()
         return self._shared.exposition() if self._shared else generate_latest(self.registry)
+
+
+def _target_s(deployment: AnyDeployment) -> float:
+    return deployment.admission.target_s or 0.0
 
 
 def _facts_of(model: str, deployment: AnyDeployment) -> tuple[str, ...]:

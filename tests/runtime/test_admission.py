@@ -49,6 +49,11 @@ def test_the_further_items_of_a_request_do_not_count_against_it(admission):
     assert admission.admit(0.7, None, own_s=5.0) == NOW + 6.0
 
 
+def test_it_has_to_begin_two_batches_before_its_time_is_over(admission):
+    assert admission.admit(0.7, None, batch_s=0.1) == pytest.approx(NOW + 0.8)
+    assert admission.admit(0.7, None, batch_s=0.4) == NOW + 0.5, "half of the time is left to begin"
+
+
 def test_refused_clients_that_come_back_find_room_which_others_leave(admission):
     assert admission.admit(0.7, None)
     with pytest.raises(Overloaded):
