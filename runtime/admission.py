@@ -14,7 +14,7 @@ _MARGIN = 0.8
 # While refused clients are expected back, others get this part of the time, so that those find room.
 _SHARE_OF_OTHERS = 0.5
 
-# An item that would be done just in time is dropped: it comes too late as soon as the engine becomes slower. Served so,
+# An item that would be done just in time is dropped: it is late as soon as the engine becomes slower. Served so,
 # in order of arrival, nearly as many are in time as with the newest first (python -m benchmark order).
 _SPARE_BATCHES = 2
 

@@ -20,12 +20,9 @@ from benchmark.harness.trivial_server import TrivialServer, trivial_bundle, triv
 from benchmark.load.crew import run_plan
 from benchmark.load.plan import Plan, Question, Rules, poisson
 from benchmark.load.questions import ask_engine, choose, images_for
-from benchmark.load.tally import Tally
 from models.bundles.bundle import ModelBundle
 
 _IMAGES = 16
-_DEADLINES_MS = (None, 1000, 3000)
-_BURST_S = 10.0
 
 
 def add_command(commands: Any) -> None:
@@ -39,8 +36,11 @@ def add_command(commands: Any) -> None:
     add_option(parser, "seconds", 60.0, "of each overload")
     add_option(parser, "peak-seconds", 8.0, "of the closed loop that finds the peak")
     add_option(parser, "connections", 32, "that find the peak")
+    parser.add_argument(
+        "--deadlines-ms", type=int, nargs="*", default=[1000, 3000], help="X-Request-Timeout-Ms, beside without"
+    )
     parser.add_argument("--options", default="", help="of the server, in one string")
-    parser.add_argument("--no-burst", action="store_true", help="leave out the bursts with clients that retry")
+    add_option(parser, "burst-seconds", 10.0, "of the bursts with clients that retry")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -57,12 +57,11 @@ def run(options: argparse.Namespace) -> int:
         rows = [_level(plan, server, peak, share, None, target_s, options.seconds) for share in (0.7,)]
         rows += [
             _level(plan, server, peak, options.times, deadline, target_s, options.seconds)
-            for deadline in _DEADLINES_MS
+            for deadline in (None, *options.deadlines_ms)
         ]
         print_table("good: right answers within the target, or the deadline if that is shorter", rows)
-        bursts = [] if options.no_burst else [_burst(plan, peak, retry) for retry in ("obey", "1")]
-        if bursts:
-            print_table(f"a burst of {_BURST_S:g} s at twice the peak; refused clients retry once", bursts)
+        bursts = [_burst(plan, peak, retry, options.burst_seconds) for retry in ("obey", "1")]
+    print_table(f"{options.burst_seconds:g} s at twice the peak; refused clients retry once", bursts)
     write_result("overload", options, peak_per_s=round(peak, 1), target_s=target_s, rows=rows, bursts=bursts)
     return 0
 
@@ -118,10 +117,9 @@ def _level(
     }
 
 
-def _burst(plan: Plan, peak: float, retry: str) -> Row:
-    tally: Tally = run_plan(
-        dataclasses.replace(plan, due_s=poisson(peak * 2, 3, seconds=_BURST_S), warm_up_s=0.0, retry=retry)
-    )
+def _burst(plan: Plan, peak: float, retry: str, seconds: float) -> Row:
+    due_s = poisson(peak * 2, 3, seconds=seconds)
+    tally = run_plan(dataclasses.replace(plan, due_s=due_s, warm_up_s=0.0, retry=retry))
     return {
         "retry after": "as told" if retry == "obey" else f"{retry} s",
         "sent": tally.sent,
