@@ -175,12 +175,16 @@ def test_a_memory_that_fills_up_later_ends_no_worker(small_memory):
 
 
 def test_nothing_is_left_behind_by_two_signals():
-    with ServerProcess(*TWO) as server:
+    with ServerProcess(*TWO, "--shutdown-delay-s", "600") as server:
         folder = shared_folder(server)
         assert folder.exists()
         server.send(signal.SIGINT)
-        until(lambda: not workers_of(server) or server.send(signal.SIGINT) is None)
-        server.end(30)
+        assert server.process.stdout is not None
+        while "stopping in 600 s" not in server.process.stdout.readline():
+            pass
+        server.send(signal.SIGINT)
+        code, _ = server.end(30)
+    assert code == 130
     assert not folder.exists()
 
 
