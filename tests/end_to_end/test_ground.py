@@ -123,12 +123,39 @@ def test_a_wrong_use_is_told_before_the_process_ends_and_a_full_output_does_not_
     os.close(writing)
 
 
+MANY_METRICS = """
+from pathlib import Path
+from prometheus_client import CollectorRegistry, Counter
+from server.operations.shared_metrics import SharedMetrics
+from tests.end_to_end.small_memory import own_memory
+
+own_memory(100, 0)  # room for the files at their beginning, not for one of twice the size
+SharedMetrics(Path("/dev/shm"), "0").join()
+counter = Counter("many", "Many values.", ["x"], registry=CollectorRegistry())
+for number in range(2000):
+    counter.labels("x" * 100 + str(number)).inc()
+assert b"many_total" in SharedMetrics(Path("/dev/shm"), "0").exposition()
+"""
+
+
+def test_a_process_with_more_metrics_than_there_is_memory_goes_on(mounts):
+    words = [sys.executable, "-c", MANY_METRICS]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "no room for more metrics (No space left on device): new ones are not reported\n"
+
+
 @pytest.fixture
-def small_memory():
-    """A function that starts a server with two workers and its own /dev/shm; skips where that is forbidden."""
+def mounts():
+    """Skips where mounts are forbidden."""
     probe = "from tests.end_to_end.small_memory import own_memory; own_memory(64, 0)"
     if subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, check=False).returncode:
         pytest.skip("mounts are forbidden here")
+
+
+@pytest.fixture
+def small_memory(mounts):
+    """A function that starts a server with two workers and its own /dev/shm."""
 
     def start(kilobytes, taken):
         variables = {"MEMORY_KB": str(kilobytes), "TAKEN_KB": str(taken)}
