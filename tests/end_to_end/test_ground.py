@@ -179,16 +179,23 @@ def test_a_full_memory_at_the_start_puts_the_figures_on_the_disk_and_says_so(sma
     assert not folder.is_relative_to("/dev/shm") and not folder.exists()
 
 
+def take_all(memory):
+    """Leaves no room in a folder in memory."""
+    with contextlib.suppress(OSError), (memory / "taken").open("ab", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
 def test_a_memory_that_fills_up_later_ends_no_worker(small_memory):
     with small_memory(2048, 0) as server:
         address = urlsplit(server.url).netloc
         memory = Path(f"/proc/{server.process.pid}/root/dev/shm")
-        with contextlib.suppress(OSError), (memory / "taken").open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(4096))
+        take_all(memory)
         for query in ("", "?top_k=x", "?model=no"):  # outcomes that were not counted before
             ask(address, f"/classify{query}")
         workers_of(server)[0].kill()  # another opens the files anew
+        until(lambda: "ended with signal 9" in server.stderr())
+        take_all(memory)
         until(lambda: " is ready, " in server.stderr())
         assert [ask(address)[0] for _ in range(8)] == [200] * 8
         assert metric(address, "snapserve_requests_total") == 11
