@@ -12,6 +12,7 @@ from models.errors import ModelError
 from models.machine.process import prepare_process
 from server.config import Config, ConfigError
 from server.operations.lifecycle import ExitCode
+from server.operations.line_writer import take_over_streams
 from server.options import config_text, parse_config
 
 
@@ -34,16 +35,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(config: Config) -> NoReturn:
+    take_over_streams()
     prepare_process()
     from server.model_options import find_bundles
     from server.operations.lifecycle import listen, loop_factory
     from server.operations.logs import set_up_logs
+    from server.operations.temporary_folder import name_temporary_folder
     from server.service import serve
     from server.workers.sizing import plan
     from server.workers.supervisor import supervise
 
     _check_formats(config)
     set_up_logs(config.server.log_level)
+    name_temporary_folder()
     bundles = find_bundles(config.models)
     config = plan(config, bundles)
     listening = listen(config.server)

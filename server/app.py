@@ -26,7 +26,8 @@ from server.http.body import BodyReader
 from server.http.context import CONTEXT, Context
 from server.http.forwarded import Proxies
 from server.operations.access_log import AccessLog
-from server.operations.metrics import Metrics, SharedMetrics
+from server.operations.metrics import Metrics
+from server.operations.shared_metrics import SharedMetrics
 from server.pages import add_pages
 
 

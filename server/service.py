@@ -33,7 +33,7 @@ from server.operations.lifecycle import (
     stop_on_signals,
     stopping_line,
 )
-from server.operations.metrics import SharedMetrics
+from server.operations.shared_metrics import SharedMetrics
 
 _READ_BUFFER = 1 << 18  # bytes of a body that are read ahead of the handler
 _LINGERING_S = 5.0  # how long the rest of a refused upload is read, so that the client sees the answer
@@ -119,8 +119,6 @@ class Service:
         # An answer that its client does not read is not unanswered.
         unanswered = context.in_flight
         self._connections.abort()
-        if context.access_log:
-            context.access_log.close()
         return unanswered
 
     async def close(self) -> None:

@@ -32,8 +32,15 @@ PRIVATE = {
         "aiohttp.web_protocol:RequestHandler._waiter",
     ),
     "prometheus-client": (
-        "server/operations/metrics.py",
+        "server/operations/shared_metrics.py",
+        "prometheus_client:mmap_dict",
+        "prometheus_client.mmap_dict:MmapedDict",
+        "prometheus_client.mmap_dict:MmapedDict._capacity",
+        "prometheus_client.mmap_dict:MmapedDict._f",
+        "prometheus_client.mmap_dict:MmapedDict._positions",
+        "prometheus_client.mmap_dict:MmapedDict._used",
         "prometheus_client:values",
+        "prometheus_client.values:MmapedDict",
         "prometheus_client.values:MultiProcessValue",
         "prometheus_client.values:ValueClass",
     ),
@@ -67,6 +74,10 @@ UNDOCUMENTED = {
         "aiohttp.web:BaseRequest.protocol",
         "aiohttp.web:BaseRequest.writer",
         "aiohttp.abc:AbstractStreamWriter.output_size",
+    ),
+    "prometheus-client": (
+        "prometheus_client.mmap_dict:MmapedDict.read_value",
+        "prometheus_client.mmap_dict:MmapedDict.write_value",
     ),
     "pillow": ("PIL.AvifImagePlugin:DEFAULT_MAX_THREADS", "PIL.ImageFile:ImageFile.tile"),
 }

@@ -1,13 +1,8 @@
-"""A line for every request, written by a thread of its own: a full pipe does not hold up the event loop."""
+"""A line for every request."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import queue
-import sys
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from time import monotonic
@@ -16,56 +11,19 @@ from typing import Any
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
+from server.operations.line_writer import LineWriter, line_writer
+
 FORMATS = ("text", "json")
 
-_ROOM = 10_000  # lines that wait for the thread; more are dropped and counted
 _LONGEST = 256  # characters of what a client chooses: a line has less than 4,096 bytes, which a pipe keeps whole
 _PROBES = ("healthz", "readyz", "metrics")
 _CLIENT_LEFT = 499  # no answer was sent; nginx's number for it
-_PATIENCE_S = 1.0
+_STDERR = 2
 
 OUTCOME = web.ResponseKey("outcome", str)  # the kind of fault that a response tells of
 MODEL = web.RequestKey("model", str)
 IMAGES = web.RequestKey("images", int)
 STARTED = web.RequestKey("started", float)  # monotonic time
-
-
-class LineWriter:
-    """Writes lines to a file descriptor, on a thread."""
-
-    def __init__(self, descriptor: int, room: int = _ROOM) -> None:
-        """Starts the thread.
-
-        Args:
-            descriptor: where the lines go.
-            room: lines that may wait.
-        """
-        self._descriptor = descriptor
-        self._lines: queue.Queue[str | None] = queue.Queue(room)
-        self._dropped = 0
-        self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
-        self._thread.start()
-
-    def write(self, line: str) -> None:
-        """Hands a line over; drops it where too many wait, and says how many were dropped when there is room."""
-        try:
-            if self._dropped:
-                self._lines.put_nowait(f"access log: {self._dropped} lines were dropped, the reader is too slow")
-                self._dropped = 0
-            self._lines.put_nowait(line)
-        except queue.Full:
-            self._dropped += 1
-
-    def close(self) -> None:
-        """Writes what is waiting, for a second at most."""
-        with contextlib.suppress(queue.Full):
-            self._lines.put(None, timeout=_PATIENCE_S)
-            self._thread.join(_PATIENCE_S)
-
-    def _run(self) -> None:
-        while (line := self._lines.get()) is not None:
-            with contextlib.suppress(OSError):  # the terminal is gone
-                os.write(self._descriptor, line.encode() + b"\n")
 
 
 class AccessLog(AbstractAccessLogger):
@@ -91,7 +49,7 @@ class AccessLog(AbstractAccessLogger):
         self._line: Callable[[dict[str, Any]], str] = _json_line if format == "json" else _text_line
         self._probes = probes
         self._client_of = client_of
-        self._writer = writer or LineWriter(sys.stderr.fileno())
+        self._writer = writer or line_writer(_STDERR)
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         """Writes the line of a request that was answered; `time` in seconds."""
@@ -103,10 +61,6 @@ class AccessLog(AbstractAccessLogger):
         """Writes the line of a request whose client did not wait for the answer."""
         self._write(request, _CLIENT_LEFT, "client-left", 0, 0.0, request_id)
 
-    def close(self) -> None:
-        """Writes what is waiting."""
-        self._writer.close()
-
     def _write(
         self, request: web.BaseRequest, status: int, outcome: str, length: int, time: float, request_id: str
     ) -> None:
@@ -115,7 +69,7 @@ class AccessLog(AbstractAccessLogger):
         path = request.rel_url.raw_path
         if not self._probes and path.strip("/").rpartition("/")[2] in _PROBES:
             return
-        self._writer.write(
+        self._writer.offer(
             self._line(
                 {
                     "time": datetime.now(UTC).isoformat(timespec="milliseconds"),

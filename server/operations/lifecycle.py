@@ -16,6 +16,7 @@ from enum import IntEnum
 from typing import NoReturn
 
 from server.config import ConfigError, ServerConfig
+from server.operations.line_writer import finish_lines
 
 
 class ExitCode(IntEnum):
@@ -103,9 +104,8 @@ async def shutdown_delay(config: ServerConfig) -> None:
 
 
 def say(text: str) -> None:
-    """Prints a line. A terminal that was closed, which SIGHUP tells, takes none."""
-    with contextlib.suppress(OSError):
-        print(text, flush=True)
+    """Prints a line."""
+    print(text, flush=True)
 
 
 def stopping_line(in_flight: int) -> str:
@@ -140,8 +140,6 @@ def stop_signals() -> list[signal.Signals]:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends the process without waiting for its threads."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
+    """Ends the process without waiting for its threads, and hardly for the readers of its last lines."""
+    finish_lines()
     os._exit(code)

@@ -2,49 +2,34 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from runtime.phases import PHASES
 from runtime.store import AnyDeployment
+from server.operations.line_writer import dropped_lines
+from server.operations.shared_metrics import SharedMetrics
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LAGS = (0.001, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
-@dataclass(frozen=True)
-class SharedMetrics:
-    """The folder in which processes that belong together keep their figures, so that each can tell all of them.
+class _DroppedLines:
+    """The counter of this process's dropped log lines, brought up to date now and then, not in `write`."""
 
-    Attributes:
-        folder: in shared memory where there is such a thing.
-        member: name of this process there. A worker that takes the place of another goes on with its counters.
-    """
+    def __init__(self, registry: CollectorRegistry) -> None:
+        text = "Log lines that were dropped: nobody read them, or the disk was full."
+        self._counter = Counter("snapserve_log_lines_dropped", text, registry=registry)
+        self._counted = 0
 
-    folder: Path
-    member: str
-
-    def join(self) -> None:
-        """Makes every metric that this process creates from now on a shared one."""
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.folder)
-        values.ValueClass = values.MultiProcessValue(lambda: self.member)
-
-    def forget_gauges(self, member: str) -> None:
-        """Takes a process that has ended out of the gauges; what it counted stays."""
-        mark_process_dead(member, str(self.folder))
-
-    def exposition(self) -> bytes:
-        """The figures of all."""
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry, str(self.folder))
-        return generate_latest(registry)
+    def update(self) -> None:
+        dropped = dropped_lines()
+        if dropped != self._counted:
+            self._counter.inc(dropped - self._counted)
+            self._counted = dropped
 
 
 class Metrics:
@@ -95,6 +80,7 @@ class Metrics:
         self._info = longest(
             "snapserve_model_info", "1 for each model that is served, with its facts as labels.", facts
         )
+        self._dropped_lines = _DroppedLines(self.registry)
         self._loop_lag = histogram("snapserve_event_loop_lag_seconds", lag, buckets=_LAGS)
         # `labels` checks and converts its words each time.
         self._outcome, self._phase_of = cache(self._requests.labels), cache(self._phase.labels)
@@ -140,6 +126,7 @@ class Metrics:
         )
 
     def _set_gauges(self) -> None:
+        self._dropped_lines.update()
         for name, deployment in self._watched.items():
             for gauge, value in self._gauges.items():
                 gauge.labels(name).set(value(deployment))
@@ -187,8 +174,9 @@ class ModelObserver:
 class SupervisorMetrics:
     """What the supervisor adds to the figures of its workers."""
 
-    def __init__(self, shared: SharedMetrics) -> None:
-        shared.join()
+    def __init__(self, shared: SharedMetrics | None) -> None:
+        if shared:
+            shared.join()
         registry = CollectorRegistry()
         self.ready = Gauge(
             "snapserve_workers_ready",
@@ -199,3 +187,8 @@ class SupervisorMetrics:
         self.ended = Counter(
             "snapserve_workers_ended", "Workers that ended without being told to.", registry=registry
         )
+        self._dropped_lines = _DroppedLines(registry)
+
+    def count_dropped_lines(self) -> None:
+        """Counts the log lines that were dropped since the last call."""
+        self._dropped_lines.update()

@@ -29,14 +29,14 @@ class WorkerSettings:
         config: its own.
         channel: descriptor of its end of the socket to the supervisor.
         lifeline: descriptor of a pipe that is closed when the supervisor has ended.
-        metrics: folder of the figures that the workers share.
+        metrics: folder of the figures that the workers share; None where there is no room for one.
     """
 
     number: int
     config: Config
     channel: int
     lifeline: int
-    metrics: Path
+    metrics: Path | None
 
 
 @dataclass(frozen=True)

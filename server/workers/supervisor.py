@@ -7,12 +7,9 @@ import contextlib
 import itertools
 import logging
 import os
-import shutil
 import socket
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import NoReturn
 
 from runtime.sources import Bundles
@@ -30,7 +27,8 @@ from server.operations.lifecycle import (
     stop_on_signals,
     stopping_line,
 )
-from server.operations.metrics import SharedMetrics, SupervisorMetrics
+from server.operations.metrics import SupervisorMetrics
+from server.operations.shared_metrics import SUPERVISOR, SharedMetrics, make_metrics_folder
 from server.workers.dispatcher import Dispatcher
 from server.workers.messages import (
     HEARTBEAT_S,
@@ -74,7 +72,8 @@ class Supervisor:
         self._bundles = bundles
         self._listening = listening
         self._began = time.monotonic()
-        self._shared = SharedMetrics(_shared_folder(), "supervisor")
+        self._folder = make_metrics_folder(config.server.workers)
+        self._shared = SharedMetrics(self._folder.path, SUPERVISOR) if self._folder else None
         self._metrics = SupervisorMetrics(self._shared)
         self._lifeline, self._held = os.pipe()
         self._workers: dict[int, WorkerProcess] = {}
@@ -112,7 +111,8 @@ class Supervisor:
             await worker.start(config, self._lifeline, self._shared)
             self._workers[number] = worker
             code = await worker.wait()
-            self._shared.forget_gauges(str(number))
+            if self._shared:
+                self._shared.forget_gauges(str(number))
             self._tell_ready()
             if self._stopping:
                 return
@@ -137,6 +137,7 @@ class Supervisor:
         """Kills workers whose event loop stands still; others take their places."""
         while True:
             await asyncio.sleep(HEARTBEAT_S)
+            self._metrics.count_dropped_lines()
             for worker in self._ready:
                 worker.missed_heartbeats += 1
                 if worker.missed_heartbeats > MOST_MISSED_HEARTBEATS:
@@ -217,14 +218,8 @@ class Supervisor:
     def _kill(self) -> None:
         for worker in self._workers.values():
             worker.kill()
-        shutil.rmtree(self._shared.folder, ignore_errors=True)
-
-
-def _shared_folder() -> Path:
-    """In memory where Linux has such a place: every worker writes there at every request."""
-    memory = Path("/dev/shm")
-    usable = memory.is_dir() and os.access(memory, os.W_OK)
-    return Path(tempfile.mkdtemp(prefix="snapserve-", dir=memory if usable else None))
+        if self._folder:
+            self._folder.remove()
 
 
 def _how(code: int) -> str:

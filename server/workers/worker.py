@@ -6,7 +6,6 @@ import asyncio
 import os
 import pickle
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -17,8 +16,11 @@ from models.errors import ModelError
 from models.machine.process import prepare_process
 from server.model_options import find_bundles
 from server.operations.lifecycle import ExitCode, leave, loop_factory
+from server.operations.line_writer import take_over_streams
 from server.operations.logs import set_up_logs
-from server.operations.metrics import SharedMetrics
+from server.operations.shared_folder import remove_folder
+from server.operations.shared_metrics import SharedMetrics
+from server.operations.temporary_folder import name_temporary_folder
 from server.service import Service, loaded_before
 from server.workers.messages import (
     HEARTBEAT_S,
@@ -41,6 +43,7 @@ from server.workers.messages import (
 
 def main() -> NoReturn:
     """Reads the settings from the standard input, serves, and ends the process."""
+    take_over_streams()
     prepare_process()
     try:
         settings: WorkerSettings = pickle.load(sys.stdin.buffer)  # from the supervisor, our own program
@@ -48,6 +51,7 @@ def main() -> NoReturn:
         leave(ExitCode.ORPHANED)
     threading.Thread(target=_end_with_supervisor, args=(settings,), daemon=True).start()
     set_up_logs(settings.config.server.log_level, f"worker {settings.number}")
+    name_temporary_folder()
     channel = WorkerEnd(socket.socket(fileno=settings.channel))
     with asyncio.Runner(loop_factory=loop_factory(settings.config.server.loop)) as runner:
         runner.run(Worker(settings, channel).run())
@@ -62,7 +66,8 @@ def _end_with_supervisor(settings: WorkerSettings) -> None:
 
 
 def _end_orphaned(settings: WorkerSettings) -> NoReturn:
-    shutil.rmtree(settings.metrics, ignore_errors=True)
+    if settings.metrics:
+        remove_folder(settings.metrics)
     os._exit(ExitCode.ORPHANED)
 
 
@@ -79,7 +84,8 @@ class Worker:
     async def run(self) -> None:
         """Loads, serves, drains, and ends the process."""
         loop, config = asyncio.get_running_loop(), self._settings.config
-        shared = SharedMetrics(self._settings.metrics, str(self._settings.number))
+        folder = self._settings.metrics
+        shared = SharedMetrics(folder, str(self._settings.number)) if folder else None
         try:
             self._service = Service(config, find_bundles(config.models), shared, self._connection_closed)
             await self._service.start()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from server.config import Config
-from server.operations.metrics import SharedMetrics
+from server.operations.shared_metrics import SharedMetrics
 from server.workers.messages import (
     Adopt,
     Closed,
@@ -55,13 +55,13 @@ class WorkerProcess:
         self.missed_heartbeats = 0
         self._on_report = on_report
 
-    async def start(self, config: Config, lifeline: int, shared: SharedMetrics) -> None:
+    async def start(self, config: Config, lifeline: int, shared: SharedMetrics | None) -> None:
         """Starts the process: a new interpreter, in a session of its own, so that Ctrl-C reaches us alone.
 
         Args:
             config: of this worker.
             lifeline: reading end of a pipe that only we can write to.
-            shared: the folder of the figures.
+            shared: the folder of the figures; None where there is none.
         """
         ours, theirs = socket.socketpair()
         with theirs:
@@ -73,7 +73,8 @@ class WorkerProcess:
                 pass_fds=(theirs.fileno(), lifeline),
                 start_new_session=True,
             )
-            settings = WorkerSettings(self.number, config, theirs.fileno(), lifeline, shared.folder)
+            folder = shared.folder if shared else None
+            settings = WorkerSettings(self.number, config, theirs.fileno(), lifeline, folder)
         assert self.process.stdin is not None
         self.process.stdin.write(pickle.dumps(settings))
         self.process.stdin.close()

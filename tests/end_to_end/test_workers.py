@@ -42,10 +42,11 @@ def lives(process):
 
 def shared_folder(server):
     """Where the processes keep their figures; None before both workers have begun to."""
-    files = psutil.Process(server.process.pid).open_files()
-    folder = next((Path(file.path).parent for file in files if "/snapserve-" in file.path), None)
-    members = {file.stem.rpartition("_")[2] for file in folder.iterdir()} if folder else set()
-    return folder if members >= {"0", "1"} else None
+    folders = [
+        {Path(file.path).parent for file in process.open_files() if "/snapserve-metrics-" in file.path}
+        for process in workers_of(server)
+    ]
+    return folders[0].pop() if len(folders) == 2 and all(folders) else None
 
 
 def connect(server):

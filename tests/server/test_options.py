@@ -128,7 +128,9 @@ def test_scaled_decoding_can_be_switched_off():
         (["--model", "/nowhere"], "/nowhere: there is no such folder or file"),
     ],
 )
-def test_a_wrong_word_ends_the_start_with_code_2_and_one_line(arguments, said, capsys):
+def test_a_wrong_word_ends_the_start_with_code_2_and_one_line(arguments, said, capsys, monkeypatch):
+    for name in ("server.__main__.take_over_streams", "server.operations.logs.set_up_logs"):
+        monkeypatch.setattr(name, lambda *_: None)  # the streams, hooks and warnings are those of the tests
     assert main(arguments) == 2
     assert capsys.readouterr().err == f"snapserve: {said}\n"
 

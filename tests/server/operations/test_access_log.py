@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
 import re
-import time
 
 import pytest
 
 from server.http.forwarded import Proxies
-from server.operations.access_log import AccessLog, LineWriter
+from server.operations.access_log import AccessLog
 from tests.conftest import flat
 from tests.server.test_classify import form, until
 
@@ -20,17 +17,14 @@ from tests.server.test_classify import form, until
 class Lines(list):
     """Takes the place of a `LineWriter`."""
 
-    write = list.append
-
-    def close(self):
-        pass
+    offer = list.append
 
 
 @pytest.fixture
 def logged(monkeypatch):
     """Lines of every server that is started from now on."""
     lines = Lines()
-    monkeypatch.setattr("server.operations.access_log.LineWriter", lambda *_: lines)
+    monkeypatch.setattr("server.operations.access_log.line_writer", lambda *_: lines)
     return lines
 
 
@@ -149,51 +143,6 @@ async def test_no_access_log_unless_asked_for(start, logged):
     async with server.session.get(server.url + "/models") as response:
         assert response.status == 200
     assert server.service.context.access_log is None
-
-
-def test_lines_are_written_whole_and_in_order():
-    reading, writing = os.pipe()
-    writer = LineWriter(writing)
-    for number in range(100):
-        writer.write(f"line {number}")
-    writer.close()
-    os.close(writing)
-    with open(reading) as stream:  # noqa: PTH123  a descriptor
-        assert stream.read().splitlines() == [f"line {number}" for number in range(100)]
-
-
-def test_a_reader_that_stands_still_holds_nobody_up_and_is_told_what_it_missed(monkeypatch):
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            os.write(writing, b"x")
-    os.set_blocking(writing, True)
-    writer = LineWriter(writing, room=5)
-    writer.write("first")
-    while not writer._lines.empty():
-        time.sleep(0.001)
-    with monkeypatch.context() as patch:
-        patch.setattr(writer._lines.not_full, "wait", lambda *_: pytest.fail("it waits for room"))
-        for number in range(8):  # the thread cannot go on, so three have no room
-            writer.write(f"line {number}")
-    with open(reading) as stream:  # noqa: PTH123  a descriptor
-        assert stream.readline().endswith("xfirst\n")
-        assert [stream.readline() for _ in range(5)] == [f"line {number}\n" for number in range(5)]
-        writer.write("after")
-        writer.close()
-        os.close(writing)
-        assert stream.read() == "access log: 3 lines were dropped, the reader is too slow\nafter\n"
-
-
-def test_a_terminal_that_is_gone_ends_nothing():
-    reading, writing = os.pipe()
-    os.close(reading)
-    writer = LineWriter(writing)
-    writer.write("nobody reads this")
-    writer.close()
-    os.close(writing)
-    assert not writer._thread.is_alive()
 
 
 def test_every_line_is_of_the_same_log():

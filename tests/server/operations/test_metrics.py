@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from server.operations import metrics
+from server.operations.metrics import SupervisorMetrics
+
 
 async def test_a_model_that_was_removed_is_shown_no_longer_and_its_counts_stay(start, hash_bundle, noise):
     server = await start({"a": hash_bundle, "b": hash_bundle})
@@ -24,3 +27,18 @@ async def test_a_model_that_was_removed_is_shown_no_longer_and_its_counts_stay(s
         assert response.status == 404
     async with server.post(noise(1), "/classify?model=a") as response:
         assert response.status == 200
+
+
+async def test_dropped_log_lines_are_counted(start, monkeypatch):
+    server = await start()
+    for dropped in (3, 3, 8):
+        monkeypatch.setattr(metrics, "dropped_lines", lambda dropped=dropped: dropped)
+        assert await server.metric("snapserve_log_lines_dropped_total") == dropped
+
+
+def test_the_supervisor_counts_its_own(monkeypatch):
+    counted = SupervisorMetrics(None)
+    monkeypatch.setattr(metrics, "dropped_lines", lambda: 5)
+    for _ in range(2):
+        counted.count_dropped_lines()
+    assert counted._dropped_lines._counter._value.get() == 5
