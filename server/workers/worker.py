@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import pickle
 import select
@@ -19,6 +20,7 @@ from server.model_options import find_bundles
 from server.operations.lifecycle import ExitCode, leave, loop_factory
 from server.operations.logs import set_up_logs
 from server.operations.metrics import SharedMetrics
+from server.operations.rare_line import RareLine
 from server.service import Service, loaded_before
 from server.workers.messages import (
     HEARTBEAT_S,
@@ -37,6 +39,8 @@ from server.workers.messages import (
     WorkerEnd,
     WorkerSettings,
 )
+
+log = logging.getLogger("snapserve")
 
 
 def main() -> NoReturn:
@@ -74,6 +78,7 @@ class Worker:
         self._channel = channel
         self._drain = asyncio.Event()
         self._closed = 0
+        self._warn = RareLine(log)
         self._adopting: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -117,6 +122,7 @@ class Worker:
     def _obey_one(self, order: Order) -> None:
         match order:
             case Adopt(connection) if connection is None:
+                self._warn("a connection was refused: no descriptor is left; `ulimit -n` sets how many there are")
                 self._connection_closed()
             case Adopt(connection):
                 assert connection is not None
