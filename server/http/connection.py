@@ -135,12 +135,15 @@ class Connection(web.RequestHandler):
             return
         if data:
             self._rest += data
-            self._feed_at_once()
+            if not self._connections.turns.busy:
+                self._feed_at_once()
         else:  # aiohttp has room again for what its parser has kept, and what follows
             super().data_received(data)
-        if self._rest and not self._takes_turns:
-            self._takes_turns = True
-            self._connections.turns.add(self._feed_next)
+        if self._rest and self.transport is not None:
+            self.transport.pause_reading()
+            if not self._takes_turns:
+                self._takes_turns = True
+                self._connections.turns.add(self._feed_next)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp closes
         """The client sends nothing more. A client that has sent a whole request gets its response.

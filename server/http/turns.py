@@ -22,6 +22,11 @@ class Turns:
         self._now = clock
         self._waiting: deque[Callable[[], bool]] = deque()
 
+    @property
+    def busy(self) -> bool:
+        """Whether something waits for its turn."""
+        return bool(self._waiting)
+
     def add(self, step: Callable[[], bool]) -> None:
         """Calls `step` in this turn or a later one, and again behind the others as long as it returns True."""
         if not self._waiting:
