@@ -11,6 +11,7 @@ from typing import NoReturn
 from models.errors import ModelError
 from models.machine.process import prepare_process
 from server.config import Config, ConfigError
+from server.operations.descriptors import raise_limit
 from server.operations.lifecycle import ExitCode
 from server.operations.line_writer import take_over_streams
 from server.options import config_text, parse_config
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(config: Config) -> NoReturn:
     take_over_streams()
     prepare_process()
+    raise_limit()
     from server.model_options import find_bundles
     from server.operations.lifecycle import listen, loop_factory
     from server.operations.logs import set_up_logs

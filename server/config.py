@@ -121,9 +121,28 @@ class LimitConfig(_Section):
         choices=("HEIC", "AVIF"),
     )
     max_files: int = option(64, "most images per request", 1, 10_000)
-    header_timeout_s: float = option(10.0, "time limit for receiving a request's headers", 0.1, 3600)
+    max_connections: int = option(
+        0,
+        "most connections, divided among the workers; auto: as many as the descriptor limit allows, at most "
+        "10,000 per worker",
+        0,
+        10_000_000,
+        auto=True,
+    )
+    header_timeout_s: float = option(
+        10.0, "time limit for a connection's first byte, and for receiving a request's headers", 0.1, 3600
+    )
     body_timeout_s: float = option(
-        30.0, "time limit for receiving a request's body, and for a client that stops reading", 0.1, 3600
+        20.0,
+        "time limit for a pause in a request's body, then 408, and for a client that stops reading",
+        0.1,
+        3600,
+    )
+    min_body_bytes_per_s: int = option(
+        500,
+        "lowest average rate of a request's body after --body-timeout-s, then 408; 0: no limit",
+        0,
+        1_000_000_000,
     )
     request_timeout_ms: float = option(
         30_000.0, "time limit from a request's headers to its response, then 504", 1, 3_600_000

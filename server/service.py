@@ -17,12 +17,13 @@ from runtime.store import AnyDeployment
 from server.app import make_app
 from server.config import Config
 from server.default_model import reason
-from server.http.connection import Connection, Connections
+from server.http.connection import Connection
+from server.http.connections import Connections
 from server.http.context import CONTEXT
+from server.operations.acceptor import Acceptor
 from server.operations.banner import banner
 from server.operations.lag import LoopLag
 from server.operations.lifecycle import (
-    BACKLOG,
     LAST_CALL_S,
     ExitCode,
     drained_line,
@@ -60,11 +61,12 @@ class Service:
         self._config = config
         self._app = make_app(config, bundles, shared)
         self.context = self._app[CONTEXT]
-        self._connections = Connections(on_closed)
+        self._connections = Connections(on_closed, config.limits.max_connections)
         self._runner = web.AppRunner(self._app, handler_cancellation=True)
         self._loop_lag = LoopLag(self.context.metrics.observe_loop_lag)
         self._listening: socket.socket | None = None
-        self._listener: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
+        self._adopting: set[asyncio.Task[None]] = set()
 
     async def start(self, listening: socket.socket | None = None) -> None:
         """Accepts connections on a socket, or only those that are given to `adopt`.
@@ -74,8 +76,8 @@ class Service:
         await self._runner.setup()
         self._listening = listening
         if listening is not None:
-            loop = asyncio.get_running_loop()
-            self._listener = await loop.create_server(self._connect, sock=listening, backlog=BACKLOG)
+            self._acceptor = Acceptor(listening, self._take)
+            self._acceptor.start()
 
     async def adopt(self, connection: socket.socket) -> None:
         """Serves a connection that somebody else has accepted."""
@@ -108,8 +110,9 @@ class Service:
         if self._listening is not None:
             ignore_newcomers(self._listening)
         await asyncio.sleep(LAST_CALL_S)
-        if self._listener is not None:
-            self._listener.close()
+        if self._acceptor is not None:
+            await self._acceptor.close()
+            await asyncio.gather(*self._adopting)
         self._connections.close_idle()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.server.drain_timeout_s):
@@ -125,6 +128,18 @@ class Service:
         """Ends what the drain has left."""
         self._loop_lag.stop()
         await self._runner.cleanup()
+
+    def _take(self, connection: socket.socket) -> bool:
+        adopting = asyncio.ensure_future(self._adopt(connection))
+        self._adopting.add(adopting)
+        adopting.add_done_callback(self._adopting.discard)
+        return True
+
+    async def _adopt(self, connection: socket.socket) -> None:
+        try:
+            await self.adopt(connection)
+        except OSError:  # the client has left again
+            connection.close()
 
     def _connect(self) -> Connection:
         server, limits = self._config.server, self._config.limits

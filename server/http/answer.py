@@ -15,6 +15,7 @@ from runtime.inputs import Input
 from runtime.outputs import Output
 from runtime.phases import PhaseClock
 from runtime.store import AnyDeployment
+from server.http.connection import check_place
 from server.http.context import CONTEXT, Context
 from server.http.cors import preflight
 from server.http.dialect import Dialect
@@ -49,6 +50,7 @@ async def answer(dialect: Dialect, request: web.Request) -> web.StreamResponse:
 def _admit(context: Context, dialect: Dialect, exchange: Exchange, deadline: float) -> None:
     """Refuses what needs no body to be refused: an unknown model, an overloaded one, a body that is too large."""
     request = exchange.request
+    check_place(request)
     context.store.find(dialect.model_of(request)).admit(1, deadline, exchange.is_retry)
     context.bodies.check_announced(request, dialect.body_limit_of(request))
 

@@ -11,6 +11,8 @@ from batching import DeadlineExceeded
 from server.config import LimitConfig
 from server.http.faults import BodyTooLarge, CompressedBody, OutOfUploadMemory, SlowBody
 
+_STANDS_STILL_S = 1.0  # without a byte
+
 
 class UploadMemory:
     """Counts the bytes of all bodies that are held, and refuses to hold too many."""
@@ -30,6 +32,47 @@ class UploadMemory:
         self.used -= count
 
 
+class Pace:
+    """When a body is too slow: nothing for `timeout_s`, or fewer bytes per second than `rate` after as long.
+
+    The rule is that of Apache's mod_reqtimeout: `timeout_s`, and a second more for every `rate` bytes.
+    https://httpd.apache.org/docs/current/mod/mod_reqtimeout.html
+    """
+
+    def __init__(self, now: float, timeout_s: float, rate: float) -> None:
+        """Begins with the wait for the first byte.
+
+        Args:
+            now: monotonic time, as in all methods.
+            timeout_s: longest pause, and the time after which the rate counts.
+            rate: bytes per second; 0: no limit.
+        """
+        self._began = self._last = now
+        self._timeout_s = timeout_s
+        self._rate = rate
+        self._received = 0
+
+    def count(self, received: int, now: float) -> None:
+        """Counts bytes that have arrived."""
+        self._received += received
+        self._last = now
+
+    @property
+    def due(self) -> float:
+        """When the body is too slow unless more of it arrives."""
+        pause_ends = self._last + self._timeout_s
+        if not self._rate:
+            return pause_ends
+        return min(pause_ends, self._began + self._timeout_s + self._received / self._rate)
+
+    def is_slow(self, now: float) -> bool:
+        """Whether the body is at fault when its request is too late: it stands still, or is below the rate."""
+        lasted = now - self._began
+        return now - self._last >= _STANDS_STILL_S or (
+            lasted >= _STANDS_STILL_S and self._received < lasted * self._rate
+        )
+
+
 class BodyReader:
     """Reads bodies.
 
@@ -41,6 +84,7 @@ class BodyReader:
         """Creates it with limits of size, time and memory."""
         self.memory = UploadMemory(int(limits.max_upload_memory_mb * 1_000_000))
         self._timeout_s = limits.body_timeout_s
+        self._rate = limits.min_body_bytes_per_s
 
     def check_announced(self, request: web.Request, limit: int) -> None:
         """Checks the headers of a request before its body is read.
@@ -67,7 +111,7 @@ class BodyReader:
             BodyTooLarge: there are more bytes.
             DeadlineExceeded: the deadline passed first.
             OutOfUploadMemory: other bodies fill the memory.
-            SlowBody: it did not arrive within `body_timeout_s`.
+            SlowBody: it stood still, or its rate was too low.
         """
         body = bytearray()
         try:
@@ -82,15 +126,17 @@ class BodyReader:
         if content.is_eof():  # it came with its headers
             self._take(content.read_nowait(), body, limit)
             return
-        slow_at = time.monotonic() + self._timeout_s
+        pace = Pace(time.monotonic(), self._timeout_s, self._rate)
         try:
-            async with asyncio.timeout_at(min(slow_at, deadline)):
+            async with asyncio.timeout_at(min(pace.due, deadline)) as end:
                 while chunk := await content.readany():
                     self._take(chunk, body, limit)
+                    pace.count(len(chunk), time.monotonic())
+                    end.reschedule(min(pace.due, deadline))
         except TimeoutError:
-            if deadline < slow_at:
-                raise DeadlineExceeded("the deadline passed before the body had arrived") from None
-            raise SlowBody(f"The body did not arrive within {self._timeout_s:g} s.") from None
+            if pace.due < deadline or pace.is_slow(time.monotonic()):
+                raise SlowBody("The body stopped, or arrived too slowly.") from None
+            raise DeadlineExceeded("the deadline passed before the body had arrived") from None
 
     def _take(self, chunk: bytes, body: bytearray, limit: int) -> None:
         self.memory.take(len(chunk))

@@ -71,6 +71,10 @@ class Leaving(RequestError):
     """The server is about to stop, and still takes requests."""
 
 
+class TooManyConnections(RequestError):
+    """The connection is one more than are allowed, and none is idle."""
+
+
 class OutOfUploadMemory(RequestError):
     """Too many bodies are being received at once."""
 
@@ -193,6 +197,10 @@ def _upload_memory(error: OutOfUploadMemory) -> Fault:
     return _unavailable("queue-full", "The server is full", str(error))
 
 
+def _connections(error: TooManyConnections) -> Fault:
+    return _unavailable("too-many-connections", "The server is full", "Too many connections are open.")
+
+
 def _draining(error: Draining) -> Fault:
     return _unavailable("draining", "The server is stopping", "No more requests are taken.")
 
@@ -256,6 +264,7 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     QueueFull: _queue_full,
     Overloaded: _overloaded,
     OutOfUploadMemory: _upload_memory,
+    TooManyConnections: _connections,
     ModelUnloaded: _unloaded,
     ModelLoading: _not_ready,
     Draining: _draining,

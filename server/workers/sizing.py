@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from pathlib import Path
 
 from models.machine.resources import card_memory, usable_cores, usable_memory
 from runtime.sources import Bundles
 from server.config import Config
+from server.operations.descriptors import MOST_CONNECTIONS, connections_within, limit
+
+log = logging.getLogger("snapserve")
 
 MEMORY_PER_WORKER = 1_000_000_000  # bytes; torch with a ResNet18 takes 0.4 to 0.8 GB
 # Not measured, and generous: the driver's context takes about half a gigabyte of the card, torch's libraries for
@@ -23,6 +27,7 @@ def plan(
     cores: int | None = None,
     memory: int | None = None,
     on_card: int | None = None,
+    descriptors: int | None = None,
 ) -> Config:
     """Settles everything about workers that was left to us.
 
@@ -36,17 +41,21 @@ def plan(
         cores: to divide; None: those that this process may run on.
         memory: in bytes, likewise.
         on_card: the card's memory in bytes; None: what the driver says.
+        descriptors: of each process; None: what its limit says.
 
     Returns:
-        The configuration of the whole service, without an "auto" among its workers and threads.
+        The configuration of the whole service, without an "auto" among its workers, threads and connections.
     """
     cores = cores or usable_cores()
     workers = config.server.workers or _one_per_core(cores, memory, _runs_on_gpu(config, bundles), on_card)
+    limits: dict[str, object] = {"max_connections": _connections(config, workers, descriptors or limit())}
     if workers == 1:
-        return _with(config, server={"workers": 1, "decode_threads": config.server.decode_threads or cores})
+        server: dict[str, object] = {"workers": 1, "decode_threads": config.server.decode_threads or cores}
+        return _with(config, limits=limits, server=server)
     share = max(1, cores // workers)
     return _with(
         config,
+        limits=limits,
         models={"intra_op_threads": config.models.intra_op_threads or share},
         server={"workers": workers, "decode_threads": config.server.decode_threads or share},
     )
@@ -61,13 +70,28 @@ def _one_per_core(cores: int, memory: int | None, is_on_gpu: bool, on_card: int 
     return max(1, min(cores, fit))
 
 
+def _connections(config: Config, workers: int, descriptors: int) -> int:
+    """Most connections of the service: as asked for, and as the descriptors of its processes allow."""
+    each = connections_within(descriptors)
+    asked = config.limits.max_connections
+    if asked > workers * each:
+        log.warning(
+            "--max-connections %d: only %d, because a process may have %d descriptors (`ulimit -n`)",
+            *(asked, workers * each, descriptors),
+        )
+    return min(asked or workers * MOST_CONNECTIONS, workers * each)
+
+
 def share_of(config: Config) -> Config:
     """The configuration of one worker: its part of what bounds the service as a whole."""
     workers = config.server.workers
     return _with(
         config,
         batching={"queue_limit": math.ceil(config.batching.queue_limit / workers)},
-        limits={"max_upload_memory_mb": max(1.0, config.limits.max_upload_memory_mb / workers)},
+        limits={
+            "max_connections": math.ceil(config.limits.max_connections / workers),
+            "max_upload_memory_mb": max(1.0, config.limits.max_upload_memory_mb / workers),
+        },
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import pickle
 import select
@@ -18,6 +19,7 @@ from server.model_options import find_bundles
 from server.operations.lifecycle import ExitCode, leave, loop_factory
 from server.operations.line_writer import take_over_streams
 from server.operations.logs import set_up_logs
+from server.operations.rare_line import RareLine
 from server.operations.shared_folder import remove_folder
 from server.operations.shared_metrics import SharedMetrics
 from server.operations.temporary_folder import name_temporary_folder
@@ -39,6 +41,8 @@ from server.workers.messages import (
     WorkerEnd,
     WorkerSettings,
 )
+
+log = logging.getLogger("snapserve")
 
 
 def main() -> NoReturn:
@@ -79,6 +83,7 @@ class Worker:
         self._channel = channel
         self._drain = asyncio.Event()
         self._closed = 0
+        self._warn = RareLine(log)
         self._adopting: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -123,6 +128,7 @@ class Worker:
     def _obey_one(self, order: Order) -> None:
         match order:
             case Adopt(connection) if connection is None:
+                self._warn("a connection was refused: no descriptor is left; `ulimit -n` sets how many there are")
                 self._connection_closed()
             case Adopt(connection):
                 assert connection is not None

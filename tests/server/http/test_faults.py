@@ -26,6 +26,7 @@ from server.http.faults import (
     Leaving,
     OutOfUploadMemory,
     SlowBody,
+    TooManyConnections,
     fault_of,
 )
 from tests.conftest import flat
@@ -318,6 +319,7 @@ ROWS = {
     aiohttp.web.HTTPNotFound(): (404, "not-found"),
     aiohttp.web.HTTPMethodNotAllowed("PUT", ["POST"]): (405, "method-not-allowed"),
     SlowBody("x"): (408, "slow-body"),
+    TooManyConnections(): (503, "too-many-connections"),
     BodyTooLarge("x", 1, 2): (413, "too-large"),
     TooManyPixels(1, 2): (413, "too-many-pixels"),
     UnsupportedFormat(None): (415, "unsupported-format"),

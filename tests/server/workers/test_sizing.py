@@ -85,3 +85,25 @@ def test_what_bounds_the_service_is_divided():
     share = share_of(config)
     assert (share.batching.queue_limit, share.limits.max_upload_memory_mb) == (251, 250)
     assert share.limits.max_image_mb == 7
+
+
+@pytest.mark.parametrize(
+    ("asked", "workers", "descriptors", "service", "each"),
+    [
+        (0, 1, 1024, 896, 896),
+        (0, 4, 1024, 3584, 896),
+        (0, 2, 1_000_000, 20_000, 10_000),
+        (0, 1, 64, 32, 32),
+        (300, 2, 1024, 300, 150),
+        (50_000, 2, 1_000_000, 50_000, 25_000),
+        (50_000, 2, 1024, 1792, 896),
+    ],
+)
+def test_connections_are_as_many_as_asked_for_and_as_descriptors_allow(
+    asked, workers, descriptors, service, each, caplog
+):
+    config = Config(limits=LimitConfig(max_connections=asked), server=ServerConfig(workers=workers))
+    config = plan(config, ON_CPU, 8, descriptors=descriptors)
+    assert config.limits.max_connections == service
+    assert share_of(config).limits.max_connections == each
+    assert ("--max-connections" in caplog.text) == (asked > service)
