@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic
@@ -59,6 +60,7 @@ class Deployment(Generic[Item, Row]):
         self._queue_limit = batching.queue_limit
         self._observer = observer
         self._accepted = 0
+        self._refusal: Callable[[], Exception] | None = None
 
     async def start(self) -> None:
         """Loads the model, and warms up the way of an input through `infer`. Raises ModelError."""
@@ -76,7 +78,9 @@ class Deployment(Generic[Item, Row]):
         return not self.batcher.closed
 
     def check_room(self) -> None:
-        """Raises QueueFull when no further input can be accepted."""
+        """Raises QueueFull when no further input can be accepted, or the error of `abandon`."""
+        if self._refusal:
+            raise self._refusal()
         if self._accepted >= self._queue_limit:
             raise QueueFull(self.batcher.drain_s(self._accepted))
 
@@ -113,6 +117,15 @@ class Deployment(Generic[Item, Row]):
             raise ModelUnloaded("The model was unloaded.") from None
         finally:
             self._accepted -= 1
+
+    def abandon(self, refusal: Callable[[], Exception]) -> None:
+        """Refuses all inputs, and answers those that wait or run, without waiting for the engine.
+
+        Args:
+            refusal: makes the error of one input.
+        """
+        self._refusal = refusal
+        self.batcher.abandon(refusal)
 
     async def close(self, drain: bool = True) -> None:
         """Takes no more inputs, runs what is queued (without `drain`: fails it), then frees the engine."""

@@ -17,11 +17,14 @@ from server.workers.messages import (
     Closed,
     Drained,
     Draining,
+    Heartbeat,
     Ready,
     Report,
     SupervisorEnd,
     WorkerSettings,
 )
+
+_DOUBTFUL_HEARTBEATS = 3  # one may be on its way, and one late
 
 
 class WorkerProcess:
@@ -35,6 +38,7 @@ class WorkerProcess:
         leaving: it gets no further connections.
         in_flight: requests in flight when its drain began; None before.
         missed_heartbeats: since its last report.
+        overdue: whether one of its engines is busy for far longer than usual.
         drained: its last report; None before.
     """
 
@@ -53,16 +57,33 @@ class WorkerProcess:
         self.in_flight: int | None = None
         self.drained: Drained | None = None
         self.missed_heartbeats = 0
+        self.overdue = False
+        self._delay_s = 0.0
         self._on_report = on_report
 
-    async def start(self, config: Config, lifeline: int, shared: SharedMetrics) -> None:
+    @property
+    def start_s(self) -> float:
+        """How long its start took, without the delay that it was told; 0 before it is ready."""
+        return 0.0 if self.ready_at is None else self.ready_at - self.started_at - self._delay_s
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a connection would rather not be given to it."""
+        return self.overdue or self.missed_heartbeats >= _DOUBTFUL_HEARTBEATS
+
+    async def start(
+        self, config: Config, lifeline: int, shared: SharedMetrics, delay_s: float = 0.0, start_s: float = 0.0
+    ) -> None:
         """Starts the process: a new interpreter, in a session of its own, so that Ctrl-C reaches us alone.
 
         Args:
             config: of this worker.
             lifeline: reading end of a pipe that only we can write to.
             shared: the folder of the figures.
+            delay_s: seconds that it waits before it loads the models.
+            start_s: how long the last start of a worker took; 0: unknown.
         """
+        self._delay_s = delay_s
         ours, theirs = socket.socketpair()
         with theirs:
             self.channel = SupervisorEnd(ours)
@@ -73,7 +94,9 @@ class WorkerProcess:
                 pass_fds=(theirs.fileno(), lifeline),
                 start_new_session=True,
             )
-            settings = WorkerSettings(self.number, config, theirs.fileno(), lifeline, shared.folder)
+            settings = WorkerSettings(
+                *(self.number, config, theirs.fileno(), lifeline, shared.folder, self.started_at, delay_s, start_s)
+            )
         assert self.process.stdin is not None
         self.process.stdin.write(pickle.dumps(settings))
         self.process.stdin.close()
@@ -118,6 +141,8 @@ class WorkerProcess:
         match report:
             case Closed(count):
                 self.connections -= count
+            case Heartbeat(overdue):
+                self.overdue = overdue
             case Ready():
                 self.ready_at = time.monotonic()
             case Draining(in_flight):

@@ -11,7 +11,7 @@ from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.engines.base import EngineOptions
 from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
-from runtime.errors import ModelUnloaded
+from runtime.errors import EngineStuck, ModelUnloaded
 from runtime.phases import PhaseClock
 from runtime.runner import ThreadRunner
 from tests.runtime.fakes import DoublerModel
@@ -126,3 +126,19 @@ async def test_a_closed_deployment_says_that_the_model_was_unloaded(deploy):
     assert not deployment.is_open
     with pytest.raises(ModelUnloaded):
         await deployment.infer(1, clock())
+
+
+async def test_an_abandoned_deployment_refuses_all_at_once_although_its_engine_is_busy(deploy):
+    deployment = await deploy(max_batch_size=1)
+    deployment.model.engine.gate.clear()
+    waiting = [asyncio.ensure_future(deployment.infer(n, clock())) for n in range(3)]
+    while deployment.batcher.queued < 2 or deployment.runner.busy_since is None:
+        await asyncio.sleep(0)
+    deployment.abandon(lambda: EngineStuck(4.0))
+    assert [type(each) for each in await asyncio.gather(*waiting, return_exceptions=True)] == [EngineStuck] * 3
+    with pytest.raises(EngineStuck):
+        deployment.check_room()
+    with pytest.raises(EngineStuck):
+        await deployment.infer(4, clock())
+    assert not deployment.is_open
+    assert deployment.runner.busy_since is not None

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Gauge
 import server.workers.supervisor
 from server.config import Config, ServerConfig
 from server.operations.lifecycle import ExitCode
-from server.workers.messages import Failed, Heartbeat, Leave, Ready
+from server.workers.messages import Drain, Failed, Heartbeat, Leave, Ready, ReadyWorkers, Stuck
 from server.workers.supervisor import MOST_MISSED_HEARTBEATS, Supervisor
 from server.workers.worker_process import WorkerProcess
 
@@ -24,6 +24,9 @@ class FakeChannel:
     def send(self, order):
         self.orders.append(order)
         return True
+
+    def drain(self):
+        self.orders.append(Drain())
 
 
 class FakeWorker(WorkerProcess):
@@ -104,3 +107,32 @@ async def test_a_model_that_cannot_be_served_ends_the_start(supervisor, monkeypa
     supervisor._heard(worker, report)
     assert codes == ([code] if code else [])
     assert capsys.readouterr().err == ("snapserve: x: damaged\n" if code else "")
+
+
+async def test_a_worker_whose_engine_is_overdue_is_not_counted_as_ready_until_it_is_back(supervisor, workers):
+    supervisor._was_ready = True
+    supervisor._heard(workers[1], Ready([]))
+    for report, ready in ((Heartbeat(overdue=True), 1), (Heartbeat(), 2)):
+        workers[0]._note(report)
+        supervisor._heard(workers[0], report)
+        assert all(worker.channel.orders[-1] == ReadyWorkers(ready) for worker in workers)
+        assert workers[0].doubtful == report.overdue
+
+
+async def test_a_worker_that_stands_still_is_not_counted_as_ready_long_before_it_is_killed(supervisor, workers):
+    watching = asyncio.ensure_future(supervisor._watch())
+    while not workers[0].doubtful:
+        await asyncio.sleep(0)
+        workers[1]._note(Heartbeat())
+    await asyncio.sleep(0)
+    watching.cancel()
+    assert workers[1].channel.orders[-1] == ReadyWorkers(1)
+    assert not workers[0].killed
+
+
+async def test_a_worker_whose_engine_is_stuck_gets_no_more_connections_and_is_drained(supervisor, workers):
+    workers[0]._note(Stuck("cats"))
+    supervisor._heard(workers[0], Stuck("cats"))
+    assert workers[0].leaving
+    assert Drain() in workers[0].channel.orders
+    assert workers[1].channel.orders[-1] == ReadyWorkers(1)
