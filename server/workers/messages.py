@@ -13,6 +13,7 @@ from pathlib import Path
 from server.config import Config
 from server.operations.watchdog import INTERVAL_S
 
+SPARE = "spare"  # on the command line of a worker whose settings come later
 HEARTBEAT_S = INTERVAL_S  # interval of a worker that is ready; each heartbeat looks at its engines
 
 _FULL = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ETOOMANYREFS)

@@ -12,6 +12,7 @@ import socket
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,6 +35,7 @@ from server.operations.metrics import SharedMetrics, SupervisorMetrics
 from server.workers.dispatcher import Dispatcher
 from server.workers.messages import (
     HEARTBEAT_S,
+    SPARE,
     Closed,
     Draining,
     Failed,
@@ -47,6 +49,7 @@ from server.workers.messages import (
 )
 from server.workers.restart import Restarts
 from server.workers.sizing import share_of
+from server.workers.spare import Spare
 from server.workers.worker_process import WorkerProcess
 
 log = logging.getLogger("snapserve")
@@ -79,6 +82,7 @@ class Supervisor:
         self._metrics = SupervisorMetrics(self._shared)
         self._lifeline, self._held = os.pipe()
         self._workers: dict[int, WorkerProcess] = {}
+        self._spare = Spare(partial(self._spawn, SPARE))
         self._dispatcher = Dispatcher(listening, self._workers.values)
         self._was_ready = False
         self._told_ready = 0
@@ -111,8 +115,8 @@ class Supervisor:
         for attempt in itertools.count():
             if self._stopping:
                 return
-            worker = WorkerProcess(number, self._heard)
-            await worker.start(config, self._lifeline, self._shared, delay_s, self._start_s)
+            worker = await self._spare.take() or await self._spawn()
+            worker.begin(number, config, self._shared, delay_s, self._start_s)
             self._workers[number] = worker
             code = await worker.wait()
             self._shared.forget_gauges(str(number))
@@ -133,6 +137,11 @@ class Supervisor:
                 await asyncio.sleep(delay_s)
                 delay_s = 0.0
 
+    async def _spawn(self, *words: str) -> WorkerProcess:
+        worker = WorkerProcess(self._heard)
+        await worker.spawn(self._lifeline, *words)
+        return worker
+
     def _give_up_if_hopeless(self, number: int, restarts: Restarts, code: int) -> None:
         if restarts.hopeless and not (self._was_ready and self._ready):
             self._end(
@@ -149,10 +158,13 @@ class Supervisor:
                     log.error("worker %d stands still and is killed", worker.number)
                     worker.kill()
             self._tell_changes()
+            self._spare.look()
 
     def _heard(self, worker: WorkerProcess, report: Report | None) -> None:
         match report:
             case Heartbeat(overdue):
+                if overdue and not (worker.leaving or self._stopping):
+                    self._spare.want()
                 if overdue or self._told_ready < len(self._workers):
                     self._tell_changes()
                 return
@@ -215,6 +227,7 @@ class Supervisor:
     async def _drain(self) -> NoReturn:
         """Gives out what the kernel has accepted, then lets every worker answer what it has."""
         self._stopping, began = True, time.monotonic()
+        self._spare.kill()
         ignore_newcomers(self._listening)
         await asyncio.sleep(LAST_CALL_S)
         running = [worker for worker in self._workers.values() if worker.process.returncode is None]
@@ -238,6 +251,7 @@ class Supervisor:
         leave(code)
 
     def _kill(self) -> None:
+        self._spare.kill()
         for worker in self._workers.values():
             worker.kill()
         shutil.rmtree(self._shared.folder, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import pickle
 import select
@@ -25,6 +26,7 @@ from server.operations.watchdog import Watchdog
 from server.service import Service, loaded_before
 from server.workers.messages import (
     HEARTBEAT_S,
+    SPARE,
     Adopt,
     Closed,
     Drain,
@@ -46,6 +48,8 @@ from server.workers.messages import (
 def main() -> NoReturn:
     """Reads the settings from the standard input, serves, and ends the process."""
     prepare_process()
+    if SPARE in sys.argv:
+        import torch  # noqa: F401  most of the time of a start
     try:
         settings: WorkerSettings = pickle.load(sys.stdin.buffer)  # from the supervisor, our own program
     except EOFError:
@@ -113,6 +117,9 @@ class Worker:
 
     async def _delay(self) -> None:
         """Waits in the worker, not in the supervisor: connections are answered meanwhile, with 503."""
+        if not self._settings.delay_s:
+            return
+        asyncio.get_running_loop().run_in_executor(None, importlib.import_module, "torch")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.delay_s):
                 await self._drain.wait()

@@ -49,8 +49,23 @@ async def supervisor(monkeypatch):
     monkeypatch.setattr(server.workers.supervisor, "SupervisorMetrics", lambda shared: FakeMetrics())
     with socket.create_server(("127.0.0.1", 0)) as listening:
         made = Supervisor(Config(server=ServerConfig(workers=2)), {}, listening)
+        made._spare = FakeSpare()
         yield made
         shutil.rmtree(made._shared.folder, ignore_errors=True)
+
+
+class FakeSpare:
+    """Counts how often it is wanted."""
+
+    wanted = 0
+
+    def want(self):
+        self.wanted += 1
+
+    def look(self):
+        pass
+
+    kill = look
 
 
 class FakeMetrics:
@@ -62,7 +77,7 @@ class FakeMetrics:
 
 
 async def test_a_worker_that_stands_still_is_killed_and_no_other(supervisor):
-    silent, alive, loading = (FakeWorker(number, supervisor._heard) for number in range(3))
+    silent, alive, loading = (FakeWorker(supervisor._heard) for number in range(3))
     silent._note(Ready([]))
     alive._note(Ready([]))
     supervisor._workers.update(enumerate((silent, alive, loading)))
@@ -77,7 +92,7 @@ async def test_a_worker_that_stands_still_is_killed_and_no_other(supervisor):
 @pytest.fixture
 def workers(supervisor):
     """Three, of which two are ready."""
-    made = [FakeWorker(number, supervisor._heard) for number in range(3)]
+    made = [FakeWorker(supervisor._heard) for number in range(3)]
     supervisor._workers.update(enumerate(made))
     for worker in made[:2]:
         worker._note(Ready([]))
@@ -102,7 +117,7 @@ async def test_a_worker_that_gets_ready_during_the_shutdown_delay_says_that_it_l
 async def test_a_model_that_cannot_be_served_ends_the_start(supervisor, monkeypatch, capsys, report, code):
     codes = []
     monkeypatch.setattr(server.workers.supervisor, "leave", codes.append)
-    worker = FakeWorker(0, supervisor._heard)
+    worker = FakeWorker(supervisor._heard)
     supervisor._workers[0] = worker
     supervisor._heard(worker, report)
     assert codes == ([code] if code else [])
@@ -117,6 +132,7 @@ async def test_a_worker_whose_engine_is_overdue_is_not_counted_as_ready_until_it
         supervisor._heard(workers[0], report)
         assert all(worker.channel.orders[-1] == ReadyWorkers(ready) for worker in workers)
         assert workers[0].doubtful == report.overdue
+    assert supervisor._spare.wanted == 1
 
 
 async def test_a_worker_that_stands_still_is_not_counted_as_ready_long_before_it_is_killed(supervisor, workers):
