@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
+import types
 
 import pytest
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 import server.workers.supervisor
 from server.config import Config, ServerConfig
@@ -55,9 +56,12 @@ async def supervisor(monkeypatch):
 
 
 class FakeSpare:
-    """Counts how often it is wanted."""
+    """Counts how often it is wanted, and has no process."""
 
     wanted = 0
+
+    async def take(self):
+        return None
 
     def want(self):
         self.wanted += 1
@@ -74,6 +78,7 @@ class FakeMetrics:
     def __init__(self):
         registry = CollectorRegistry()
         self.ready = Gauge("ready", "", registry=registry)
+        self.ended = Counter("ended", "", registry=registry)
 
 
 async def test_a_worker_that_stands_still_is_killed_and_no_other(supervisor):
@@ -152,3 +157,32 @@ async def test_a_worker_whose_engine_is_stuck_gets_no_more_connections_and_is_dr
     assert workers[0].leaving
     assert Drain() in workers[0].channel.orders
     assert workers[1].channel.orders[-1] == ReadyWorkers(1)
+
+
+async def test_workers_that_are_ready_and_soon_end_wait_by_themselves_so_that_connections_are_answered(
+    supervisor, monkeypatch
+):
+    """The supervisor starts each at once: only a worker can answer 503."""
+    begun = []
+
+    class EndsSoon(FakeWorker):
+        process = types.SimpleNamespace(pid=1)
+
+        def begin(self, number, config, shared, delay_s, start_s):
+            begun.append(delay_s)
+            self._note(Ready([]))
+
+        async def wait(self):
+            supervisor._stopping = len(begun) == 4
+            return ExitCode.ENGINE_STUCK
+
+    async def spawn():
+        return EndsSoon(supervisor._heard)
+
+    async def sleep(seconds):
+        assert seconds == 0
+
+    monkeypatch.setattr(supervisor, "_spawn", spawn)
+    monkeypatch.setattr(server.workers.supervisor.asyncio, "sleep", sleep)
+    await supervisor._keep(0)
+    assert begun == [0, 0.5, 1, 2]
