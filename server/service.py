@@ -173,9 +173,9 @@ class Service:
 
 
 async def serve(config: Config, bundles: Bundles, listening: socket.socket) -> NoReturn:
-    """Serves in this process alone, without a supervisor: for programs that change what is served.
+    """Serves in this process alone until SIGTERM, SIGINT or SIGHUP, then ends it; a second signal ends it at once.
 
-    Until SIGTERM, SIGINT or SIGHUP, then ends it; a second signal ends it at once.
+    There is no supervisor, so an engine that hangs is not replaced: for programs that change what is served.
 
     The exit code is 0, or 1 when the drain left requests unanswered.
 

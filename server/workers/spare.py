@@ -15,7 +15,8 @@ KEPT_S = 60.0  # after the last sign that it may be needed
 class Spare:
     """Has imported torch, and waits to be told which worker it is.
 
-    There is one only while there is a sign that a worker will end, an engine that is overdue: it holds memory.
+    It holds memory, so there is one only while a worker is likely to end: an engine is overdue, or the worker before
+    it ended soon.
     """
 
     def __init__(

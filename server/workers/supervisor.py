@@ -118,6 +118,8 @@ class Supervisor:
             worker = await self._spare.take() or await self._spawn()
             worker.begin(number, config, self._shared, delay_s, self._start_s)
             self._workers[number] = worker
+            if delay_s:
+                self._spare.want()  # what ended the last one soon may come again
             code = await worker.wait()
             self._shared.forget_gauges(str(number))
             self._tell_ready()

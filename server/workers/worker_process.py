@@ -24,7 +24,7 @@ from server.workers.messages import (
     WorkerSettings,
 )
 
-_DOUBTFUL_HEARTBEATS = 3  # one may be on its way, and one late
+_DOUBTFUL_HEARTBEATS = 4  # missed within a second
 
 
 class WorkerProcess:

@@ -186,3 +186,4 @@ async def test_workers_that_are_ready_and_soon_end_wait_by_themselves_so_that_co
     monkeypatch.setattr(server.workers.supervisor.asyncio, "sleep", sleep)
     await supervisor._keep(0)
     assert begun == [0, 0.5, 1, 2]
+    assert supervisor._spare.wanted == 3, "after the first that ended soon"
