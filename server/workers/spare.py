@@ -15,8 +15,8 @@ KEPT_S = 60.0  # after the last sign that it may be needed
 class Spare:
     """Has imported torch, and waits to be told which worker it is.
 
-    It holds memory, so there is one only while a worker is likely to end: an engine is overdue, or the worker before
-    it ended soon.
+    It holds memory, so there is one only while a worker is likely to end: an engine is overdue, or the last worker
+    ended soon.
     """
 
     def __init__(
