@@ -8,6 +8,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from batching.batch_time import BatchTime
@@ -107,12 +108,13 @@ class Batcher(Generic[In, Out]):
         self._queue: OrderedDict[_Pending[In, Out], None] = OrderedDict()
         self._idle_since = clock()
         self._batches_in_flight = 0
-        self._batches: set[asyncio.Task[None]] = set()
+        self._batches: dict[asyncio.Task[None], list[_Pending[In, Out]]] = {}
         self._expected_ends: dict[int, float] = {}  # of the batches that run, by number
         self._batches_begun = 0
         self._wake_up: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._refusal: Callable[[], Exception] = lambda: BatcherClosed("the batcher was closed")
         self._lowered, self._lowered_until = policy, -math.inf
         self.batch_time = BatchTime()
 
@@ -139,6 +141,11 @@ class Batcher(Generic[In, Out]):
     def drain_s(self, items: int) -> float:
         """Seconds until that many items will have been answered, at least one; for Retry-After."""
         return max(_LEAST_DRAIN_S, self.finish_s(items - 1))
+
+    @property
+    def expected_batch_s(self) -> float:
+        """Seconds that the running batches take, as recent batches let expect."""
+        return sum(self.batch_time.of(len(batch)) for batch in self._batches.values())
 
     def finish_s(self, ahead: int) -> float:
         """Seconds until an item is done that has `ahead` items before it, as recent batches let expect.
@@ -193,15 +200,26 @@ class Batcher(Generic[In, Out]):
         self._closed = True
         if not drain:
             for pending in self._queue:
-                _fail(pending, BatcherClosed("the batcher was closed"))
+                _fail(pending, self._refusal())
             self._queue.clear()
         self._dispatch()
         while self._batches:
             await asyncio.wait(self._batches)
 
+    def abandon(self, refusal: Callable[[], Exception]) -> None:
+        """Answers every item with an error at once, those of running batches too, and takes no more items.
+
+        Args:
+            refusal: makes the error of one item.
+        """
+        self._closed, self._refusal = True, refusal
+        for pending in (*self._queue, *chain.from_iterable(self._batches.values())):
+            _fail(pending, refusal())
+        self._queue.clear()
+
     def _check_open(self, deadline: float | None) -> None:
         if self._closed:
-            raise BatcherClosed("the batcher was closed")
+            raise self._refusal()
         if deadline is not None and deadline <= self._now():
             raise DeadlineExceeded("the deadline had passed")
         if self.queue_limit is not None and len(self._queue) >= self.queue_limit:
@@ -220,8 +238,8 @@ class Batcher(Generic[In, Out]):
             batch = [self._queue.popitem(last=False)[0] for _ in range(decision.size)]
             self._batches_in_flight += 1
             task = self._loop.create_task(self._run(batch))
-            self._batches.add(task)
-            task.add_done_callback(self._batches.discard)
+            self._batches[task] = batch
+            task.add_done_callback(self._batches.pop)
             if self._batches_in_flight == self._concurrency:
                 return
             decision = self._decide()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic
@@ -74,6 +75,7 @@ class Deployment(Generic[Item, Row]):
         self._observer = observer
         self._accepted = self._preparing = 0
         self._prepare_s = 0.0
+        self._refusal: Callable[[], Exception] | None = None
 
     async def start(self) -> None:
         """Loads the model, and warms up the way of an input through `infer`. Raises ModelError."""
@@ -122,6 +124,7 @@ class Deployment(Generic[Item, Row]):
         Raises:
             QueueFull: no further input can be accepted.
             Overloaded: the outputs would come too late.
+            Exception: the error of `abandon`.
         """
         self._check_room()
         if not self._accepted:
@@ -143,6 +146,8 @@ class Deployment(Generic[Item, Row]):
         return max(self._prepare_s / self._cpu_pool.threads, self.batcher.batch_time.of(most) / most)
 
     def _check_room(self) -> None:
+        if self._refusal:
+            raise self._refusal()
         if self._accepted >= self._batching.queue_limit:
             raise QueueFull(self.batcher.drain_s(self._accepted))
 
@@ -202,6 +207,15 @@ class Deployment(Generic[Item, Row]):
         took, known = time.monotonic() - began, self._prepare_s
         self._prepare_s = known + _WEIGHT * (took - known) if known else took
         return item
+
+    def abandon(self, refusal: Callable[[], Exception]) -> None:
+        """Refuses all inputs, and answers those that wait or run, without waiting for the engine.
+
+        Args:
+            refusal: makes the error of one input.
+        """
+        self._refusal = refusal
+        self.batcher.abandon(refusal)
 
     async def close(self, drain: bool = True) -> None:
         """Takes no more inputs, runs what is queued (without `drain`: fails it), then frees the engine."""

@@ -10,7 +10,27 @@ class UnknownModel(RuntimeFault):
 
 
 class ModelLoading(RuntimeFault):
-    """The model is known and not loaded yet."""
+    """The model is known and not loaded yet.
+
+    Attributes:
+        retry_after_s: seconds until it will probably be loaded.
+    """
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class EngineStuck(RuntimeFault):
+    """The engine does not come back from a batch.
+
+    Attributes:
+        retry_after_s: seconds until another one will probably serve.
+    """
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__("the engine does not come back from a batch")
+        self.retry_after_s = retry_after_s
 
 
 class ModelUnloaded(RuntimeFault):

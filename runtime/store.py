@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
@@ -21,6 +22,7 @@ class ModelStore:
 
     Attributes:
         models: in service or loading, by name; the first is the default.
+        expected_at: monotonic time at which the models will probably be loaded; 0: unknown.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class ModelStore:
             observer: is told which models are in service.
         """
         self.models = dict(models)
+        self.expected_at = 0.0
         self._deploy = deploy
         self._observer = observer
         self._deployments: dict[str, AnyDeployment] = {}
@@ -72,8 +75,12 @@ class ModelStore:
         if deployment is not None:
             return deployment
         if name in self.models:
-            raise ModelLoading("the model is loading")
+            raise self.loading()
         raise UnknownModel("No model of that name is loaded.")
+
+    def loading(self) -> ModelLoading:
+        """The error of a request that comes while the models are loading."""
+        return ModelLoading("the models are loading", max(1.0, self.expected_at - time.monotonic()))
 
     def use(self, name: str | None) -> Use:
         """An async context in which the deployment of that name stays loaded; entering raises as `find` does."""

@@ -17,8 +17,12 @@ from server.operations.line_writer import take_over_streams
 from server.options import config_text, parse_config
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, alone: bool = False) -> int:
     """Runs the server.
+
+    Args:
+        arguments: of the command line; None: those of this process.
+        alone: serve in this process, without supervisor and workers: for programs that change what is served.
 
     Returns:
         The exit code: 0 after a clean stop, 1 when requests were left unanswered, 2 for a wrong option, a
@@ -29,13 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if only_print:
             print(config_text(config))
             return 0
-        _serve(config)
+        _serve(config, alone)
     except (ConfigError, ModelError) as error:
         print(f"snapserve: {error}", file=sys.stderr)
         return ExitCode.WRONG_USE
 
 
-def _serve(config: Config) -> NoReturn:
+def _serve(config: Config, alone: bool) -> NoReturn:
     take_over_streams()
     prepare_process()
     raise_limit()
@@ -43,7 +47,6 @@ def _serve(config: Config) -> NoReturn:
     from server.operations.lifecycle import listen, loop_factory
     from server.operations.logs import set_up_logs
     from server.operations.temporary_folder import name_temporary_folder
-    from server.service import serve
     from server.workers.sizing import plan
     from server.workers.supervisor import supervise
 
@@ -53,9 +56,11 @@ def _serve(config: Config) -> NoReturn:
     bundles = find_bundles(config.models)
     config = plan(config, bundles)
     listening = listen(config.server)
-    if config.server.workers > 1:
+    if not alone:
         asyncio.run(supervise(config, bundles, listening))
     with asyncio.Runner(loop_factory=loop_factory(config.server.loop)) as runner:
+        from server.service import serve
+
         runner.run(serve(config, bundles, listening))
 
 

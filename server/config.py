@@ -73,6 +73,9 @@ class ModelConfig(_Section):
         1024,
         auto=True,
     )
+    engine_timeout_ms: float = option(
+        30_000.0, "longest time that a batch may run; then the engine counts as hung", 1, 3_600_000
+    )
 
 
 @dataclass(frozen=True)

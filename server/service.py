@@ -8,10 +8,12 @@ import gc
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NoReturn
 
 from aiohttp import web
 
+from runtime.errors import EngineStuck
 from runtime.sources import Bundles
 from runtime.store import AnyDeployment
 from server.app import make_app
@@ -37,6 +39,7 @@ from server.operations.lifecycle import (
 from server.operations.shared_metrics import SharedMetrics
 
 _READ_BUFFER = 1 << 18  # bytes of a body that are read ahead of the handler
+_GIVE_UP_S = 2.0  # from the moment when an engine counts as hung to the end of the process
 _LINGERING_S = 5.0  # how long the rest of a refused upload is read, so that the client sees the answer
 
 
@@ -67,6 +70,8 @@ class Service:
         self._listening: socket.socket | None = None
         self._acceptor: Acceptor | None = None
         self._adopting: set[asyncio.Task[None]] = set()
+        self._drain_limit: asyncio.Timeout | None = None
+        self._gave_up_at: float | None = None
 
     async def start(self, listening: socket.socket | None = None) -> None:
         """Accepts connections on a socket, or only those that are given to `adopt`.
@@ -102,6 +107,8 @@ class Service:
     async def drain(self) -> int:
         """Stops accepting, answers what was accepted, closes everything.
 
+        A batch whose clients have all left is not waited for.
+
         Returns:
             The number of requests left unanswered when `drain_timeout_s` was over.
         """
@@ -115,14 +122,34 @@ class Service:
             await asyncio.gather(*self._adopting)
         self._connections.close_idle()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._config.server.drain_timeout_s):
+            async with asyncio.timeout(self._config.server.drain_timeout_s) as self._drain_limit:
+                self._shorten_drain()
                 await self._connections.wait_closed()
-                await context.store.close()
-                context.cpu_pool.close()
+                if all(deployment.runner.busy_since is None for deployment in context.store):
+                    await context.store.close()
+        context.cpu_pool.close()
         # An answer that its client does not read is not unanswered.
         unanswered = context.in_flight
         self._connections.abort()
         return unanswered
+
+    def give_up(self, stuck: AnyDeployment) -> None:
+        """Answers all that waits for an engine that does not come back, so that a drain can end soon.
+
+        Requests to other models have half of the time that is left.
+        """
+        loop, refusal = asyncio.get_running_loop(), partial(EngineStuck, self.context.start_s + _GIVE_UP_S)
+        stuck.abandon(refusal)
+        for other in self.context.store:
+            loop.call_later(_GIVE_UP_S / 2, other.abandon, refusal)
+        self._gave_up_at = loop.time()
+        self._shorten_drain()
+
+    def _shorten_drain(self) -> None:
+        if self._gave_up_at is None or self._drain_limit is None:
+            return
+        end, given = self._gave_up_at + _GIVE_UP_S, self._drain_limit.when()
+        self._drain_limit.reschedule(end if given is None else min(end, given))
 
     async def close(self) -> None:
         """Ends what the drain has left."""
@@ -168,7 +195,9 @@ def _target_line(deployment: AnyDeployment) -> str:
 
 
 async def serve(config: Config, bundles: Bundles, listening: socket.socket) -> NoReturn:
-    """Runs one process until SIGTERM, SIGINT or SIGHUP, then ends it; a second signal ends it at once.
+    """Serves in this process alone until SIGTERM, SIGINT or SIGHUP, then ends it; a second signal ends it at once.
+
+    There is no supervisor, so an engine that hangs is not replaced: for programs that change what is served.
 
     The exit code is 0, or 1 when the drain left requests unanswered.
 

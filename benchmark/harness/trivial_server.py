@@ -1,7 +1,7 @@
 """The real server with a model that costs nothing: `python -m benchmark.harness.trivial_server --core 0`.
 
-All is as in `python -m server`, its options too, but for the preprocessor, whose pixels are a hash of the file's
-bytes, and the engine, which makes scores of the hash: for measuring the way to a model and back.
+All is as in a worker of `python -m server`, its options too, but for the preprocessor, whose pixels are a hash of
+the file's bytes, and the engine, which makes scores of the hash: for measuring the way to a model and back.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _hash_instead(_: Preprocessor, data: Encoded) -> Pixels:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the server, one worker in this process."""
+    """Runs the server, in this process alone."""
     from server.__main__ import main as serve
 
     parser = argparse.ArgumentParser(prog=f"python -m {_MODULE}", description=__doc__)
@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ENGINES[_KIND] = _MODULE
     preprocessor: Any = Preprocessor
     preprocessor.__call__ = _hash_instead  # of the class, so that every instance hashes
-    return serve(["--model", str(_FOLDER), "--workers", "1", *options])
+    return serve(["--model", str(_FOLDER), "--workers", "1", *options], alone=True)
 
 
 if __name__ == "__main__":

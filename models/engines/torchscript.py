@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from models.bundles.spec import EngineSpec
 from models.engines.base import EngineOptions
 from models.engines.torch_engine import Graph, TorchEngine
 from models.errors import EngineError, ModelError
-from models.networks.architectures import build_network, load_weights
 from models.networks.graph import build_graph, compile_graph, jit_warnings_ignored
 
 
@@ -76,12 +76,24 @@ def load_module(file: Path, device: str) -> torch.jit.ScriptModule:
         EngineError: not TorchScript, or damaged.
     """
     try:
-        with jit_warnings_ignored():
-            module: torch.jit.ScriptModule = torch.jit.load(file, map_location=device).eval()
-            return module
+        return _load_module(file, device)
     except (RuntimeError, ValueError, OSError) as error:
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         raise EngineError(f"{file}: not a TorchScript file, damaged, or not loadable here: {reason}") from None
+
+
+def _load_module(file: Path, device: str) -> torch.jit.ScriptModule:
+    try:
+        with jit_warnings_ignored():
+            module: torch.jit.ScriptModule = torch.jit.load(file, map_location=device)
+    except RuntimeError as error:
+        if "torchvision::" not in str(error) or "torchvision" in sys.modules:
+            raise
+        # It has operators of torchvision. Importing that takes longer than torch itself, and few files need it.
+        import torchvision  # noqa: F401
+
+        return _load_module(file, device)
+    return module.eval()
 
 
 def resolve(bundle: ModelBundle, options: EngineOptions) -> EngineSpec:
@@ -111,6 +123,8 @@ def _best_device() -> str:
 
 def load_network(bundle: ModelBundle) -> nn.Module:
     """The architecture with the bundle's weights, fp32, on the CPU. Raises EngineError where they do not fit."""
+    from models.networks.architectures import build_network, load_weights  # imports torchvision
+
     try:
         spec = bundle.spec
         network = build_network(spec.architecture, spec.num_classes, options=spec.architecture_options)

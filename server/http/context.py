@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from runtime.cpu_pool import CpuPool
-from runtime.errors import ModelLoading
+from runtime.errors import EngineStuck
 from runtime.store import ModelStore
 from server.config import Config
 from server.http.body import BodyReader
@@ -36,7 +36,8 @@ class Context:
         draining: set when the server stops: every response then closes its connection.
         in_flight: requests in flight.
         answered: requests answered since the start.
-        ready_workers: workers that are ready, this one included; None where there is one process.
+        ready_workers: workers that are ready, by the supervisor's count; None where there is none.
+        start_s: how long the start of a process takes, in seconds.
     """
 
     config: Config
@@ -53,15 +54,17 @@ class Context:
     in_flight: int = 0
     answered: int = 0
     ready_workers: int | None = None
+    start_s: float = 1.0
 
     def check_ready(self) -> None:
-        """Raises Draining, Leaving or ModelLoading unless this worker or another takes new requests."""
+        """Raises Draining, Leaving, ModelLoading or EngineStuck unless a worker can answer new requests."""
         if self.draining:
             raise Draining
         if self.leaving:
             raise Leaving
-        if not self.store.ready and not self.ready_workers:
-            raise ModelLoading("the models are loading")
+        if self.ready_workers or (self.ready_workers is None and self.store.ready):
+            return
+        raise EngineStuck(self.start_s) if self.store.ready else self.store.loading()
 
 
 CONTEXT = web.AppKey("context", Context)

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.errors import TooManyPixels, UndecodableImage, UnsupportedFormat, UnsupportedImage
-from runtime.errors import ModelLoading, ModelUnloaded, Overloaded, UnknownModel
+from runtime.errors import EngineStuck, ModelLoading, ModelUnloaded, Overloaded, UnknownModel
 
 log = logging.getLogger("snapserve")
 
@@ -214,7 +214,15 @@ def _leaving(error: Leaving) -> Fault:
 
 
 def _not_ready(error: ModelLoading) -> Fault:
-    return _unavailable("not-ready", "The server is starting", "The models are still loading.")
+    return _unavailable(
+        "not-ready", "The server is starting", "The models are still loading.", error.retry_after_s
+    )
+
+
+def _stuck(error: EngineStuck) -> Fault:
+    return _unavailable(
+        "engine-stuck", "The engine does not answer", "It is replaced; try again later.", error.retry_after_s
+    )
 
 
 def _deadline(error: DeadlineExceeded) -> Fault:
@@ -267,6 +275,7 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     TooManyConnections: _connections,
     ModelUnloaded: _unloaded,
     ModelLoading: _not_ready,
+    EngineStuck: _stuck,
     Draining: _draining,
     Leaving: _leaving,
     DeadlineExceeded: _deadline,

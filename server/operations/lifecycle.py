@@ -27,6 +27,7 @@ class ExitCode(IntEnum):
     WRONG_USE = 2  # a wrong option, a port that is taken, a model that cannot be served
     CANNOT_START = 3  # a worker ended again and again before it was ready
     ORPHANED = 4  # of a worker whose supervisor is gone
+    ENGINE_STUCK = 5  # of a worker whose engine did not come back from a batch
 
 
 BACKLOG = 2048

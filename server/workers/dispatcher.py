@@ -34,10 +34,10 @@ class Dispatcher:
         await self._acceptor.close()
 
     def _give(self, connection: socket.socket) -> bool:
-        """To a ready worker; while there is none, to one that is still loading, which says so itself."""
+        """To a ready worker, if possible one that is sure to answer; without any to one that is still loading."""
         able = [worker for worker in self._workers() if not worker.leaving]
         able = [worker for worker in able if worker.ready_at is not None] or able
-        able.sort(key=lambda each: each.connections)
+        able.sort(key=lambda each: (each.doubtful, each.connections))
         if not any(worker.give(connection) for worker in able):
             return False
         connection.close()  # the worker has a descriptor of its own

@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from server.config import Config
+from server.operations.watchdog import INTERVAL_S
 
-HEARTBEAT_S = 1.0  # interval of a worker that is ready
+SPARE = "spare"  # on the command line of a worker whose settings come later
+HEARTBEAT_S = INTERVAL_S  # interval of a worker that is ready; each heartbeat looks at its engines
 
 _FULL = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ETOOMANYREFS)
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.EBADF)
@@ -30,6 +32,9 @@ class WorkerSettings:
         channel: descriptor of its end of the socket to the supervisor.
         lifeline: descriptor of a pipe that is closed when the supervisor has ended.
         metrics: folder of the figures that the workers share; None where there is no room for one.
+        started_at: monotonic time of its start; that clock is the same in all processes.
+        delay_s: seconds to wait before the models are loaded, because the worker before it ended soon.
+        start_s: how long the last start of a worker took, in seconds; 0: unknown.
     """
 
     number: int
@@ -37,6 +42,9 @@ class WorkerSettings:
     channel: int
     lifeline: int
     metrics: Path | None
+    started_at: float
+    delay_s: float
+    start_s: float
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,9 @@ class Failed:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The event loop runs."""
+    """The event loop runs; `overdue`: an engine is busy for far longer than usual."""
+
+    overdue: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,13 @@ class Closed:
 @dataclass(frozen=True)
 class Leaving:
     """Somebody told the worker itself to stop."""
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """The engine of a model does not come back from a batch."""
+
+    model: str
 
 
 @dataclass(frozen=True)
@@ -112,8 +129,8 @@ class Drained:
     unanswered: int
 
 
-Report = Ready | Failed | Heartbeat | Closed | Leaving | Draining | Drained
-_REPORTS = {kind.__name__: kind for kind in (Ready, Failed, Heartbeat, Closed, Leaving, Draining, Drained)}
+Report = Ready | Failed | Heartbeat | Closed | Leaving | Stuck | Draining | Drained
+_REPORTS = {kind.__name__: kind for kind in (Ready, Failed, Heartbeat, Closed, Leaving, Stuck, Draining, Drained)}
 
 # An order on the wire is two bytes, so that a stream of them needs no borders; Drain is the end of the stream.
 _ADOPT, _READY_WORKERS, _LEAVE = b"c", b"r", b"l"

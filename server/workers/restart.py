@@ -9,6 +9,7 @@ MOST_FAILED_STARTS = 5
 
 _FIRST_DELAY_S = 0.5
 _LONGEST_DELAY_S = 30.0
+_LONGEST_AFTER_READY_S = 4.0  # about the time of a start, so that one place takes half a core at most
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Restarts:
     @property
     def delay_s(self) -> float:
         """Seconds to wait before the next start: none at first, then doubled each time."""
-        return min(_FIRST_DELAY_S * 2 ** (self.failures - 1), _LONGEST_DELAY_S) if self.failures else 0.0
+        longest = _LONGEST_DELAY_S if self.failed_starts else _LONGEST_AFTER_READY_S
+        return min(_FIRST_DELAY_S * 2 ** (self.failures - 1), longest) if self.failures else 0.0
 
     @property
     def hopeless(self) -> bool:

@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import time
+from functools import partial
 from typing import NoReturn
 
 from runtime.sources import Bundles
@@ -32,6 +33,7 @@ from server.operations.shared_metrics import SUPERVISOR, SharedMetrics, make_met
 from server.workers.dispatcher import Dispatcher
 from server.workers.messages import (
     HEARTBEAT_S,
+    SPARE,
     Closed,
     Draining,
     Failed,
@@ -41,14 +43,16 @@ from server.workers.messages import (
     Ready,
     ReadyWorkers,
     Report,
+    Stuck,
 )
 from server.workers.restart import Restarts
 from server.workers.sizing import share_of
+from server.workers.spare import Spare
 from server.workers.worker_process import WorkerProcess
 
 log = logging.getLogger("snapserve")
 
-MOST_MISSED_HEARTBEATS = 20  # counted, not seconds: a suspended machine counts as one
+MOST_MISSED_HEARTBEATS = 80  # counted, not seconds: a suspended machine counts as one
 _GRACE_S = 5.0  # beyond the time to drain, before a worker is killed
 
 
@@ -77,8 +81,11 @@ class Supervisor:
         self._metrics = SupervisorMetrics(self._shared)
         self._lifeline, self._held = os.pipe()
         self._workers: dict[int, WorkerProcess] = {}
+        self._spare = Spare(partial(self._spawn, SPARE))
         self._dispatcher = Dispatcher(listening, self._workers.values)
         self._was_ready = False
+        self._told_ready = 0
+        self._start_s = 0.0  # how long the last start of a worker took
         self._leaving = False
         self._stopping = False
 
@@ -103,13 +110,15 @@ class Supervisor:
 
     async def _keep(self, number: int) -> None:
         """Starts the worker of one place again and again, until the end."""
-        restarts, config = Restarts(), share_of(self._config)
+        restarts, config, delay_s = Restarts(), share_of(self._config), 0.0
         for attempt in itertools.count():
             if self._stopping:
                 return
-            worker = WorkerProcess(number, self._heard)
-            await worker.start(config, self._lifeline, self._shared)
+            worker = await self._spare.take() or await self._spawn()
+            worker.begin(number, config, self._shared, delay_s, self._start_s)
             self._workers[number] = worker
+            if delay_s:
+                self._spare.want()  # what ended the last one soon may come again
             code = await worker.wait()
             if self._shared:
                 self._shared.forget_gauges(str(number))
@@ -125,7 +134,15 @@ class Supervisor:
                 "worker %d (process %d, start %d) ended with %s; starting it again in %.1f s",
                 *(number, worker.process.pid, attempt + 1, _how(code), restarts.delay_s),
             )
-            await asyncio.sleep(restarts.delay_s)
+            delay_s = restarts.delay_s
+            if ready_s is None:  # the next may not get far enough to wait by itself
+                await asyncio.sleep(delay_s)
+                delay_s = 0.0
+
+    async def _spawn(self, *words: str) -> WorkerProcess:
+        worker = WorkerProcess(self._heard)
+        await worker.spawn(self._lifeline, *words)
+        return worker
 
     def _give_up_if_hopeless(self, number: int, restarts: Restarts, code: int) -> None:
         if restarts.hopeless and not (self._was_ready and self._ready):
@@ -143,10 +160,18 @@ class Supervisor:
                 if worker.missed_heartbeats > MOST_MISSED_HEARTBEATS:
                     log.error("worker %d stands still and is killed", worker.number)
                     worker.kill()
+            self._tell_changes()
+            self._spare.look()
 
     def _heard(self, worker: WorkerProcess, report: Report | None) -> None:
         match report:
-            case Heartbeat() | Closed():
+            case Heartbeat(overdue):
+                if overdue and not (worker.leaving or self._stopping):
+                    self._spare.want()
+                if overdue or self._told_ready < len(self._workers):
+                    self._tell_changes()
+                return
+            case Closed():
                 return
             case Failed(reason) if not self._was_ready:
                 self._end(ExitCode.WRONG_USE, reason)
@@ -154,19 +179,31 @@ class Supervisor:
                 log.error("worker %d: %s", worker.number, reason)
             case Leaving():
                 worker.leave()
+            case Stuck(model):
+                log.error("worker %d: the engine of %s does not come back from a batch", worker.number, model)
+                worker.leave()
             case Draining():
                 self._show_stopping()
         self._tell_ready()
         if isinstance(report, Ready):
+            self._start_s = worker.start_s
             self._show_ready(worker, report.models)
 
     @property
     def _ready(self) -> list[WorkerProcess]:
         return [each for each in self._workers.values() if each.ready_at is not None and not each.leaving]
 
+    @property
+    def _count_ready(self) -> int:
+        return sum(not each.doubtful for each in self._ready)
+
+    def _tell_changes(self) -> None:
+        if self._count_ready != self._told_ready:
+            self._tell_ready()
+
     def _tell_ready(self) -> None:
         """Lets every worker answer /readyz for all."""
-        ready = len(self._ready)
+        ready = self._told_ready = self._count_ready
         self._metrics.ready.set(ready)
         for worker in self._workers.values():
             worker.channel.send(ReadyWorkers(ready))
@@ -193,6 +230,7 @@ class Supervisor:
     async def _drain(self) -> NoReturn:
         """Gives out what the kernel has accepted, then lets every worker answer what it has."""
         self._stopping, began = True, time.monotonic()
+        self._spare.kill()
         ignore_newcomers(self._listening)
         await asyncio.sleep(LAST_CALL_S)
         running = [worker for worker in self._workers.values() if worker.process.returncode is None]
@@ -216,6 +254,7 @@ class Supervisor:
         leave(code)
 
     def _kill(self) -> None:
+        self._spare.kill()
         for worker in self._workers.values():
             worker.kill()
         if self._folder:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib
 import logging
 import os
 import pickle
@@ -11,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import NoReturn
 
 from models.errors import ModelError
@@ -23,9 +26,11 @@ from server.operations.rare_line import RareLine
 from server.operations.shared_folder import remove_folder
 from server.operations.shared_metrics import SharedMetrics
 from server.operations.temporary_folder import name_temporary_folder
+from server.operations.watchdog import Watchdog
 from server.service import Service, loaded_before
 from server.workers.messages import (
     HEARTBEAT_S,
+    SPARE,
     Adopt,
     Closed,
     Drain,
@@ -38,6 +43,7 @@ from server.workers.messages import (
     Order,
     Ready,
     ReadyWorkers,
+    Stuck,
     WorkerEnd,
     WorkerSettings,
 )
@@ -49,6 +55,8 @@ def main() -> NoReturn:
     """Reads the settings from the standard input, serves, and ends the process."""
     take_over_streams()
     prepare_process()
+    if SPARE in sys.argv:
+        import torch  # noqa: F401  most of the time of a start
     try:
         settings: WorkerSettings = pickle.load(sys.stdin.buffer)  # from the supervisor, our own program
     except EOFError:
@@ -93,19 +101,39 @@ class Worker:
         shared = SharedMetrics(folder, str(self._settings.number)) if folder else None
         try:
             self._service = Service(config, find_bundles(config.models), shared, self._connection_closed)
+            self._foretell()
             await self._service.start()
             loop.add_reader(self._channel.socket, self._obey)
             for number in (signal.SIGTERM, signal.SIGHUP):
                 loop.add_signal_handler(number, lambda: self._channel.send(Leaving()))
+            await self._delay()
             if not await loaded_before(self._drain, self._service):
                 self._leave(ExitCode.OK)
         except ModelError as error:
             self._channel.send(Failed(str(error)))
             leave(ExitCode.WRONG_USE)
         self._channel.send(Ready(self._service.describe()))
+        context, settings = self._service.context, self._settings
+        context.start_s = time.monotonic() - settings.started_at - settings.delay_s
+        self._watchdog = Watchdog(context.store, config.models.engine_timeout_ms / 1000)
         self._beat()
         await self._drain.wait()
         await self._end()
+
+    def _foretell(self) -> None:
+        """Lets clients know when to come back."""
+        settings, context = self._settings, self._service.context
+        context.start_s = settings.start_s or context.start_s
+        context.store.expected_at = settings.started_at + settings.delay_s + settings.start_s
+
+    async def _delay(self) -> None:
+        """Waits in the worker, not in the supervisor: connections are answered meanwhile, with 503."""
+        if not self._settings.delay_s:
+            return
+        asyncio.get_running_loop().run_in_executor(None, importlib.import_module, "torch")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.delay_s):
+                await self._drain.wait()
 
     async def _end(self) -> NoReturn:
         context = self._service.context
@@ -113,6 +141,8 @@ class Worker:
         self._channel.send(Draining(context.in_flight))
         unanswered = await self._service.drain()
         self._channel.send(Drained(context.answered - before, unanswered))
+        if self._watchdog.stuck:
+            self._leave(ExitCode.ENGINE_STUCK)
         self._leave(ExitCode.UNANSWERED if unanswered else ExitCode.OK)
 
     def _leave(self, code: ExitCode) -> NoReturn:
@@ -151,7 +181,13 @@ class Worker:
             self._connection_closed()
 
     def _beat(self) -> None:
-        self._channel.send(Heartbeat())
+        stuck_before = self._watchdog.stuck
+        self._watchdog.look()
+        self._channel.send(Heartbeat(self._watchdog.overdue))
+        if self._watchdog.stuck and not stuck_before:
+            # The supervisor answers with Drain, behind the connections that are on their way.
+            self._channel.send(Stuck(self._watchdog.stuck.model.facts.name))
+            self._service.give_up(self._watchdog.stuck)
         asyncio.get_running_loop().call_later(HEARTBEAT_S, self._beat)
 
     def _connection_closed(self) -> None:

@@ -17,35 +17,38 @@ from server.workers.messages import (
     Closed,
     Drained,
     Draining,
+    Heartbeat,
     Ready,
     Report,
     SupervisorEnd,
     WorkerSettings,
 )
 
+_DOUBTFUL_HEARTBEATS = 4  # missed within a second
+
 
 class WorkerProcess:
     """A process that serves.
 
     Attributes:
-        number: its place, from 0.
-        started_at: monotonic time of its start.
+        number: its place, from 0; -1 before it has one.
+        started_at: monotonic time at which it began to be a worker.
         connections: that it was given and that are not closed.
         ready_at: monotonic time at which it became ready; None before.
         leaving: it gets no further connections.
         in_flight: requests in flight when its drain began; None before.
         missed_heartbeats: since its last report.
+        overdue: whether one of its engines is busy for far longer than usual.
         drained: its last report; None before.
     """
 
-    def __init__(self, number: int, on_report: Callable[[WorkerProcess, Report | None], None]) -> None:
-        """Creates it; `start` then starts the process.
+    def __init__(self, on_report: Callable[[WorkerProcess, Report | None], None]) -> None:
+        """Creates it; `spawn` starts the process, `begin` makes it a worker.
 
         Args:
-            number: its place.
             on_report: given what the worker reports; None when it has closed its end.
         """
-        self.number = number
+        self.number = -1
         self.started_at = time.monotonic()
         self.connections = 0
         self.ready_at: float | None = None
@@ -53,32 +56,60 @@ class WorkerProcess:
         self.in_flight: int | None = None
         self.drained: Drained | None = None
         self.missed_heartbeats = 0
+        self.overdue = False
+        self._delay_s = 0.0
         self._on_report = on_report
 
-    async def start(self, config: Config, lifeline: int, shared: SharedMetrics | None) -> None:
+    @property
+    def start_s(self) -> float:
+        """How long its start took, without the delay that it was told; 0 before it is ready."""
+        return 0.0 if self.ready_at is None else self.ready_at - self.started_at - self._delay_s
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a connection would rather not be given to it."""
+        return self.overdue or self.missed_heartbeats >= _DOUBTFUL_HEARTBEATS
+
+    async def spawn(self, lifeline: int, *words: str) -> None:
         """Starts the process: a new interpreter, in a session of its own, so that Ctrl-C reaches us alone.
 
+        It waits for `begin`.
+
         Args:
-            config: of this worker.
             lifeline: reading end of a pipe that only we can write to.
-            shared: the folder of the figures; None where there is none.
+            words: for its command line.
         """
         ours, theirs = socket.socketpair()
         with theirs:
             self.channel = SupervisorEnd(ours)
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "server.workers.worker"),
+                *("-m", "server.workers.worker", *words),
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=(theirs.fileno(), lifeline),
                 start_new_session=True,
             )
-            folder = shared.folder if shared else None
-            settings = WorkerSettings(self.number, config, theirs.fileno(), lifeline, folder)
+            self._descriptors = theirs.fileno(), lifeline
+        asyncio.get_running_loop().add_reader(self.channel.socket, self._read)
+
+    def begin(
+        self, number: int, config: Config, shared: SharedMetrics | None, delay_s: float, start_s: float
+    ) -> None:
+        """Lets it become a worker.
+
+        Args:
+            number: its place.
+            config: of this worker.
+            shared: the folder of the figures; None where there is none.
+            delay_s: seconds that it waits before it loads the models.
+            start_s: how long the last start of a worker took; 0: unknown.
+        """
+        self.number, self.started_at, self._delay_s = number, time.monotonic(), delay_s
+        folder = shared.folder if shared else None
+        settings = WorkerSettings(*(number, config, *self._descriptors, folder, self.started_at, delay_s, start_s))
         assert self.process.stdin is not None
         self.process.stdin.write(pickle.dumps(settings))
         self.process.stdin.close()
-        asyncio.get_running_loop().add_reader(self.channel.socket, self._read)
 
     def give(self, connection: socket.socket) -> bool:
         """Hands a client's connection over; False when the worker does not take it."""
@@ -119,6 +150,8 @@ class WorkerProcess:
         match report:
             case Closed(count):
                 self.connections -= count
+            case Heartbeat(overdue):
+                self.overdue = overdue
             case Ready():
                 self.ready_at = time.monotonic()
             case Draining(in_flight):

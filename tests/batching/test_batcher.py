@@ -343,6 +343,37 @@ async def test_close_without_drain_answers_everybody(loop):
 
 
 @on_manual_clock
+async def test_an_abandoned_batcher_answers_at_once_what_waits_and_what_runs_and_takes_nothing(loop):
+    executor = ManualExecutor()
+    batcher = make_batcher(FakeEngine(), FIXED, executor=executor)
+    tasks = start(batcher, range(6))
+    await settle()
+    batcher.abandon(lambda: KeyError("gone"))
+    tasks += start(batcher, [6])
+    assert await outcomes(tasks) == [KeyError] * 7
+    assert executor.waiting == [[0, 1, 2, 3]], "the engine never came back"
+    await executor.finish()
+    assert batcher.batches_in_flight == batcher.queued == 0
+
+
+@on_manual_clock
+async def test_the_time_that_the_running_batch_should_take_is_known(loop):
+    executor = ManualExecutor()
+    batcher = make_batcher(FakeEngine(), BatchPolicy(4, 0), executor=executor)
+    first = start(batcher, [1])
+    await settle()
+    assert batcher.expected_batch_s == 0
+    await loop.advance(0.5)
+    await executor.finish()
+    second = start(batcher, range(3))
+    await settle()
+    assert batcher.expected_batch_s == 1.5
+    await executor.finish()
+    assert batcher.expected_batch_s == 0
+    await outcomes(first + second)
+
+
+@on_manual_clock
 async def test_a_cancelled_run_leaves_nobody_without_an_answer(loop):
     executor = ManualExecutor()
     batcher = make_batcher(FakeEngine(), WHILE_BUSY, executor=executor)

@@ -126,7 +126,7 @@ def test_what_the_start_has_made_is_kept_out_of_garbage_collections():
         "import gc, server.service, server.__main__\n"
         "others = lambda: sum(len(gc.get_objects(generation)) for generation in range(3))\n"
         "server.service.banner = lambda *_, **__: f'{gc.get_freeze_count()} {others()}'\n"
-        f"server.__main__.main(['--port', '0', '--workers', '1', '--model', {str(DEMO)!r}])"
+        f"server.__main__.main(['--port', '0', '--workers', '1', '--model', {str(DEMO)!r}], alone=True)"
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -12,7 +12,7 @@ from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.engines.base import EngineOptions
 from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
-from runtime.errors import ModelUnloaded, Overloaded
+from runtime.errors import EngineStuck, ModelUnloaded, Overloaded
 from runtime.phases import PhaseClock
 from runtime.runner import ThreadRunner
 from tests.runtime.fakes import DoublerModel
@@ -193,3 +193,19 @@ async def test_the_forecast_counts_preprocessing_where_it_is_slower(deploy):
     deployment = await deploy(target_latency_ms=100.0)
     deployment._prepare_s, deployment._preparing = 0.2, 5
     assert deployment.forecast_s() == pytest.approx(6 * 0.2 / 2, rel=0.05), "two threads"
+
+
+async def test_an_abandoned_deployment_refuses_all_at_once_although_its_engine_is_busy(deploy):
+    deployment = await deploy(max_batch_size=1)
+    deployment.model.engine.gate.clear()
+    waiting = [asyncio.ensure_future(deployment.infer(n, clock())) for n in range(3)]
+    while deployment.batcher.queued < 2 or deployment.runner.busy_since is None:
+        await asyncio.sleep(0)
+    deployment.abandon(lambda: EngineStuck(4.0))
+    assert [type(each) for each in await asyncio.gather(*waiting, return_exceptions=True)] == [EngineStuck] * 3
+    with pytest.raises(EngineStuck):
+        deployment.admit()
+    with pytest.raises(EngineStuck):
+        await deployment.infer(4, clock())
+    assert not deployment.is_open
+    assert deployment.runner.busy_since is not None

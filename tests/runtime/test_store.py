@@ -110,3 +110,12 @@ async def test_a_model_that_does_not_load_is_not_there(make):
         await store.add("a", DoublerModel("a"))
     assert store.ready
     assert observer.seen == ["+a"]
+
+
+async def test_while_models_load_clients_are_told_when_they_will_probably_be_loaded(make):
+    store, _ = make(DoublerModel("a"))
+    assert store.loading().retry_after_s == 1.0
+    store.expected_at = time.monotonic() + 60
+    with pytest.raises(ModelLoading) as refusal:
+        store.find("a")
+    assert 50 < refusal.value.retry_after_s <= 60

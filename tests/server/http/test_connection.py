@@ -11,6 +11,7 @@ import pytest
 
 from server.http.connection import MAX_ADDRESS, MAX_HEADER, MAX_HEADERS
 from tests.conftest import flat
+from tests.server.conftest import problem_of
 from tests.server.test_classify import until
 
 REQUEST = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
@@ -273,6 +274,50 @@ async def test_readyz_says_no_while_draining_and_every_answer_ends_its_connectio
         assert (await response.json())["type"].endswith("draining")
         assert response.headers["Connection"] == "close"
     server.service.context.draining = False
+
+
+async def test_all_that_waits_for_a_stuck_engine_is_refused_at_once_and_the_drain_does_not_wait(start, noise):
+    server = await start(max_batch_size=1)
+    server.engine.gate.clear()
+    asked = [asyncio.ensure_future(server.post(noise(n), headers={"Connection": "close"})) for n in range(3)]
+    (deployment,) = server.service.context.store
+    while deployment.batcher.queued < 2 or deployment.runner.busy_since is None:
+        await asyncio.sleep(0.01)
+    server.service.context.start_s = 5.5
+    server.service.give_up(deployment)
+    for response in [*await asyncio.gather(*asked), await server.post(noise(4))]:
+        problem = await problem_of(response, 503)
+        assert problem["type"].endswith("engine-stuck")
+        assert response.headers["Retry-After"] == "8"
+    assert await server.service.drain() == 0
+    assert deployment.runner.busy_since is not None, "the batch has not ended"
+
+
+async def test_a_request_that_cannot_be_answered_does_not_hold_up_a_process_that_gives_up(start):
+    """Its body never comes."""
+    server = await start(drain_timeout_s=600.0)
+    (deployment,) = server.service.context.store
+    _, writer = await server.connect()
+    writer.write(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+    while not server.service.context.in_flight:
+        await asyncio.sleep(0.01)
+    draining = asyncio.ensure_future(server.service.drain())
+    await asyncio.sleep(0.2)  # for the drain to have begun to wait
+    server.service.give_up(deployment)
+    assert await draining == 1
+
+
+async def test_readyz_tells_the_supervisors_count(start):
+    server = await start()
+    context = server.service.context
+    for ready, status in ((None, 200), (0, 503), (1, 200)):
+        context.ready_workers = ready
+        async with server.session.get(server.url + "/readyz") as response:
+            assert response.status == status
+    context.ready_workers, context.start_s = 0, 7.0
+    async with server.session.get(server.url + "/readyz") as response:
+        assert (await problem_of(response, 503))["type"].endswith("engine-stuck")
+        assert response.headers["Retry-After"] == "7"
 
 
 async def test_a_drain_that_takes_too_long_says_what_is_left(start, noise):

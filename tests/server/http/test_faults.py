@@ -15,7 +15,7 @@ from PIL import Image
 
 from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.errors import TooManyPixels, UndecodableImage, UnsupportedFormat, UnsupportedImage
-from runtime.errors import ModelLoading, ModelUnloaded, Overloaded, UnknownModel
+from runtime.errors import EngineStuck, ModelLoading, ModelUnloaded, Overloaded, UnknownModel
 from server.http.faults import (
     TABLE,
     BadRequest,
@@ -337,6 +337,7 @@ ROWS = {
     ModelUnloaded("x"): (503, "model-unloaded"),
     Leaving(): (503, "draining"),
     ModelLoading("x"): (503, "not-ready"),
+    EngineStuck(3.2): (503, "engine-stuck"),
     DeadlineExceeded("x"): (504, "deadline-exceeded"),
 }
 

@@ -16,7 +16,7 @@ class FakeWorker:
     def __init__(self, name, ready=True, room=1000):
         self.name, self.room = name, room
         self.ready_at = 1.0 if ready else None
-        self.leaving, self.connections, self.expected = False, 0, 0
+        self.leaving, self.doubtful, self.connections, self.expected = False, False, 0, 0
 
     def give(self, connection):
         if self.connections >= self.room:
@@ -72,6 +72,15 @@ async def test_who_is_ready_goes_before_who_loads_and_nobody_gets_one_while_it_l
     assert await connect(address, 3) == ["ready"] * 3
     ready.leaving = True
     assert await connect(address, 2) == ["loading"] * 2
+
+
+async def test_a_doubtful_worker_gets_connections_only_while_no_other_is_ready(dispatch):
+    sure, doubtful, loading = FakeWorker("sure"), FakeWorker("doubtful"), FakeWorker("loading", ready=False)
+    sure.connections, doubtful.doubtful = 50, True
+    _, address = dispatch(doubtful, loading, sure)
+    assert await connect(address, 3) == ["sure"] * 3
+    sure.leaving = True
+    assert await connect(address, 2) == ["doubtful"] * 2
 
 
 async def test_a_full_worker_is_passed_over(dispatch):

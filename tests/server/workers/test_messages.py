@@ -18,6 +18,7 @@ from server.workers.messages import (
     Leaving,
     Ready,
     ReadyWorkers,
+    Stuck,
     SupervisorEnd,
     WorkerEnd,
 )
@@ -51,7 +52,12 @@ def test_orders_arrive_in_order_and_a_connection_can_be_used(ends):
 
 @pytest.mark.parametrize(
     "report",
-    [Ready(["a", "b"]), Failed("x: damaged"), Heartbeat(), Closed(2), Leaving(), Draining(3), Drained(4, 0)],
+    [
+        Ready(["a", "b"]),
+        Failed("x: damaged"),
+        Heartbeat(overdue=True),
+        *(Closed(2), Leaving(), Stuck("a"), Draining(3), Drained(4, 0)),
+    ],
 )
 def test_a_report_arrives_as_it_was_sent(ends, report):
     above, below = ends

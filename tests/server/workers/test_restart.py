@@ -15,8 +15,16 @@ def test_workers_that_end_soon_are_started_ever_more_slowly():
     for _ in range(9):
         restarts = restarts.after(1.0)
         delays.append(restarts.delay_s)
-    assert delays == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+    assert delays == [0.5, 1, 2, 4, 4, 4, 4, 4, 4]
     assert not restarts.hopeless
+
+
+def test_workers_that_are_never_ready_are_started_more_slowly_still():
+    restarts, delays = Restarts(), []
+    for _ in range(9):
+        restarts = restarts.after(None)
+        delays.append(restarts.delay_s)
+    assert delays == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
 
 
 def test_starts_that_fail_one_after_the_other_are_given_up():

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
+import types
 
 import pytest
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 import server.workers.supervisor
 from server.config import Config, ServerConfig
 from server.operations.lifecycle import ExitCode
-from server.workers.messages import Failed, Heartbeat, Leave, Ready
+from server.workers.messages import Drain, Failed, Heartbeat, Leave, Ready, ReadyWorkers, Stuck
 from server.workers.supervisor import MOST_MISSED_HEARTBEATS, Supervisor
 from server.workers.worker_process import WorkerProcess
 
@@ -24,6 +25,9 @@ class FakeChannel:
     def send(self, order):
         self.orders.append(order)
         return True
+
+    def drain(self):
+        self.orders.append(Drain())
 
 
 class FakeWorker(WorkerProcess):
@@ -46,8 +50,26 @@ async def supervisor(monkeypatch):
     monkeypatch.setattr(server.workers.supervisor, "SupervisorMetrics", lambda shared: FakeMetrics())
     with socket.create_server(("127.0.0.1", 0)) as listening:
         made = Supervisor(Config(server=ServerConfig(workers=2)), {}, listening)
+        made._spare = FakeSpare()
         yield made
         shutil.rmtree(made._shared.folder, ignore_errors=True)
+
+
+class FakeSpare:
+    """Counts how often it is wanted, and has no process."""
+
+    wanted = 0
+
+    async def take(self):
+        return None
+
+    def want(self):
+        self.wanted += 1
+
+    def look(self):
+        pass
+
+    kill = look
 
 
 class FakeMetrics:
@@ -56,13 +78,14 @@ class FakeMetrics:
     def __init__(self):
         registry = CollectorRegistry()
         self.ready = Gauge("ready", "", registry=registry)
+        self.ended = Counter("ended", "", registry=registry)
 
     def count_dropped_lines(self):
         pass
 
 
 async def test_a_worker_that_stands_still_is_killed_and_no_other(supervisor):
-    silent, alive, loading = (FakeWorker(number, supervisor._heard) for number in range(3))
+    silent, alive, loading = (FakeWorker(supervisor._heard) for number in range(3))
     silent._note(Ready([]))
     alive._note(Ready([]))
     supervisor._workers.update(enumerate((silent, alive, loading)))
@@ -77,7 +100,7 @@ async def test_a_worker_that_stands_still_is_killed_and_no_other(supervisor):
 @pytest.fixture
 def workers(supervisor):
     """Three, of which two are ready."""
-    made = [FakeWorker(number, supervisor._heard) for number in range(3)]
+    made = [FakeWorker(supervisor._heard) for number in range(3)]
     supervisor._workers.update(enumerate(made))
     for worker in made[:2]:
         worker._note(Ready([]))
@@ -102,8 +125,68 @@ async def test_a_worker_that_gets_ready_during_the_shutdown_delay_says_that_it_l
 async def test_a_model_that_cannot_be_served_ends_the_start(supervisor, monkeypatch, capsys, report, code):
     codes = []
     monkeypatch.setattr(server.workers.supervisor, "leave", codes.append)
-    worker = FakeWorker(0, supervisor._heard)
+    worker = FakeWorker(supervisor._heard)
     supervisor._workers[0] = worker
     supervisor._heard(worker, report)
     assert codes == ([code] if code else [])
     assert capsys.readouterr().err == ("snapserve: x: damaged\n" if code else "")
+
+
+async def test_a_worker_whose_engine_is_overdue_is_not_counted_as_ready_until_it_is_back(supervisor, workers):
+    supervisor._was_ready = True
+    supervisor._heard(workers[1], Ready([]))
+    for report, ready in ((Heartbeat(overdue=True), 1), (Heartbeat(), 2)):
+        workers[0]._note(report)
+        supervisor._heard(workers[0], report)
+        assert all(worker.channel.orders[-1] == ReadyWorkers(ready) for worker in workers)
+        assert workers[0].doubtful == report.overdue
+    assert supervisor._spare.wanted == 1
+
+
+async def test_a_worker_that_stands_still_is_not_counted_as_ready_long_before_it_is_killed(supervisor, workers):
+    watching = asyncio.ensure_future(supervisor._watch())
+    while not workers[0].doubtful:
+        await asyncio.sleep(0)
+        workers[1]._note(Heartbeat())
+    await asyncio.sleep(0)
+    watching.cancel()
+    assert workers[1].channel.orders[-1] == ReadyWorkers(1)
+    assert not workers[0].killed
+
+
+async def test_a_worker_whose_engine_is_stuck_gets_no_more_connections_and_is_drained(supervisor, workers):
+    workers[0]._note(Stuck("cats"))
+    supervisor._heard(workers[0], Stuck("cats"))
+    assert workers[0].leaving
+    assert Drain() in workers[0].channel.orders
+    assert workers[1].channel.orders[-1] == ReadyWorkers(1)
+
+
+async def test_workers_that_are_ready_and_soon_end_wait_by_themselves_so_that_connections_are_answered(
+    supervisor, monkeypatch
+):
+    """The supervisor starts each at once: only a worker can answer 503."""
+    begun = []
+
+    class EndsSoon(FakeWorker):
+        process = types.SimpleNamespace(pid=1)
+
+        def begin(self, number, config, shared, delay_s, start_s):
+            begun.append(delay_s)
+            self._note(Ready([]))
+
+        async def wait(self):
+            supervisor._stopping = len(begun) == 4
+            return ExitCode.ENGINE_STUCK
+
+    async def spawn():
+        return EndsSoon(supervisor._heard)
+
+    async def sleep(seconds):
+        assert seconds == 0
+
+    monkeypatch.setattr(supervisor, "_spawn", spawn)
+    monkeypatch.setattr(server.workers.supervisor.asyncio, "sleep", sleep)
+    await supervisor._keep(0)
+    assert begun == [0, 0.5, 1, 2]
+    assert supervisor._spare.wanted == 3, "after the first that ended soon"
