@@ -8,13 +8,13 @@ import signal
 
 import aiohttp
 import numpy as np
-import psutil
 import pytest
 import torch
 
 from benchmark.harness.server import ROOT, ServerProcess
 from models.networks.graph import jit_warnings_ignored
 from tests.conftest import encode
+from tests.end_to_end.workers import workers_of
 
 GOOD, HANGS, CRASHES = (
     encode(np.full((224, 224, 3), colour, np.uint8)) for colour in ((90, 80, 70), (0, 255, 0), (0, 0, 255))
@@ -47,7 +47,8 @@ def serve(tmp_path_factory):
     with jit_warnings_ignored():
         torch.jit.script(Fragile().eval()).save(file)
     words = ("--model", str(file), "--labels", str(ROOT / "models/demo/labels.json"))
-    settings = ("--preprocess", "none", "--activation", "softmax")
+    # Without a target requests wait for the hung engine instead of being refused at once.
+    settings = ("--preprocess", "none", "--activation", "softmax", "--target-latency-ms", "off")
     return lambda *options: ServerProcess(*words, *settings, *options)
 
 
@@ -105,16 +106,11 @@ async def described(response):
     return response.status, kind, int(response.headers.get("Retry-After", 0))
 
 
-def worker_of(server):
-    (worker,) = psutil.Process(server.process.pid).children()
-    return worker
-
-
 STUCK, LOADING, READY = (503, "engine-stuck"), (503, "not-ready"), (200,)
 
 
 def test_all_that_wait_for_a_hung_engine_are_told_so_and_another_worker_takes_its_place(one):
-    before = worker_of(one)
+    (before,) = workers_of(one)
 
     async def scenario():
         async with Client(one) as client:
@@ -175,7 +171,7 @@ def test_a_worker_that_stands_still_gets_no_connections_while_another_is_ready(t
     async def scenario():
         async with Client(two) as client:
             await client.until(client.ready_workers, (2,))
-            worker, _ = psutil.Process(two.process.pid).children()
+            worker, _ = workers_of(two)
             worker.suspend()
             try:
                 await until_told(client)

@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import time
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -17,6 +16,7 @@ import psutil
 import pytest
 
 from benchmark.harness.server import ROOT, ServerProcess
+from tests.end_to_end.workers import figures, workers_of
 
 DIGIT = next((ROOT / "images").glob("digit-7-*"))
 DEMO = ("--model", str(ROOT / "models" / "demo"))
@@ -30,11 +30,6 @@ def server():
         yield running
 
 
-def workers_of(server):
-    """The processes of the workers."""
-    return psutil.Process(server.process.pid).children()
-
-
 def lives(process):
     """A dead child whose parent is gone stays as a zombie where nobody reaps it."""
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
@@ -42,11 +37,9 @@ def lives(process):
 
 def shared_folder(server):
     """Where the processes keep their figures; None before both workers have begun to."""
-    folders = [
-        {Path(file.path).parent for file in process.open_files() if "/snapserve-metrics-" in file.path}
-        for process in workers_of(server)
-    ]
-    return folders[0].pop() if len(folders) == 2 and all(folders) else None
+    folder = next((file.parent for file in figures(psutil.Process(server.process.pid))), None)
+    members = {file.stem.rpartition("_")[2] for file in folder.iterdir()} if folder else set()
+    return folder if members >= {"0", "1"} else None
 
 
 def connect(server):

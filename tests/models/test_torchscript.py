@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from models.engines.torch_engine import TorchEngine
 from models.errors import EngineError
 from models.images.preprocess import Preprocessor
 from models.networks.architectures import build_network, load_weights
-from models.networks.graph import build_graph, compile_graph
+from models.networks.graph import build_graph, compile_graph, jit_warnings_ignored
 
 PREPROCESS = PreprocessSpec(72, 64, "bilinear", (0.48, 0.45, 0.40), (0.22, 0.22, 0.23))
 OPTIONS = EngineOptions(device="cpu", max_batch_size=8)
@@ -186,3 +188,22 @@ def test_a_graph_with_another_output_is_refused(bundle, tmp_path):
     spec = dataclasses.replace(bundle.spec, engine=engine)
     with pytest.raises(EngineError, match=r"has shape \[1, 9\], expected \[1, 7\]"):
         load_engine(ModelBundle.write(tmp_path, spec, bundle.labels), OPTIONS)
+
+
+def test_torchvision_is_imported_only_for_a_file_that_has_its_operators(tmp_path):
+    """Importing it takes longer than importing torch, and a worker that is replaced is to be back soon."""
+
+    class WithOperator(torch.nn.Module):
+        def forward(self, boxes):
+            return torch.ops.torchvision.nms(boxes, boxes[:, 0], 0.5)
+
+    with jit_warnings_ignored():
+        torch.jit.script(torch.nn.ReLU()).save(tmp_path / "plain.pt")
+        torch.jit.script(WithOperator()).save(tmp_path / "with-operator.pt")
+    code = (
+        "import sys; from pathlib import Path; from models.engines.torchscript import load_module\n"
+        "for file in sys.argv[1:]:\n    load_module(Path(file), 'cpu'); print('torchvision' in sys.modules)"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "plain.pt"), str(tmp_path / "with-operator.pt")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["False", "True"], done.stderr

@@ -1,0 +1,23 @@
+"""The workers of a server that runs."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import psutil
+
+
+def workers_of(server):
+    """Their processes, by number: those that keep figures. A spare process keeps none."""
+    numbered = {}
+    for process in psutil.Process(server.process.pid).children():
+        with contextlib.suppress(psutil.Error):
+            for file in figures(process):
+                numbered[int(file.stem.rpartition("_")[2])] = process
+    return [process for _, process in sorted(numbered.items())]
+
+
+def figures(process):
+    """The files of the figures that a process keeps open."""
+    return [Path(file.path) for file in process.open_files() if "/snapserve-" in file.path]
