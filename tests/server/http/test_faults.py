@@ -218,6 +218,21 @@ async def test_a_body_that_comes_too_slowly(start):
     assert b"application/problem+json" in head
 
 
+async def test_a_body_that_stops_is_at_fault_although_the_deadline_passes_first(start):
+    server = await start(body_timeout_s=20.0, request_timeout_ms=1200.0)
+    reader, writer = await server.connect()
+    writer.write(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 408")
+
+
+async def test_a_deadline_that_passes_while_the_body_arrives_is_the_deadline(start):
+    server = await start()
+    reader, writer = await server.connect()
+    headers = b"Host: x\r\nX-Request-Timeout-Ms: 200\r\nContent-Length: 1000\r\n\r\n"
+    writer.write(b"POST /classify HTTP/1.1\r\n" + headers + b"abc")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 504")
+
+
 async def test_a_full_server_refuses_at_once_with_retry_after(start, noise):
     server = await start(queue_limit=3, max_batch_size=1)
     server.engine.gate.clear()
