@@ -40,8 +40,8 @@ class Batching:
 
 
 # Under full load preprocessing and engine share the cores, and a batch waits for the one before it.
-_TARGET_BATCHES = 6.0
-_LEAST_TARGET_S = 0.1
+_TARGET_BATCHES = 10.0
+_LEAST_TARGET_S = 1.0  # in which a burst of a few dozen requests is answered
 _LONGEST_MEASUREMENT_S = 2.0  # of a full batch; above it is taken in proportion to a batch of one
 _MEASURED_INPUTS = 3
 _WEIGHT = 0.1  # of the newest item in the moving average of preprocessing

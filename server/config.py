@@ -93,8 +93,8 @@ class BatchConfig(_Section):
     )
     target_latency_ms: str = option(
         "auto",
-        "longest time from acceptance to response; a request that would take longer gets 503 at once; auto: 6 "
-        "times what an idle model takes for a full batch, at least 100; off: only its own time limit counts",
+        "longest time from acceptance to response; a request that would take longer gets 503 at once; auto: 10 "
+        "times what an idle model takes for a full batch, at least 1000; off: only its own time limit counts",
         valid=is_target,
         form="auto, off or milliseconds between 1 and 3600000",
     )

@@ -193,7 +193,7 @@ def test_a_memory_that_fills_up_later_ends_no_worker(small_memory):
         take_all(memory)
         for query in ("", "?top_k=x", "?model=no"):  # outcomes that were not counted before
             ask(address, f"/classify{query}")
-        workers_of(server)[0].kill()  # another opens the files anew
+        psutil.Process(server.process.pid).children()[0].kill()  # another opens the files anew
         until(lambda: "ended with signal 9" in server.stderr())
         take_all(memory)
         until(lambda: " is ready, " in server.stderr())

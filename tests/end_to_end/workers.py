@@ -13,8 +13,9 @@ def workers_of(server):
     numbered = {}
     for process in psutil.Process(server.process.pid).children():
         with contextlib.suppress(psutil.Error):
-            for file in figures(process):
-                numbered[int(file.stem.rpartition("_")[2])] = process
+            members = {file.stem.rpartition("_")[2] for file in figures(process)}
+            # Between its fork and its program a process has the files of the supervisor.
+            numbered |= {int(member): process for member in members if member.isdigit()}
     return [process for _, process in sorted(numbered.items())]
 
 

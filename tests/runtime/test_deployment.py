@@ -141,7 +141,7 @@ async def until(condition):
 async def test_the_start_measures_one_item_and_a_full_batch_for_the_target(deploy):
     deployment = await deploy(target_latency_ms=0.0)
     assert [len(batch) for batch in deployment.model.engine.batches] == [1, 1, 1, 8, 8]
-    assert deployment.admission.target_s == 0.1, "the least: this engine takes no time"
+    assert deployment.admission.target_s == 1.0, "the least: this engine takes no time"
     assert (await deploy(target_latency_ms=250.0)).admission.target_s == 0.25
     assert (await deploy()).admission.target_s is None
 
