@@ -24,8 +24,6 @@ def pytest_configure(config):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    # Tests share the cores: what takes long there is no overload. A flag of a test overrides it.
-    os.environ["SNAPSERVE_TARGET_LATENCY_MS"] = "off"
     config.addinivalue_line("markers", "quick: loads no torch and starts no process; set by the imports of a file")
     config.addinivalue_line("markers", "slow: is not quick although its file is")
 

@@ -27,6 +27,8 @@ _START_S = 180.0
 _STOP_S = 10.0
 _MB = 2**20
 
+VARIABLES: dict[str, str] = {}  # further environment variables of every server
+
 
 class ServerProcess:
     """`python -m server` on a free port; a context manager that ends it.
@@ -56,7 +58,7 @@ class ServerProcess:
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, "--port", "0", *options],
             cwd=ROOT,
-            env={**inherited, "PYTHONUNBUFFERED": "1", **variables},
+            env={**inherited, "PYTHONUNBUFFERED": "1", **VARIABLES, **variables},
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,
