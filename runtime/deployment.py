@@ -26,11 +26,13 @@ class Batching:
         max_batch_size: most items in a batch.
         timeout_ms: longest wait for a batch to fill; 0: start as soon as the runner is idle.
         queue_limit: most items accepted and not yet answered.
+        concurrency: batches that the runner takes at the same time.
     """
 
     max_batch_size: int
     timeout_ms: float = 0.0
     queue_limit: int = 1024
+    concurrency: int = 1
 
 
 class Deployment(Generic[Item, Row]):
@@ -54,7 +56,9 @@ class Deployment(Generic[Item, Row]):
         self.model = model
         self.runner = runner
         policy = BatchPolicy(batching.max_batch_size, batching.timeout_ms)
-        self.batcher: Batcher[Item, Row] = Batcher(runner.run, policy, queue_limit=None, observer=observer)
+        self.batcher: Batcher[Item, Row] = Batcher(
+            runner.run, policy, concurrency=batching.concurrency, queue_limit=None, observer=observer
+        )
         self._cpu_pool = cpu_pool
         self._queue_limit = batching.queue_limit
         self._observer = observer

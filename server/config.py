@@ -66,6 +66,23 @@ class ModelConfig(_Section):
         auto=True,
     )
 
+    runner: str = option(
+        "auto",
+        "where an engine runs; thread: in the worker; process: in a process of its own; auto: TorchScript files "
+        "in a process, bundles on a thread",
+        choices=("auto", "thread", "process"),
+    )
+    engine_processes: int = option(1, "processes per engine and worker, with --runner process", 1, 64)
+    engine_spares: int = option(
+        1, "further processes that have loaded the engine and replace one that ends, with --runner process", 0, 8
+    )
+    engine_timeout_ms: float = option(
+        30_000.0, "time limit for a batch; an engine that takes longer is killed and started again", 1, 3_600_000
+    )
+    engine_memory_mb: int = option(
+        0, "memory of an engine's process, in MB beyond that of its libraries; 0: no limit", 0, 1_000_000
+    )
+
 
 @dataclass(frozen=True)
 class BatchConfig(_Section):

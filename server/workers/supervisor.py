@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from runtime.processes.restarts import Restarts
 from runtime.sources import Bundles
 from server.config import Config
 from server.default_model import reason
@@ -44,7 +45,6 @@ from server.workers.messages import (
     ReadyWorkers,
     Report,
 )
-from server.workers.restart import Restarts
 from server.workers.sizing import share_of
 from server.workers.worker_process import WorkerProcess
 

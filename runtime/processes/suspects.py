@@ -1,0 +1,96 @@
+"""Items that may have ended a process of the engine, and those that have."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from runtime.errors import EngineFault
+
+MOST_DEATHS = 2
+REFUSED_S = 600.0
+_MOST_SUSPECTS = 1024
+_SAMPLES = 1024  # bytes of an item that are looked at before all of it is hashed
+
+
+class SuspectInBatch(Exception):
+    """An item of the batch may end the process: it is to run alone."""
+
+
+class Suspects:
+    """Counts by an item's hash the processes that ended while they ran it.
+
+    A suspect that runs well alone is none any more. The table is bounded; while it is empty it costs nothing.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._now = clock
+        # Oldest first: digest -> its sample, deaths, the last fault, and when the entry ends.
+        self._entries: OrderedDict[bytes, tuple[int, int, EngineFault, float]] = OrderedDict()
+
+    def check(self, batch: Sequence[Any]) -> bool:
+        """Whether the batch is one suspect, alone.
+
+        Raises:
+            SuspectInBatch: there are other items beside a suspect.
+            EngineFault: the item has ended `MOST_DEATHS` processes.
+        """
+        self._forget_old()
+        digests = self._known(batch)
+        if not digests:
+            return False
+        if len(batch) > 1:
+            raise SuspectInBatch("an item of the batch is to run alone")
+        _, deaths, fault, _ = self._entries[digests[0]]
+        if deaths >= MOST_DEATHS:
+            raise type(fault)(f"{fault}; the item has ended {deaths} processes and is refused")
+        return True
+
+    def add(self, batch: Sequence[Any], fault: EngineFault) -> int:
+        """Records that a process ended while it ran this batch. Returns the fewest deaths of an item of it."""
+        least = MOST_DEATHS
+        for item in batch:
+            digest = _digest(item)
+            _, deaths, _, _ = self._entries.pop(digest, (0, 0, fault, 0.0))
+            self._entries[digest] = _sample(item), deaths + 1, fault, self._now() + REFUSED_S
+            least = min(least, deaths + 1)
+        while len(self._entries) > _MOST_SUSPECTS:
+            self._entries.popitem(last=False)
+        return least
+
+    def clear(self, item: Any) -> None:
+        """Records that a suspect has run well."""
+        self._entries.pop(_digest(item), None)
+
+    def _known(self, batch: Sequence[Any]) -> list[bytes]:
+        if not self._entries:
+            return []
+        samples = {sample for sample, *_ in self._entries.values()}
+        digests = (_digest(item) for item in batch if _sample(item) in samples)
+        return [digest for digest in digests if digest in self._entries]
+
+    def _forget_old(self) -> None:
+        while self._entries and next(iter(self._entries.values()))[3] <= self._now():
+            self._entries.popitem(last=False)
+
+
+def _sample(item: Any) -> int:
+    data = memoryview(_bytes(item))
+    return zlib.crc32(bytes(data[:: max(1, len(data) // _SAMPLES)]))
+
+
+def _digest(item: Any) -> bytes:
+    return hashlib.blake2b(_bytes(item), digest_size=16).digest()
+
+
+def _bytes(item: Any) -> Any:
+    """The bytes of an item, those of an array without a copy where it is contiguous."""
+    if isinstance(item, np.ndarray):
+        return np.ascontiguousarray(item).reshape(-1).view(np.uint8)
+    return item if isinstance(item, bytes) else json.dumps(item).encode()
