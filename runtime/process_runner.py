@@ -16,7 +16,7 @@ from models.bundles.spec import EngineSpec, spec_from_json
 from models.errors import EngineError
 from runtime.errors import EngineFault, EngineUnavailable
 from runtime.model import EngineFacts, Item, Row
-from runtime.processes.child import Child
+from runtime.processes.child import Child, ChildGone
 from runtime.processes.frames import Message
 from runtime.processes.recipe import Recipe
 from runtime.processes.restarts import Restarts
@@ -108,22 +108,29 @@ class ProcessRunner(Generic[Item, Row]):
             EngineUnavailable: the engine cannot be started now.
         """
         is_suspect = self._suspects.check(batch)
-        child = await self._take()
-        self._begin(child)
-        try:
-            rows = await child.run(batch, self._limits.timeout_s)
-        except EngineFault as fault:
-            deaths = self._suspects.add(batch, fault)
-            log.error("engine %s: %s; batch of %d", self._name, fault, len(batch))
-            if len(batch) > 1 or deaths >= MOST_DEATHS or not child.killed_by_others:
-                raise
-        else:
+        while True:
+            child = await self._take()
+            self._begin(child)
+            try:
+                rows = await child.run(batch, self._limits.timeout_s)
+            except ChildGone:
+                continue
+            except EngineFault as fault:
+                is_suspect = True
+                if not self._is_tried_again(batch, child, fault):
+                    raise
+                continue
+            finally:
+                self._end(child)
             if is_suspect:
                 self._suspects.clear(batch[0])
             return rows
-        finally:
-            self._end(child)
-        return await self.run(batch)
+
+    def _is_tried_again(self, batch: Sequence[Item], child: Child, fault: EngineFault) -> bool:
+        """Notes who may be at fault. A single item has a second try where somebody else has killed the process."""
+        log.error("engine %s: %s; batch of %d", self._name, fault, len(batch))
+        deaths = self._suspects.add(batch, fault)
+        return len(batch) == 1 and deaths < MOST_DEATHS and child.killed_by_others
 
     async def close(self) -> None:
         """Ends every process, after the batch that is running."""
@@ -189,7 +196,7 @@ class ProcessRunner(Generic[Item, Row]):
     async def _take(self) -> Child:
         """A child that is idle. Raises EngineUnavailable where none is and none is about to be."""
         while self._idle:
-            if not (child := self._idle.popleft()).ended.is_set():
+            if (child := self._idle.popleft()).is_usable:
                 return child
         if error := self._unavailable():
             raise error
@@ -220,7 +227,7 @@ class ProcessRunner(Generic[Item, Row]):
     def _end(self, child: Child) -> None:
         del self._begun[child]
         self.busy_since = min(self._begun.values(), default=None)
-        if not child.ended.is_set():
+        if child.is_usable:
             self._give_back(child)
 
 

@@ -80,9 +80,9 @@ class ImageClassifier:
             "file": str(bundle.file.absolute()),
             "options": dataclasses.asdict(options),
         }
-        return Recipe(
-            f"{__name__}:{load_in_child.__name__}", settings, (__name__, ENGINES[bundle.spec.engine.kind])
-        )
+        target, kind = f"{__name__}:{load_in_child.__name__}", bundle.spec.engine.kind
+        preload = (__name__, *filter(None, [ENGINES.get(kind)]))
+        return Recipe(str(bundle.file), target, settings, preload)
 
     def finish(self, row: Probabilities) -> Scores:
         """float32 [num_classes] -> scores."""

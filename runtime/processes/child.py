@@ -19,6 +19,10 @@ from runtime.processes.shared import Area, BrokenBatch
 _CODE_S = 2.0  # time for the report of how a child ended, after its socket closed
 
 
+class ChildGone(Exception):
+    """The process had ended before it was sent anything."""
+
+
 class Child:
     """A process that runs batches, one at a time.
 
@@ -62,6 +66,11 @@ class Child:
         self._other.close()
 
     @property
+    def is_usable(self) -> bool:
+        """Whether it takes a batch: it runs, and nobody has killed it."""
+        return not self._was_killed and self._socket.fileno() >= 0
+
+    @property
     def how(self) -> str:
         """How it ended, in words."""
         if self.code is None:
@@ -82,10 +91,10 @@ class Child:
         order = {"load": recipe.target, "settings": dict(recipe.settings), "memory_mb": memory_mb}
         try:
             reply = await self._ask(order, limit_s)
-        except EngineFault as fault:
-            raise EngineError(f"{recipe.target}: while it was loaded, {fault}") from None
+        except (EngineFault, ChildGone) as fault:
+            raise EngineError(f"{recipe.name}: while it was loaded, {fault}") from None
         if "error" in reply:
-            raise EngineError(reply["text"] if reply["model"] else f"{recipe.target}: {_line(reply)}")
+            raise EngineError(reply["text"] if reply["model"] else f"{recipe.name}: {_line(reply)}")
         facts: Message | None = reply["facts"]
         return facts
 
@@ -96,6 +105,7 @@ class Child:
             EngineRaised: the engine raised.
             EngineDied: the process ended.
             EngineTimeout: it took longer than `limit_s`, and was killed.
+            ChildGone: the batch did not reach it.
         """
         reply = await self._ask({"run": self._batch.write(batch)}, limit_s)
         if "error" in reply:
@@ -109,15 +119,17 @@ class Child:
         return rows
 
     async def _ask(self, message: Message, limit_s: float) -> Message:
-        """Sends a message and waits for its reply, by its id. Raises EngineDied, EngineTimeout."""
+        """Sends a message and waits for its reply, by its id. Raises EngineDied, EngineTimeout, ChildGone."""
         number = next(self._ids)
         reply: asyncio.Future[Message] = self._loop.create_future()
         self._awaited = number, reply
         limit = self._loop.call_later(limit_s, self._too_late, reply, limit_s)
         try:
             if not await self._sent({"id": number, **message}):
-                raise EngineDied
+                raise ChildGone
             return await reply
+        except ChildGone:
+            raise
         except EngineDied:
             await self._settled()
             raise EngineDied(f"the process of the engine ended with {self.how}") from None
@@ -164,7 +176,9 @@ class Child:
                 self._take(message)
         except BlockingIOError:
             return
-        except (OSError, frames.BrokenFrame):
+        except OSError:  # it has ended without having read everything
+            data = b""
+        except frames.BrokenFrame:
             data = b""
             self.kill()
         if not data:

@@ -14,11 +14,13 @@ class Recipe:
     What it returns has `infer(batch) -> rows`, and may have `warm_up()`, `close()` and `facts`.
 
     Attributes:
+        name: of what is loaded, in error messages.
         target: "module:attribute".
         settings: keyword arguments, as JSON knows them.
         preload: modules that a waiting process imports beforehand.
     """
 
+    name: str
     target: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     preload: tuple[str, ...] = ()

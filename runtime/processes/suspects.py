@@ -91,6 +91,6 @@ def _digest(item: Any) -> bytes:
 
 def _bytes(item: Any) -> Any:
     """The bytes of an item, those of an array without a copy where it is contiguous."""
-    if isinstance(item, np.ndarray):
+    if isinstance(item, np.ndarray | np.generic):
         return np.ascontiguousarray(item).reshape(-1).view(np.uint8)
     return item if isinstance(item, bytes) else json.dumps(item).encode()
