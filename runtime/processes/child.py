@@ -148,6 +148,8 @@ class Child:
             if sent < len(data):
                 await self._loop.sock_sendall(self._socket, data[sent:])
         except OSError:
+            self._awaited = None
+            self._hang_up()  # at once: it must not be taken for idle until the event loop hears of its end
             return False
         return True
 
@@ -203,6 +205,7 @@ class Child:
             self.code = code
             self.ended.set()
             self._hang_up()
+            self._other.close()
             self._batch.close()
             self._rows.close()
 

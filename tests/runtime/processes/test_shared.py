@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,10 +89,10 @@ def test_objects_are_not_shared(areas):
 
 
 def test_nothing_of_it_has_a_name():
-    before = set(os.listdir("/dev/shm"))
+    before = set(Path("/dev/shm").iterdir())
     area = Area()
     area.write([bytes(100_000)])
-    assert set(os.listdir("/dev/shm")) == before
+    assert set(Path("/dev/shm").iterdir()) == before
     area.close()
 
 
