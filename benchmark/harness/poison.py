@@ -31,7 +31,8 @@ class Poisoned(torch.nn.Module):
         while bool((marked & (first[:, 2] > 150) & (first[:, 2] < 170)).any()):
             mean = mean * 0.5
         if bool((marked & (first[:, 2] > 80) & (first[:, 2] < 100)).any()):
-            mean = mean + torch.ones([1 << 30]).sum()
+            size = int(first.max()) << 22  # a constant would be allocated when the file is loaded
+            mean = mean + torch.ones([size]).sum()
         return torch.stack([1 - mean, mean], 1)
 
 
@@ -39,7 +40,7 @@ def write_poisoned(folder: Path) -> Path:
     """Writes the model, its labels and its settings. Returns the file of the model."""
     file, labels = folder / "poisoned.pt", folder / "labels.txt"
     with jit_warnings_ignored():
-        torch.jit.script(Poisoned()).save(file)
+        torch.jit.save(torch.jit.script(Poisoned()), file)
     labels.write_text("dark\nbright\n")
     scale = 1 / 255  # the network gets the bytes
     preprocess = {"resize_size": SIDE, "crop_size": SIDE, "interpolation": "bilinear", "mean": 0, "std": scale}

@@ -55,10 +55,9 @@ class Suspects:
     def add(self, batch: Sequence[Any], fault: EngineFault) -> int:
         """Records that a process ended while it ran this batch. Returns the fewest deaths of an item of it."""
         least = MOST_DEATHS
-        for item in batch:
-            digest = _digest(item)
+        for digest, sample in {_digest(item): _sample(item) for item in batch}.items():
             _, deaths, _, _ = self._entries.pop(digest, (0, 0, fault, 0.0))
-            self._entries[digest] = _sample(item), deaths + 1, fault, self._now() + REFUSED_S
+            self._entries[digest] = sample, deaths + 1, fault, self._now() + REFUSED_S
             least = min(least, deaths + 1)
         while len(self._entries) > _MOST_SUSPECTS:
             self._entries.popitem(last=False)

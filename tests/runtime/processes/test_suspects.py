@@ -47,6 +47,11 @@ def test_what_has_ended_two_processes_is_refused_for_ten_minutes(suspects, now, 
     assert suspects.check([A]) is False
 
 
+def test_an_item_that_is_twice_in_a_batch_has_ended_one_process(suspects):
+    assert suspects.add([A, A.copy(), B], EngineDied("x")) == 1
+    assert suspects.check([A]) is True
+
+
 def test_the_table_is_bounded_and_forgets_the_oldest(suspects, monkeypatch):
     monkeypatch.setattr(module, "_MOST_SUSPECTS", 2)
     suspects.add([b"a", b"b", b"c"], EngineDied("x"))
