@@ -7,7 +7,7 @@ import json
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,16 @@ class SuspectInBatch(Exception):
     """An item of the batch may end the process: it is to run alone."""
 
 
+class _Suspect(NamedTuple):
+    """`sample` tells most other items from it; `was_alone` is of the last of its `deaths`."""
+
+    sample: int
+    deaths: int
+    was_alone: bool
+    fault: EngineFault
+    until: float
+
+
 class Suspects:
     """Counts by an item's hash the processes that ended while they ran it.
 
@@ -31,8 +41,8 @@ class Suspects:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._now = clock
-        # Oldest first: digest -> its sample, deaths, the last fault, and when the entry ends.
-        self._entries: OrderedDict[bytes, tuple[int, int, EngineFault, float]] = OrderedDict()
+        # Oldest first, by digest.
+        self._entries: OrderedDict[bytes, _Suspect] = OrderedDict()
 
     def check(self, batch: Sequence[Any]) -> bool:
         """Whether the batch is one suspect, alone.
@@ -47,18 +57,19 @@ class Suspects:
             return False
         if len(batch) > 1:
             raise SuspectInBatch("an item of the batch is to run alone")
-        _, deaths, fault, _ = self._entries[digests[0]]
-        if deaths >= MOST_DEATHS:
-            raise type(fault)(f"{fault}; the item has ended {deaths} processes and is refused")
+        suspect = self._entries[digests[0]]
+        if suspect.deaths >= MOST_DEATHS and suspect.was_alone:
+            raise type(suspect.fault)(f"{suspect.fault}; the item has ended such processes twice and is refused")
         return True
 
     def add(self, batch: Sequence[Any], fault: EngineFault) -> int:
         """Records that a process ended while it ran this batch. Returns the fewest deaths of an item of it."""
         least = MOST_DEATHS
         for digest, sample in {_digest(item): _sample(item) for item in batch}.items():
-            _, deaths, _, _ = self._entries.pop(digest, (0, 0, fault, 0.0))
-            self._entries[digest] = sample, deaths + 1, fault, self._now() + REFUSED_S
-            least = min(least, deaths + 1)
+            known = self._entries.pop(digest, None)
+            deaths = known.deaths + 1 if known else 1
+            self._entries[digest] = _Suspect(sample, deaths, len(batch) == 1, fault, self._now() + REFUSED_S)
+            least = min(least, deaths)
         while len(self._entries) > _MOST_SUSPECTS:
             self._entries.popitem(last=False)
         return least
@@ -70,12 +81,12 @@ class Suspects:
     def _known(self, batch: Sequence[Any]) -> list[bytes]:
         if not self._entries:
             return []
-        samples = {sample for sample, *_ in self._entries.values()}
+        samples = {each.sample for each in self._entries.values()}
         digests = (_digest(item) for item in batch if _sample(item) in samples)
         return [digest for digest in digests if digest in self._entries]
 
     def _forget_old(self) -> None:
-        while self._entries and next(iter(self._entries.values()))[3] <= self._now():
+        while self._entries and next(iter(self._entries.values())).until <= self._now():
             self._entries.popitem(last=False)
 
 

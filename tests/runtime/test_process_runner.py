@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import psutil
@@ -138,6 +139,16 @@ async def test_an_idle_process_that_is_killed_is_replaced_too():
         os.kill(pid, signal.SIGKILL)
         await until(lambda: not lives(pid))
         assert await runner.run(["pid"]) != [pid]
+
+
+async def test_a_process_that_has_ended_unnoticed_does_not_take_a_batch():
+    async with running(ONE) as runner:
+        (pid,) = await runner.run(["pid"])
+        os.kill(pid, signal.SIGKILL)
+        while lives(pid):  # the event loop stands still, and hears of nothing
+            time.sleep(0.01)  # noqa: ASYNC251
+        assert await runner.run([["echo", 1]]) == [1]
+        assert not runner._suspects._entries
 
 
 async def test_the_spare_process_is_replaced_with_its_children():

@@ -52,6 +52,12 @@ def test_an_item_that_is_twice_in_a_batch_has_ended_one_process(suspects):
     assert suspects.check([A]) is True
 
 
+def test_an_item_that_has_never_ended_a_process_alone_is_not_refused(suspects):
+    for _ in range(2):  # in two processes at the same time
+        suspects.add([A, B], EngineDied("x"))
+    assert suspects.check([A]) is True
+
+
 def test_the_table_is_bounded_and_forgets_the_oldest(suspects, monkeypatch):
     monkeypatch.setattr(module, "_MOST_SUSPECTS", 2)
     suspects.add([b"a", b"b", b"c"], EngineDied("x"))
