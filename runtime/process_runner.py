@@ -184,14 +184,14 @@ class ProcessRunner(Generic[Item, Row]):
             return None
 
     async def _serve(self, child: Child) -> bool:
-        """Offers a child until it ends. Returns whether it has answered a batch."""
+        """Offers a child until it ends. Returns whether it worked: answered a batch, or ran into its time limit."""
         self._give_back(child)
         await child.ended.wait()
         self._children.discard(child)
         if child in self._idle:
             self._idle.remove(child)
         log.warning("engine %s: process %d ended with %s", self._name, child.pid, child.how)
-        return child.answered > 0
+        return child.answered > 0 or child.was_killed
 
     async def _take(self) -> Child:
         """A child that is idle. Raises EngineUnavailable where none is and none is about to be."""

@@ -30,6 +30,7 @@ class Child:
         pid: process id; 0 before it is known.
         answered: batches that it has answered.
         ended: is set when it is gone.
+        was_killed: its parent has killed it.
         code: exit code, or minus the signal; None while it lives, or where nobody knows.
     """
 
@@ -48,7 +49,7 @@ class Child:
         self._ids = itertools.count(1)
         self._awaited: tuple[int, asyncio.Future[Message]] | None = None
         self._loop = asyncio.get_running_loop()
-        self._was_killed = False
+        self.was_killed = False
         self.pid = 0
         self.answered = 0
         self.ended = asyncio.Event()
@@ -68,7 +69,7 @@ class Child:
     @property
     def is_usable(self) -> bool:
         """Whether it takes a batch: it runs, and nobody has killed it."""
-        return not self._was_killed and self._socket.fileno() >= 0
+        return not self.was_killed and self._socket.fileno() >= 0
 
     @property
     def how(self) -> str:
@@ -80,7 +81,7 @@ class Child:
     @property
     def killed_by_others(self) -> bool:
         """Whether it got a SIGKILL that its parent did not send: from a person, or for lack of memory."""
-        return self.code == -signal.SIGKILL and not self._was_killed
+        return self.code == -signal.SIGKILL and not self.was_killed
 
     async def load(self, recipe: Recipe, memory_mb: int, limit_s: float) -> Message | None:
         """Loads and warms up. Returns the engine's facts, if it has any.
@@ -218,7 +219,7 @@ class Child:
     def kill(self) -> None:
         """Ends it at once."""
         if not self.ended.is_set():
-            self._was_killed = True
+            self.was_killed = True
             self._kill(self.pid)
 
 
