@@ -184,7 +184,7 @@ class ProcessRunner(Generic[Item, Row]):
             return None
 
     async def _serve(self, child: Child) -> bool:
-        """Offers a child until it ends. Returns whether it worked: answered a batch, or ran into its time limit."""
+        """Offers a child until it ends. Returns whether it worked: answered a batch, or ran into its limit."""
         self._give_back(child)
         await child.ended.wait()
         self._children.discard(child)
