@@ -29,6 +29,7 @@ class Batching:
         max_batch_size: most items in a batch.
         timeout_ms: longest wait for a batch to fill; 0: start as soon as the runner is idle.
         queue_limit: most items accepted and not yet answered.
+        concurrency: batches that the runner takes at the same time.
         target_latency_ms: an input that would be answered later is refused. 0: some times what an idle model takes
             for a full batch, measured at the start; None: no such limit.
     """
@@ -36,6 +37,7 @@ class Batching:
     max_batch_size: int
     timeout_ms: float = 0.0
     queue_limit: int = 1024
+    concurrency: int = 1
     target_latency_ms: float | None = None
 
 
@@ -68,7 +70,9 @@ class Deployment(Generic[Item, Row]):
         self.model = model
         self.runner = runner
         policy = BatchPolicy(batching.max_batch_size, batching.timeout_ms)
-        self.batcher: Batcher[Item, Row] = Batcher(runner.run, policy, queue_limit=None, observer=observer)
+        self.batcher: Batcher[Item, Row] = Batcher(
+            runner.run, policy, concurrency=batching.concurrency, queue_limit=None, observer=observer
+        )
         self.admission = Admission()
         self._cpu_pool = cpu_pool
         self._batching = batching
@@ -101,7 +105,7 @@ class Deployment(Generic[Item, Row]):
 
     def _default_target_s(self) -> float:
         idle_s = self._prepare_s + self.batcher.batch_time.of(self._batching.max_batch_size)
-        return max(_LEAST_TARGET_S, _TARGET_BATCHES * idle_s)
+        return max(_LEAST_TARGET_S, _TARGET_BATCHES * idle_s) + self._batching.timeout_ms / 1000
 
     @property
     def accepted(self) -> int:
@@ -142,8 +146,9 @@ class Deployment(Generic[Item, Row]):
 
     def _item_s(self) -> float:
         """Seconds per item under full load: of the slower of preprocessing and engine."""
-        most = self._batching.max_batch_size
-        return max(self._prepare_s / self._cpu_pool.threads, self.batcher.batch_time.of(most) / most)
+        at_once = self._batching.max_batch_size * self._batching.concurrency
+        batch_s = self.batcher.batch_time.of(self._batching.max_batch_size)
+        return max(self._prepare_s / self._cpu_pool.threads, batch_s / at_once)
 
     def _check_room(self) -> None:
         if self._refusal:

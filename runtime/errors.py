@@ -51,3 +51,31 @@ class Overloaded(RuntimeFault):
 
 class EngineOutputError(Exception):
     """The engine's output is no probability: a value is not finite."""
+
+
+class EngineFault(Exception):
+    """The item that ran alone ended the process of the engine. The message is for the log."""
+
+
+class EngineDied(EngineFault):
+    """The process ended while it ran the item."""
+
+
+class EngineTimeout(EngineFault):
+    """The process was killed: it ran the item for longer than the time limit."""
+
+
+class EngineRaised(Exception):
+    """The engine raised in its process: its class and text there."""
+
+
+class EngineUnavailable(RuntimeFault):
+    """No process of the engine runs, and the next one is not started at once.
+
+    Attributes:
+        retry_after_s: seconds until it is.
+    """
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__("no process of the engine runs")
+        self.retry_after_s = retry_after_s

@@ -10,6 +10,7 @@ from models.bundles.spec import EngineSpec
 from models.engines.base import EngineOptions
 from runtime.inputs import Input
 from runtime.outputs import Output
+from runtime.processes.recipe import Recipe
 
 Item = TypeVar("Item")
 Row = TypeVar("Row")
@@ -28,6 +29,7 @@ class ModelFacts:
         weights: where they come from.
         num_classes: length of a row.
         max_batch_size: largest batch that pays; 1: items cannot be stacked.
+        is_untried: whether nobody has run it yet; the optimiser runs what it puts into a bundle.
     """
 
     name: str
@@ -36,6 +38,7 @@ class ModelFacts:
     weights: str
     num_classes: int
     max_batch_size: int
+    is_untried: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,10 @@ class Model(Protocol[Item, Row]):
 
     def load(self, options: EngineOptions) -> Engine[Item, Row]:
         """Loads the engine, on the thread that will run it. Raises ModelError."""
+        ...
+
+    def recipe(self, options: EngineOptions) -> Recipe:
+        """How another process loads the same engine."""
         ...
 
     def finish(self, row: Row) -> Output:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from aiohttp import web
 
@@ -15,10 +16,11 @@ from models.machine.resources import usable_cores
 from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
 from runtime.kinds.image_classifier import ImageClassifier
+from runtime.process_runner import ProcessLimits, ProcessRunner
 from runtime.runner import ThreadRunner
 from runtime.sources import Bundles
 from runtime.store import AnyDeployment, AnyModel, ModelStore
-from server.config import Config
+from server.config import Config, ModelConfig
 from server.dialects.classify.handlers import Classify
 from server.dialects.classify.upload import UploadParser
 from server.http.answer import add_dialect, around
@@ -87,10 +89,29 @@ def _deploy(config: Config, model: AnyModel, cpu_pool: CpuPool, metrics: Metrics
     given, batching = config.models, config.batching
     size = batching.max_batch_size or model.facts.max_batch_size
     options = EngineOptions(given.device, given.intra_op_threads, max_batch_size=size)
+    in_process = runs_in_process(given, model)
     return Deployment(
         model,
-        ThreadRunner(model, options),
+        _process_runner(given, model, options) if in_process else ThreadRunner(model, options),
         cpu_pool,
-        Batching(size, batching.batch_timeout_ms, batching.queue_limit, batching.target_ms),
+        Batching(
+            size,
+            batching.batch_timeout_ms,
+            batching.queue_limit,
+            given.engine_processes if in_process else 1,
+            batching.target_ms,
+        ),
         metrics.of(model.facts.name),
     )
+
+
+def runs_in_process(given: ModelConfig, model: AnyModel) -> bool:
+    """Whether an engine has processes of its own: a file that nobody has tried may do anything."""
+    return model.facts.is_untried if given.runner == "auto" else given.runner == "process"
+
+
+def _process_runner(given: ModelConfig, model: AnyModel, options: EngineOptions) -> ProcessRunner[Any, Any]:
+    limits = ProcessLimits(
+        given.engine_processes, given.engine_spares, given.engine_timeout_ms / 1000, given.engine_memory_mb
+    )
+    return ProcessRunner(model.facts.name, model.recipe(options), limits)

@@ -73,8 +73,24 @@ class ModelConfig(_Section):
         1024,
         auto=True,
     )
+    runner: str = option(
+        "auto",
+        "where an engine runs; thread: in the worker; process: in a process of its own; auto: TorchScript files "
+        "in a process, bundles on a thread",
+        choices=("auto", "thread", "process"),
+    )
+    engine_processes: int = option(1, "processes per engine and worker, with --runner process", 1, 64)
+    engine_spares: int = option(
+        1, "further processes that have loaded the engine and replace one that ends, with --runner process", 0, 8
+    )
     engine_timeout_ms: float = option(
-        30_000.0, "longest time that a batch may run; then the engine counts as hung", 1, 3_600_000
+        30_000.0,
+        "longest time for a batch; an engine that takes longer is ended, and another one is started",
+        1,
+        3_600_000,
+    )
+    engine_memory_mb: int = option(
+        0, "memory of an engine's process, in MB beyond that of its libraries; 0: no limit", 0, 1_000_000
     )
 
 
@@ -94,7 +110,8 @@ class BatchConfig(_Section):
     target_latency_ms: str = option(
         "auto",
         "longest time from acceptance to response; a request that would take longer gets 503 at once; auto: 10 "
-        "times what an idle model takes for a full batch, at least 1000; off: only its own time limit counts",
+        "times what an idle model takes for a full batch, at least 1000, plus --batch-timeout-ms; off: only its "
+        "own time limit counts",
         valid=is_target,
         form="auto, off or milliseconds between 1 and 3600000",
     )

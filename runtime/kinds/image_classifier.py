@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image as PillowImage
 
-from models.engines import load_engine
+from models.bundles.bare import KIND as BARE
+from models.bundles.bundle import ModelBundle
+from models.bundles.labels import Labels
+from models.bundles.spec import ModelSpec, spec_from_json
+from models.engines import ENGINES, load_engine
 from models.engines.base import Engine, EngineOptions, Probabilities
 from models.engines.selection import Choice
 from models.images.preprocess import Pixels, Preprocessor
@@ -18,6 +24,7 @@ from runtime.errors import EngineOutputError
 from runtime.inputs import Image
 from runtime.model import EngineFacts, ModelFacts
 from runtime.outputs import Scores
+from runtime.processes.recipe import Recipe
 
 KIND = "image-classifier"
 
@@ -41,7 +48,10 @@ class ImageClassifier:
         """
         spec = choice.bundle.spec
         weights = str(spec.source.get("weights", "unknown"))
-        self.facts = ModelFacts(name, KIND, spec.architecture, weights, spec.num_classes, choice.batch_size)
+        untried = spec.engine.kind == BARE
+        self.facts = ModelFacts(
+            name, KIND, spec.architecture, weights, spec.num_classes, choice.batch_size, untried
+        )
         self.example_file = spec.example
         self.choice = choice
         self._preprocessor = preprocessor
@@ -60,6 +70,19 @@ class ImageClassifier:
     def load(self, options: EngineOptions) -> CheckedEngine:
         """Loads the engine, on the thread that will run it. Raises ModelError."""
         return CheckedEngine(load_engine(self.choice.bundle, options))
+
+    def recipe(self, options: EngineOptions) -> Recipe:
+        """How another process loads the same engine."""
+        bundle = self.choice.bundle
+        settings = {
+            "spec": bundle.spec.to_json(),
+            "labels": list(bundle.labels),
+            "file": str(bundle.file.absolute()),
+            "options": dataclasses.asdict(options),
+        }
+        target, kind = f"{__name__}:{load_in_child.__name__}", bundle.spec.engine.kind
+        preload = (__name__, *filter(None, [ENGINES.get(kind)]))
+        return Recipe(str(bundle.file), target, settings, preload)
 
     def finish(self, row: Probabilities) -> Scores:
         """float32 [num_classes] -> scores."""
@@ -132,3 +155,12 @@ class CheckedEngine:
     def close(self) -> None:
         """Frees memory."""
         self.engine.close()
+
+
+def load_in_child(spec: Mapping[str, Any], labels: Labels, file: str, options: Mapping[str, Any]) -> CheckedEngine:
+    """What a recipe names: the engine of a bundle whose hashes the parent has checked. Raises ModelError."""
+    given = EngineOptions(**{**options, "frequent": tuple(options["frequent"])})
+    if given.intra_op_threads:
+        torch.set_num_threads(given.intra_op_threads)  # before the first operation: of this process alone
+    bundle = ModelBundle(spec_from_json(ModelSpec, spec, file), labels, Path(file))
+    return CheckedEngine(load_engine(bundle, given))

@@ -16,7 +16,16 @@ from aiohttp import web
 
 from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.errors import TooManyPixels, UndecodableImage, UnsupportedFormat, UnsupportedImage
-from runtime.errors import EngineStuck, ModelLoading, ModelUnloaded, Overloaded, UnknownModel
+from runtime.errors import (
+    EngineDied,
+    EngineStuck,
+    EngineTimeout,
+    EngineUnavailable,
+    ModelLoading,
+    ModelUnloaded,
+    Overloaded,
+    UnknownModel,
+)
 
 log = logging.getLogger("snapserve")
 
@@ -258,6 +267,35 @@ INTERNAL = Fault(
     "The server failed on this request; its log names the request_id.",
 )
 
+# 422: who repeats a request after a 5xx, as proxies do, would end one engine after another.
+_CAUSES: Mapping[type[BaseException], Callable[[Any], Fault]] = {
+    EngineDied: lambda error: Fault(
+        422,
+        "engine-crash",
+        "The model cannot process this image",
+        "The model's process ended while it ran the image.",
+    ),
+    EngineTimeout: lambda error: Fault(
+        422,
+        "engine-timeout",
+        "The model takes too long for this image",
+        "The model was stopped at its time limit.",
+    ),
+    EngineUnavailable: lambda error: _unavailable(
+        "engine-unavailable",
+        "The model is being restarted",
+        "Its process ended; try again later.",
+        error.retry_after_s,
+    ),
+}
+
+
+def _item_failed(error: ItemFailed) -> Fault:
+    cause = error.__cause__
+    known = next((kind for kind in _CAUSES if isinstance(cause, kind)), None)
+    return _CAUSES[known](cause) if known else INTERNAL
+
+
 TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     BadRequest: _bad_request,
     SlowBody: _slow_body,
@@ -281,7 +319,7 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     DeadlineExceeded: _deadline,
     web.HTTPException: _http,
     web.RequestPayloadError: _malformed,
-    ItemFailed: lambda error: INTERNAL,
+    ItemFailed: _item_failed,
 }
 
 

@@ -13,6 +13,7 @@ import time
 from functools import partial
 from typing import NoReturn
 
+from runtime.processes.restarts import Restarts
 from runtime.sources import Bundles
 from server.config import Config
 from server.default_model import reason
@@ -45,7 +46,6 @@ from server.workers.messages import (
     Report,
     Stuck,
 )
-from server.workers.restart import Restarts
 from server.workers.sizing import share_of
 from server.workers.spare import Spare
 from server.workers.worker_process import WorkerProcess

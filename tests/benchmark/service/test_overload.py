@@ -9,19 +9,7 @@ from benchmark.__main__ import main
 
 def test_what_is_refused_is_told_when_to_come_back_and_nothing_is_lost(tmp_path):
     file = tmp_path / "overload.json"
-    words = [
-        "--item-ms",
-        "5",
-        "--seconds",
-        "1.5",
-        "--peak-seconds",
-        "2",
-        "--burst-seconds",
-        "3",
-        "--deadlines-ms",
-        "--options",
-        "--target-latency-ms=auto",
-    ]
+    words = ["--item-ms", "5", "--seconds", "1.5", "--peak-seconds", "2", "--burst-seconds", "3", "--deadlines-ms"]
     assert main(["overload", *words, "--output", str(file)]) == 0
     result = json.loads(file.read_text())
     calm, *overloads = result["rows"]

@@ -15,7 +15,16 @@ from PIL import Image
 
 from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.errors import TooManyPixels, UndecodableImage, UnsupportedFormat, UnsupportedImage
-from runtime.errors import EngineStuck, ModelLoading, ModelUnloaded, Overloaded, UnknownModel
+from runtime.errors import (
+    EngineDied,
+    EngineStuck,
+    EngineTimeout,
+    EngineUnavailable,
+    ModelLoading,
+    ModelUnloaded,
+    Overloaded,
+    UnknownModel,
+)
 from server.http.faults import (
     TABLE,
     BadRequest,
@@ -327,6 +336,13 @@ async def test_what_we_do_not_expect_is_500_without_a_word_of_it(start, monkeypa
     assert problem["request_id"] in caplog.text
 
 
+def item_failed(cause):
+    """As the batcher tells it."""
+    failed = ItemFailed("x")
+    failed.__cause__ = cause
+    return failed
+
+
 ROWS = {
     BadRequest("x"): (400, "bad-request"),
     aiohttp.web.RequestPayloadError("x"): (400, "malformed-http"),
@@ -343,7 +359,11 @@ ROWS = {
     aiohttp.web.HTTPExpectationFailed(): (417, "expectation-failed"),
     UndecodableImage("PNG"): (422, "undecodable"),
     UnsupportedImage("lossless JPEG"): (422, "unsupported-picture"),
+    item_failed(EngineDied("secret")): (422, "engine-crash"),
+    item_failed(EngineTimeout("secret")): (422, "engine-timeout"),
     ItemFailed("x"): (500, "internal-error"),
+    item_failed(ValueError("secret")): (500, "internal-error"),
+    item_failed(EngineUnavailable(3.2)): (503, "engine-unavailable"),
     KeyError("x"): (500, "internal-error"),
     QueueFull(1.5): (503, "queue-full"),
     Overloaded(3): (503, "overloaded"),
@@ -361,6 +381,7 @@ ROWS = {
 def test_every_exception_has_its_status_and_kind(error):
     problem = fault_of(error)
     assert (problem.status, problem.kind) == ROWS[error]
+    assert "secret" not in f"{problem}"
     assert ("Retry-After" in problem.headers) == (problem.status == 503)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.workers.restart import MOST_FAILED_STARTS, STABLE_S, Restarts
+from runtime.processes.restarts import MOST_FAILED_STARTS, STABLE_S, Restarts
 
 
 def test_a_worker_that_served_well_is_replaced_at_once():

@@ -1,0 +1,234 @@
+"""One child as its parent sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from models.errors import EngineError
+from runtime.errors import EngineDied, EngineFault, EngineRaised, EngineTimeout
+from runtime.processes import frames
+from runtime.processes.frames import FrameReader, Message
+from runtime.processes.recipe import Recipe
+from runtime.processes.shared import Area, BrokenBatch
+
+_CODE_S = 2.0  # time for the report of how a child ended, after its socket closed
+
+
+class ChildGone(Exception):
+    """The process had ended before it was sent anything."""
+
+
+class Child:
+    """A process that runs batches, one at a time.
+
+    Attributes:
+        pid: process id; 0 before it is known.
+        answered: batches that it has answered.
+        ended: is set when it is gone.
+        was_killed: its parent has killed it.
+        code: exit code, or minus the signal; None while it lives, or where nobody knows.
+    """
+
+    def __init__(self, kill: Callable[[int], None]) -> None:
+        """Creates what it will be reached by. `theirs` are the descriptors that it needs.
+
+        Args:
+            kill: kills a process id that may have ended already.
+        """
+        ours, self._other = socket.socketpair()
+        ours.setblocking(False)
+        self._socket = ours
+        self._batch, self._rows = Area(), Area()
+        self._kill = kill
+        self._reader = FrameReader()
+        self._ids = itertools.count(1)
+        self._awaited: tuple[int, asyncio.Future[Message]] | None = None
+        self._loop = asyncio.get_running_loop()
+        self.was_killed = False
+        self.pid = 0
+        self.answered = 0
+        self.ended = asyncio.Event()
+        self.code: int | None = None
+        self._loop.add_reader(ours.fileno(), self._read)
+
+    @property
+    def theirs(self) -> tuple[int, int, int]:
+        """Descriptors: its end of the socket, the memory of batches, the memory of rows."""
+        return self._other.fileno(), self._batch.descriptor, self._rows.descriptor
+
+    def forked(self, pid: int) -> None:
+        """It runs, with duplicates of its descriptors."""
+        self.pid = pid
+        self._other.close()
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it takes a batch: it runs, and nobody has killed it."""
+        return not self.was_killed and self._socket.fileno() >= 0
+
+    @property
+    def how(self) -> str:
+        """How it ended, in words."""
+        if self.code is None:
+            return "no exit code"
+        return signal.Signals(-self.code).name if self.code < 0 else f"exit code {self.code}"
+
+    @property
+    def killed_by_others(self) -> bool:
+        """Whether it got a SIGKILL that its parent did not send: from a person, or for lack of memory."""
+        return self.code == -signal.SIGKILL and not self.was_killed
+
+    async def load(self, recipe: Recipe, memory_mb: int, limit_s: float) -> Message | None:
+        """Loads and warms up. Returns the engine's facts, if it has any.
+
+        Raises:
+            EngineError: it does not load; one line.
+        """
+        order = {"load": recipe.target, "settings": dict(recipe.settings), "memory_mb": memory_mb}
+        try:
+            reply = await self._ask(order, limit_s)
+        except (EngineFault, ChildGone) as fault:
+            raise EngineError(f"{recipe.name}: while it was loaded, {fault}") from None
+        if "error" in reply:
+            raise EngineError(reply["text"] if reply["model"] else f"{recipe.name}: {_line(reply)}")
+        facts: Message | None = reply["facts"]
+        return facts
+
+    async def run(self, batch: Sequence[Any], limit_s: float) -> list[Any]:
+        """Runs a batch: one row per item, in the same order.
+
+        Raises:
+            EngineRaised: the engine raised.
+            EngineDied: the process ended.
+            EngineTimeout: it took longer than `limit_s`, and was killed.
+            ChildGone: the batch did not reach it.
+        """
+        reply = await self._ask({"run": self._batch.write(batch)}, limit_s)
+        if "error" in reply:
+            raise EngineRaised(_line(reply)) from _Trace(reply["trace"])
+        try:
+            rows = self._rows.read(reply["rows"])
+        except BrokenBatch as broken:
+            self.kill()
+            raise EngineDied(f"the process of the engine answered with {broken}") from None
+        self.answered += 1
+        return rows
+
+    async def _ask(self, message: Message, limit_s: float) -> Message:
+        """Sends a message and waits for its reply, by its id. Raises EngineDied, EngineTimeout, ChildGone."""
+        number = next(self._ids)
+        reply: asyncio.Future[Message] = self._loop.create_future()
+        self._awaited = number, reply
+        limit = self._loop.call_later(limit_s, self._too_late, reply, limit_s)
+        try:
+            if not await self._sent({"id": number, **message}):
+                raise ChildGone
+            return await reply
+        except ChildGone:
+            raise
+        except EngineDied:
+            await self._settled()
+            raise EngineDied(f"the process of the engine ended with {self.how}") from None
+        except BaseException:  # too late, or nobody waits: it is in the middle of something
+            self.kill()
+            raise
+        finally:
+            self._awaited = None
+            limit.cancel()
+
+    async def _sent(self, message: Message) -> bool:
+        """Whether the whole message is on its way."""
+        data = frames.packed(message)
+        try:
+            sent = self._send_some(data)
+            if sent < len(data):
+                await self._loop.sock_sendall(self._socket, data[sent:])
+        except OSError:
+            self._awaited = None
+            self._hang_up()  # at once: it must not be taken for idle until the event loop hears of its end
+            return False
+        return True
+
+    def _send_some(self, data: bytes) -> int:
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+
+    async def _settled(self) -> None:
+        """Waits until it is known how it ended."""
+        try:
+            async with asyncio.timeout(_CODE_S):
+                await self.ended.wait()
+        except TimeoutError:
+            self.gone(None)
+
+    def _too_late(self, reply: asyncio.Future[Message], limit_s: float) -> None:
+        if not reply.done():
+            reply.set_exception(EngineTimeout(f"the engine took longer than {limit_s:g} s and was killed"))
+
+    def _read(self) -> None:
+        try:
+            data = self._socket.recv(1 << 16)
+            for message in self._reader.feed(data):
+                self._take(message)
+        except BlockingIOError:
+            return
+        except OSError:  # it has ended without having read everything
+            data = b""
+        except frames.BrokenFrame:
+            data = b""
+            self.kill()
+        if not data:
+            self._hang_up()
+
+    def _take(self, message: Message) -> None:
+        if self._awaited is None or message.get("id") != self._awaited[0]:
+            raise frames.BrokenFrame("a reply to no message")
+        if not self._awaited[1].done():
+            self._awaited[1].set_result(message)
+
+    def _hang_up(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+        if self._awaited is not None and not self._awaited[1].done():
+            self._awaited[1].set_exception(EngineDied())
+
+    def gone(self, code: int | None) -> None:
+        """It has ended, with an exit code if it is known."""
+        if not self.ended.is_set():
+            self.code = code
+            self.ended.set()
+            self._hang_up()
+            self._other.close()
+            self._batch.close()
+            self._rows.close()
+
+    def leave(self) -> None:
+        """Lets it end after what it is doing."""
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        if not self.ended.is_set():
+            self.was_killed = True
+            self._kill(self.pid)
+
+
+class _Trace(Exception):
+    """The traceback of an error in another process, as text."""
+
+    def __str__(self) -> str:
+        return "\n" + str(self.args[0])
+
+
+def _line(reply: Message) -> str:
+    return f"{reply['error']}: {(reply['text'].strip().splitlines() or [''])[0]}"

@@ -1,0 +1,26 @@
+"""What a child is told to load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make an engine in another process: `target` is imported there and called with `settings`.
+
+    What it returns has `infer(batch) -> rows`, and may have `warm_up()`, `close()` and `facts`.
+
+    Attributes:
+        name: of what is loaded, in error messages.
+        target: "module:attribute".
+        settings: keyword arguments, as JSON knows them.
+        preload: modules that a waiting process imports beforehand.
+    """
+
+    name: str
+    target: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    preload: tuple[str, ...] = ()
