@@ -39,6 +39,7 @@ _COMMANDS = (
     "service.lag",
     "service.policies",
     "load.command",
+    "bombs.command",
     "peers.environment",
     "compare.command",
     "compare.plots",

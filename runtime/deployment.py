@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic
@@ -56,6 +57,7 @@ class Deployment(Generic[Item, Row]):
         policy = BatchPolicy(batching.max_batch_size, batching.timeout_ms)
         self.batcher: Batcher[Item, Row] = Batcher(runner.run, policy, queue_limit=None, observer=observer)
         self._cpu_pool = cpu_pool
+        self._may_take_long = getattr(model, "may_take_long", _never)
         self._queue_limit = batching.queue_limit
         self._observer = observer
         self._accepted = 0
@@ -102,7 +104,7 @@ class Deployment(Generic[Item, Row]):
         self.check_room()
         self._accepted += 1
         try:
-            item = await self._cpu_pool.run(partial(self.model.prepare, given), deadline)
+            item = await self._prepare(given, deadline)
             clock.mark("decode")
             answer = await self.batcher.submit(item, deadline)
             clock.mark("queue", answer.started_at)
@@ -114,7 +116,18 @@ class Deployment(Generic[Item, Row]):
         finally:
             self._accepted -= 1
 
+    def _prepare(self, given: Input, deadline: float | None) -> Awaitable[Item]:
+        prepare = partial(self.model.prepare, given)
+        if self._may_take_long(given):
+            return self._cpu_pool.run_long(prepare, deadline)
+        return self._cpu_pool.run(prepare, deadline)
+
     async def close(self, drain: bool = True) -> None:
         """Takes no more inputs, runs what is queued (without `drain`: fails it), then frees the engine."""
         await self.batcher.close(drain)
         await self.runner.close()
+
+
+def _never(given: Input) -> bool:
+    """Of a model whose inputs are all prepared fast."""
+    return False

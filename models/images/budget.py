@@ -13,6 +13,7 @@ from models.images.cost import Cost
 from models.images.stop import Stop
 
 DEFAULT_MAX_PIXELS = 50_000_000
+DEFAULT_MEMORY = 512_000_000  # bytes; enough for nearly every kind of image of so many pixels (docs/pictures.md)
 # Of an image that takes less than this neither the memory is counted nor the machine's speed asked for.
 FREE_BYTES = 24 << 20
 _FREE_S = 0.05

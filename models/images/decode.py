@@ -24,7 +24,7 @@ from models.images.jpeg import decode_jpeg
 from models.images.jpeg_file import MAX_SCANS, JpegFile, read_jpeg
 from models.images.jpeg_support import can_decode
 from models.images.png import decode_png, read_png
-from models.images.stop import StoppableFile, Stop
+from models.images.stop import Stop, StoppableFile
 from models.images.webp import WebpFile, read_webp
 from models.images.webp_library import decode_region, library
 

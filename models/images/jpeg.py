@@ -28,7 +28,7 @@ def decoder() -> str:
     return next(name for name in DECODERS if globals().get(name) or name == "Pillow")
 
 
-def decode_jpeg(file: JpegFile, data: bytes, region: Region, stop: Stop) -> Pixels | None:
+def decode_jpeg(file: JpegFile, data: bytes, region: Region, stop: Stop | bytes = b"") -> Pixels | None:
     """Decodes at least a region.
 
     Args:
@@ -49,7 +49,7 @@ def decode_jpeg(file: JpegFile, data: bytes, region: Region, stop: Stop) -> Pixe
     return None if simplejpeg is None else _by_simplejpeg(file, data, region)
 
 
-def _by_region(file: JpegFile, data: bytes, region: Region, stop: Stop) -> Pixels | None:
+def _by_region(file: JpegFile, data: bytes, region: Region, stop: Stop | bytes) -> Pixels | None:
     scale, across, down = region
     # From where a block begins, and with neighbours, which interpolated colour takes into account.
     first = max(0, across.start - _NEIGHBOURS) // _BLOCK * _BLOCK

@@ -60,6 +60,11 @@ class PngFile(NamedTuple):
         return self.depth * _BANDS[self.colour]
 
     @property
+    def has_palette(self) -> bool:
+        """Whether a pixel is an index."""
+        return self.colour == _PALETTE
+
+    @property
     def has_alpha(self) -> bool:
         """Whether each pixel has an alpha of its own."""
         return self.colour > _PALETTE
@@ -113,7 +118,7 @@ def decode_png(file: PngFile, region: Region, stop: Stop) -> Pixels:
         Stopped: `stop` was set.
     """
     image = _open(file, stop)
-    if file.colour == _PALETTE:
+    if file.has_palette:
         colours = _colours(file)
         return read_strips(region, lambda box: colours[np.asarray(cut(image, box))])
     if not file.has_key:

@@ -10,7 +10,6 @@ from models.images.budget import DEFAULT_MAX_PIXELS, DecodeBudget
 from models.images.decode import Decoded, Encoded, Job, decode
 from models.images.formats import SUPPORTED, check_formats
 from models.images.geometry import Pixels, Region, Span, Turn, crop_spans
-from models.images.glance import may_take_long
 from models.images.resize import reads, resize_crop
 from models.images.stop import Stop
 
@@ -56,10 +55,6 @@ class Preprocessor:
         self.formats = formats
         self._budget = budget or DecodeBudget()
 
-    def may_take_long(self, data: Encoded) -> bool:
-        """Whether an image may be a big one, by a glance at its first bytes, in a microsecond or two."""
-        return may_take_long(data)
-
     def __call__(self, data: Encoded, stop: Stop | None = None) -> Pixels:
         """Prepares one image.
 
@@ -84,7 +79,7 @@ class Preprocessor:
         """
         stop = stop or Stop()
         with self._budget.hold(self.max_pixels, stop) as hold:
-            return self._crop(decode(data, Job(self._region, hold.admit, stop), self.formats))
+            return self._crop(decode(data, Job(self.region, hold.admit, stop), self.formats))
 
     def open(self, data: Encoded) -> Image.Image:
         """Decodes to an upright image of mode L or RGB, whole and never scaled. Raises as `__call__` does."""
@@ -112,7 +107,7 @@ class Preprocessor:
         across, down = turn.spans(*spans)
         return across.shrunk(scale), down.shrunk(scale)
 
-    def _region(self, width: int, height: int, turn: Turn, scalable: bool) -> Region:
+    def region(self, width: int, height: int, turn: Turn, scalable: bool) -> Region:
         """What has to be decoded of an image; scalable: whether it can be decoded at a part of its size."""
         scale = self._scale(width, height) if scalable else 1
         spans = self._spans(width, height, turn, scale)

@@ -1,8 +1,8 @@
 """The libwebp that Pillow was built with, called directly: a region, decoded into memory of ours.
 
 Pillow decodes each WebP as an animation: two canvases of four bytes a pixel, a copy as bytes and one as an image,
-together 18 bytes a pixel; here it is 3, and 4 more while a lossless file is decoded. The functions and structures are
-libwebp's public ones: https://developers.google.com/speed/webp/docs/api, src/webp/decode.h.
+together 18 bytes a pixel; here it is 3, and 4 more while a lossless file is decoded. The functions and structures
+are libwebp's public ones: https://developers.google.com/speed/webp/docs/api, src/webp/decode.h.
 """
 
 from __future__ import annotations
