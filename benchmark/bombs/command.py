@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.error
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ from benchmark.harness.server import ROOT, CandidateServer
 from benchmark.load.crew import run_plan
 from benchmark.load.plan import Plan, Question, Rules, poisson
 from benchmark.load.questions import ask_engine
+from benchmark.load.tally import Tally
 from models.bundles.bundle import ModelBundle
 
 _SERVED = ("jpeg-grain-40", "webp-lossless", "png-16-interlaced")
 _FOLDER = ROOT / ".cache" / "benchmark" / "bombs"
 _SAMPLE_S = 0.1
+_WARM_UP_S = 3.0
 
 
 def add_command(commands: Any) -> None:
@@ -43,7 +46,9 @@ def add_command(commands: Any) -> None:
     )
     add_option(parser, "rate", 60.0, "small images a second")
     add_option(parser, "share", 0.3, "of all cores, that the big images ask for")
-    add_option(parser, "seconds", 20.0, "of each part")
+    add_option(parser, "big-rate", 0.0, "of the big images, instead of a share")
+    add_option(parser, "seconds", 10.0, "of each part of a round")
+    add_option(parser, "rounds", 3)
     add_option(parser, "rest", 60.0, "seconds until the memory is read again")
 
 
@@ -55,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
         write_result("bombs", options, costs=rows)
         return 0
     questions = _questions(options.model)
-    rows = [row for name in options.kind or _SERVED for row in _beside(name, questions, options)]
+    rows = [_beside(name, questions, options) for name in options.kind or _SERVED]
     print_table(f"{options.rate:g} small images a second; latency in ms, memory of all processes in MB", rows)
     write_result("bombs", options, rows=rows)
     return int(any(row["wrong"] for row in rows))
@@ -65,21 +70,42 @@ def _questions(model: Path) -> tuple[Question, ...]:
     return tuple(ask_engine(ModelBundle.load(model), ((file.name, file.read_bytes()) for file in photos_alike())))
 
 
-def _beside(name: str, questions: tuple[Question, ...], options: argparse.Namespace) -> list[Row]:
-    """A row without big images, one with, one after a rest."""
+def _beside(name: str, questions: tuple[Question, ...], options: argparse.Namespace) -> Row:
+    """Small images without and with big ones, in turns; then a rest."""
     file = file_of(name, _FOLDER)
-    cpu_s = measure(name, file)["cpu_ms"] / 1000
-    rate = options.share * (os.cpu_count() or 1) / cpu_s
-    with _Server(options) as server:
-        _small(server, questions, options, 3.0)
-        rows = [_row(f"without {name}", server, questions, options)]
-        with _Stream(server.url, file, rate) as stream:
-            rows.append(_row(f"{rate:.2f} {name} a second", server, questions, options))
-        rows[-1]["big"] = ", ".join(f"{count} x {answer}" for answer, count in sorted(stream.answers.items()))
+    rate = options.big_rate or options.share * (os.cpu_count() or 1) / (measure(name, file)["cpu_ms"] / 1000)
+    alone, beside, answers = Tally(), Tally(), Counter[str]()
+    with _Server(options) as server, _Peak(server) as peak:
+        _small(server, questions, options, _WARM_UP_S)
+        before_mb = server.tree.memory_mb("rss")
+        for number in range(options.rounds):
+            alone.add(_small(server, questions, options, options.seconds, number))
+            with _Stream(server.url, file, rate, answers):
+                beside.add(_small(server, questions, options, options.seconds, number))
         time.sleep(options.rest)
-        rows[-1]["rested_mb"] = server.tree.memory_mb("rss")
-    rows[-1]["p99 x"] = rows[1]["p99"] / rows[0]["p99"]
-    return rows
+        rested_mb = server.tree.memory_mb("rss")
+    without, found = alone.to_json()["latency_ms"], beside.to_json()
+    times, refused = found["latency_ms"], {"refused": found["refused"]} if found["refused"] else {}
+    return {
+        "beside": f"{rate:.2f} {name} a second",
+        "p50 without": without["p50"],
+        "p50": times["p50"],
+        "p99 without": without["p99"],
+        "p99": times["p99"],
+        "p99 x": times["p99"] / without["p99"],
+        "sent": found["sent"],
+        "ok": found["ok"],
+        "wrong": found["wrong"] + alone.wrong,
+        "others": _in_words({**found["errors"], **refused}) or "0",
+        "big ones": _in_words(answers),
+        "MB before": before_mb,
+        "MB peak": peak.most_mb,
+        "MB rested": rested_mb,
+    }
+
+
+def _in_words(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} x {kind}" for kind, count in sorted(counts.items()))
 
 
 class _Server(CandidateServer):
@@ -90,34 +116,12 @@ class _Server(CandidateServer):
         super().__init__(lambda port: [*words, "--port", str(port)], folder, environment, PORTRAIT)
 
 
-def _small(server: _Server, questions: tuple[Question, ...], options: argparse.Namespace, seconds: float) -> Any:
+def _small(
+    server: _Server, questions: tuple[Question, ...], options: argparse.Namespace, seconds: float, seed: int = 0
+) -> Tally:
     rules = Rules(tuple(ModelBundle.load(options.model).labels))
-    due_s = poisson(options.rate, 0, seconds=seconds)
-    return run_plan(Plan(server.url, questions, rules, due_s, name=os.urandom(4).hex()))
-
-
-def _row(title: str, server: _Server, questions: tuple[Question, ...], options: argparse.Namespace) -> Row:
-    with _Peak(server) as peak:
-        tally = _small(server, questions, options, options.seconds)
-    found = tally.to_json()
-    times = found["latency_ms"]
-    return {
-        "beside": title,
-        "p50": times["p50"],
-        "p99": times["p99"],
-        "p99 x": None,
-        "max": times["max"],
-        "sent": found["sent"],
-        "ok": found["ok"],
-        "wrong": found["wrong"],
-        "others": ", ".join(
-            f"{n} {kind}" for kind, n in {**found["errors"], "refused": found["refused"]}.items() if n
-        ),
-        "before_mb": peak.before_mb,
-        "peak_mb": peak.most_mb,
-        "rested_mb": None,
-        "big": "",
-    }
+    due_s = poisson(options.rate, seed, seconds=seconds)
+    return run_plan(Plan(server.url, questions, rules, due_s, seed=seed, name=os.urandom(4).hex()))
 
 
 class _Peak:
@@ -127,7 +131,7 @@ class _Peak:
         self._server = server
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch)
-        self.before_mb = self.most_mb = server.tree.memory_mb("rss")
+        self.most_mb = server.tree.memory_mb("rss")
 
     def _watch(self) -> None:
         while not self._ended.wait(_SAMPLE_S):
@@ -145,8 +149,8 @@ class _Peak:
 class _Stream:
     """Sends one image at a steady rate, whatever becomes of it, while it is open."""
 
-    def __init__(self, url: str, file: Path, rate: float) -> None:
-        self.answers: Counter[str] = Counter()
+    def __init__(self, url: str, file: Path, rate: float, answers: Counter[str]) -> None:
+        self._answers = answers
         self._url, self._file, self._gap = url, file, 1 / rate
         self._ended = threading.Event()
         self._pool = ThreadPoolExecutor(256)
@@ -161,11 +165,11 @@ class _Stream:
     def _ask(self) -> None:
         try:
             ask(self._url, self._file)
-            self.answers["200"] += 1
+            self._answers["200"] += 1
         except urllib.error.HTTPError as error:
-            self.answers[str(error.code)] += 1
+            self._answers[str(error.code)] += 1
         except OSError as error:
-            self.answers[type(error).__name__] += 1
+            self._answers[type(error).__name__] += 1
 
     def __enter__(self) -> _Stream:
         self._thread.start()
