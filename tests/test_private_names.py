@@ -31,6 +31,7 @@ PRIVATE = {
         "aiohttp.web_protocol:RequestHandler._request_in_progress",
         "aiohttp.web_protocol:RequestHandler._waiter",
     ),
+    "pillow": ("models/images/webp_library.py", "PIL:_webp"),
     "prometheus-client": (
         "server/operations/metrics.py",
         "prometheus_client:values",

@@ -54,8 +54,9 @@ def estimate(data: bytes) -> Cost | ImageError:
         found.append(cost)
         raise ImageError
 
+    prepare = Preprocessor(IMAGENET)
     try:
-        decode(data, Job(Preprocessor(IMAGENET).region, note, Stop()), IMAGES)
+        decode(data, Job(prepare.max_pixels, prepare.region, note, Stop()), IMAGES)
     except ImageError as error:
         return found[0] if found else error
     raise AssertionError

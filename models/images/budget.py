@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Self
 
-from models.errors import TooCostly, TooManyPixels, TooMuchMemory
+from models.errors import TooCostly, TooMuchMemory
 from models.images.cost import Cost
 from models.images.stop import Stop
 
@@ -49,9 +49,9 @@ class DecodeBudget:
         self._waiting: deque[Hold] = deque()
         self._changed = threading.Condition()
 
-    def hold(self, max_pixels: int, stop: Stop) -> Hold:
+    def hold(self, stop: Stop) -> Hold:
         """A context in which one image is decoded; what it was admitted with is given back at its end."""
-        return Hold(self, max_pixels, stop)
+        return Hold(self, stop)
 
     def check_time(self, cost: Cost) -> None:
         """Raises TooCostly for an image that takes too long on this machine."""
@@ -90,11 +90,10 @@ class DecodeBudget:
 class Hold:
     """The memory of one image, taken when its cost is known, given back at the end of the context."""
 
-    __slots__ = ("_budget", "_max_pixels", "_size", "_stop")
+    __slots__ = ("_budget", "_size", "_stop")
 
-    def __init__(self, budget: DecodeBudget, max_pixels: int, stop: Stop) -> None:
+    def __init__(self, budget: DecodeBudget, stop: Stop) -> None:
         self._budget = budget
-        self._max_pixels = max_pixels
         self._stop = stop
         self._size = 0.0
 
@@ -102,13 +101,10 @@ class Hold:
         """Checks what an image will cost, and waits for its memory; again, when it turns out to cost more.
 
         Raises:
-            TooManyPixels: it has more than are allowed.
             TooCostly: it would take too long.
             TooMuchMemory: it would take more than all images together may.
             Stopped: nobody waits for it any longer.
         """
-        if cost.pixels > self._max_pixels:
-            raise TooManyPixels(self._max_pixels, cost.pixels)
         self._budget.check_time(cost)
         self._give_back()  # first: two that hold some and wait for more would wait for each other
         if cost.memory > FREE_BYTES:

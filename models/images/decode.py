@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from models.errors import ImageError, UndecodableImage, UnsupportedFormat, UnsupportedImage
+from models.errors import ImageError, TooManyPixels, UndecodableImage, UnsupportedFormat, UnsupportedImage
 from models.images import cost
 from models.images.colour import pixels_of
 from models.images.cost import Cost
@@ -37,14 +37,23 @@ class Job(NamedTuple):
     """How an image is decoded.
 
     Attributes:
+        max_pixels: the most that an image may have, width times height.
         choose: names the region that is needed.
         admit: is told what it will cost, before it costs that; raises ImageError where that is too much.
         stop: is looked at while it is decoded.
     """
 
+    max_pixels: int
     choose: ChooseRegion
     admit: Callable[[Cost], None]
     stop: Stop
+
+    def region(self, size: tuple[int, int], turn: Turn, is_scalable: bool = False) -> Region:
+        """What is needed of an image of that size. Raises TooManyPixels, before anything is computed of it."""
+        width, height = size
+        if width * height > self.max_pixels:
+            raise TooManyPixels(self.max_pixels, width * height)
+        return self.choose(width, height, turn, is_scalable)
 
 
 class Decoded(NamedTuple):
@@ -70,6 +79,7 @@ def decode(data: Encoded, job: Job, formats: Sequence[str] = SUPPORTED) -> Decod
     """Decodes an image file; at least the region that `job.choose` names, of a JPEG at its scale.
 
     Raises:
+        TooManyPixels: it has more than `job.max_pixels`.
         UnsupportedFormat: the magic bytes are of none of `formats`.
         UnsupportedImage: it is of a kind that cannot be decoded.
         UndecodableImage: anything that the decoder cannot read to the end.
@@ -92,7 +102,7 @@ def _decode_jpeg(data: bytes, job: Job) -> Decoded:
     file = read_jpeg(data)
     scans = file.count_scans(data)
     turn = _turn(file.metadata)
-    region = job.choose(file.width, file.height, turn, True)
+    region = job.region(file.size, turn, is_scalable=True)
     job.admit(cost.of_jpeg(file, len(data), scans, region))
     if scans > MAX_SCANS:
         raise UndecodableImage("JPEG")
@@ -122,7 +132,7 @@ def _by_pillow(file: JpegFile, data: bytes, region: Region, stop: Stop) -> Pixel
 def _decode_png(data: bytes, job: Job) -> Decoded:
     file = read_png(data)
     turn = _turn(file.metadata)
-    region = job.choose(file.width, file.height, turn, False)
+    region = job.region((file.width, file.height), turn)
     job.admit(cost.of_png(file, region))
     return Decoded(decode_png(file, region, job.stop), 1, file.width, file.height, turn)
 
@@ -130,7 +140,7 @@ def _decode_png(data: bytes, job: Job) -> Decoded:
 def _decode_webp(data: bytes, job: Job) -> Decoded:
     file = read_webp(data)
     turn = _turn(file.metadata)
-    region = job.choose(file.width, file.height, turn, False)
+    region = job.region((file.width, file.height), turn)
     if file.is_animated or library() is None:
         job.admit(cost.of_webp_by_pillow(file, region))
         return _webp_by_pillow(file, turn, job)
@@ -143,20 +153,20 @@ def _webp_by_pillow(file: WebpFile, turn: Turn, job: Job) -> Decoded:
     image = _open(file.image, "WEBP", job.stop)
     if image.size != (file.width, file.height):
         raise ValueError("its header and its frames contradict each other")
-    return Decoded(_pixels(image, job.choose(*image.size, turn, False)), 1, *image.size, turn)
+    return Decoded(_pixels(image, job.region(image.size, turn)), 1, *image.size, turn)
 
 
 def _decode_avif(data: bytes, job: Job) -> Decoded:
     image = open_avif(data)
     turn = _turn(Metadata(image.info.get("exif")))
-    region = job.choose(*image.size, turn, False)
+    region = job.region(image.size, turn)
     job.admit(cost.of_heif("AVIF", image.size, len(data), region))
     return Decoded(_pixels(image, region), 1, *image.size, turn)
 
 
 def _decode_heic(data: bytes, job: Job) -> Decoded:
     image = open_heic(data)
-    region = job.choose(*image.size, Turn(), False)
+    region = job.region(image.size, Turn())
     job.admit(cost.of_heif("HEIC", image.size, len(data), region))
     return Decoded(_pixels(image, region), 1, *image.size, Turn())
 

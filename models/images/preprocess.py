@@ -78,14 +78,14 @@ class Preprocessor:
             Stopped: `stop` was set.
         """
         stop = stop or Stop()
-        with self._budget.hold(self.max_pixels, stop) as hold:
-            return self._crop(decode(data, Job(self.region, hold.admit, stop), self.formats))
+        with self._budget.hold(stop) as hold:
+            return self._crop(decode(data, Job(self.max_pixels, self.region, hold.admit, stop), self.formats))
 
     def open(self, data: Encoded) -> Image.Image:
         """Decodes to an upright image of mode L or RGB, whole and never scaled. Raises as `__call__` does."""
         stop = Stop()
-        with self._budget.hold(self.max_pixels, stop) as hold:
-            decoded = decode(data, Job(_whole, hold.admit, stop), self.formats)
+        with self._budget.hold(stop) as hold:
+            decoded = decode(data, Job(self.max_pixels, _whole, hold.admit, stop), self.formats)
         pixels = np.ascontiguousarray(decoded.turn.upright(decoded.pixels))
         return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
 

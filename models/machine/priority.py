@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 
-LONG_NICENESS = 19  # of threads for what takes long, which then has a twentieth of those that also compute
+LONG_NICENESS = 10  # of threads for what takes long: a third of the weight of those that also compute
 NICENESS = 5  # above the event loop's, which then has three times the weight; measured in docs/performance.md
 
 

@@ -51,6 +51,12 @@ def test_too_many_pixels_are_refused_first():
         Preprocessor(IMAGENET, 1000, budget=DecodeBudget(1, 1))(one_colour(100))
 
 
+def test_nothing_is_computed_of_a_size_that_is_not_allowed():
+    huge = one_colour(2**31 - 1)
+    with pytest.raises(TooManyPixels):
+        Preprocessor(IMAGENET)(huge)  # the region of that would take minutes
+
+
 def test_small_images_take_nothing_of_the_budget_and_ask_for_no_speed():
     budget = DecodeBudget(1.0, 1.0, lambda: pytest.fail("asked"))
     assert Preprocessor(IMAGENET, budget=budget)(photo("JPEG")).shape == (224, 224, 3)
@@ -60,12 +66,12 @@ def test_one_that_does_not_fit_now_waits_until_another_has_given_back():
     budget, held, order = DecodeBudget(memory=2 * BIG), threading.Event(), []
 
     def second():
-        with budget.hold(1, Stop()) as hold:
+        with budget.hold(Stop()) as hold:
             held.set()
             hold.admit(Cost(1, 0, 1.5 * BIG))
             order.append("second")
 
-    with budget.hold(1, Stop()) as hold:
+    with budget.hold(Stop()) as hold:
         hold.admit(Cost(1, 0, BIG))
         thread = threading.Thread(target=second)
         thread.start()
@@ -78,7 +84,7 @@ def test_one_that_does_not_fit_now_waits_until_another_has_given_back():
 
 def test_who_turns_out_to_need_more_gives_back_first():
     budget = DecodeBudget(memory=2 * BIG)
-    with budget.hold(1, Stop()) as hold:
+    with budget.hold(Stop()) as hold:
         hold.admit(Cost(1, 0, BIG))
         hold.admit(Cost(1, 0, 2 * BIG))  # would wait for ever beside its own
         assert budget.held == 2 * BIG
@@ -88,11 +94,11 @@ def test_who_turns_out_to_need_more_gives_back_first():
 def test_who_waits_for_memory_leaves_when_nobody_waits_for_the_image():
     budget, stop = DecodeBudget(memory=BIG), Stop()
     stop.set()
-    with budget.hold(1, Stop()) as first, budget.hold(1, stop) as second:
+    with budget.hold(Stop()) as first, budget.hold(stop) as second:
         first.admit(Cost(1, 0, BIG))
         with pytest.raises(Stopped):
             second.admit(Cost(1, 0, BIG))
-    with budget.hold(1, Stop()) as third:  # none that left stands in the way
+    with budget.hold(Stop()) as third:  # none that left stands in the way
         third.admit(Cost(1, 0, BIG))
 
 
