@@ -114,9 +114,10 @@ async def test_work_past_its_deadline_is_not_begun(pool, gate):
 
 async def test_what_waits_is_counted_and_what_was_given_up_is_not(pool, gate):
     assert pool.waiting == pool.waiting_long == 0
-    blocker = asyncio.ensure_future(pool.run(lambda: gate.wait(30)))
-    while pool.waiting:
-        await asyncio.sleep(0)
+    started = threading.Event()
+    blocker = asyncio.ensure_future(pool.run(lambda: started.set() or gate.wait(30)))
+    await asyncio.sleep(0)
+    assert started.wait(30)
     jobs = [asyncio.ensure_future(pool.run(int)) for _ in range(5)]
     await asyncio.sleep(0)
     assert pool.waiting == 5
