@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from models.errors import UnsupportedImage
@@ -179,6 +180,7 @@ def _image(data: bytes, frame: _Segment) -> tuple[int, int, str, int, float]:
     return width, height, _MODES[components], process, _samples(samplings)
 
 
+@lru_cache(maxsize=64)  # files come with few of them
 def _samples(samplings: bytes) -> float:
     """Of all components, for each pixel; each byte: across and down."""
     across, down = [each >> 4 or 1 for each in samplings], [each & 15 or 1 for each in samplings]
