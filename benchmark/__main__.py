@@ -43,6 +43,7 @@ _COMMANDS = (
     "service.policies",
     "service.runners",
     "load.command",
+    "bombs.command",
     "peers.environment",
     "compare.command",
     "compare.plots",

@@ -61,5 +61,33 @@ class TooManyPixels(ImageError):
         self.actual = actual
 
 
+class TooCostly(ImageError):
+    """Decoding it would take too long, by its header; nothing was decoded.
+
+    Attributes:
+        limit: milliseconds of one thread that are allowed.
+        actual: milliseconds that it was estimated to take on this machine.
+    """
+
+    def __init__(self, limit: float, actual: float) -> None:
+        super().__init__(f"about {actual:.0f} ms to decode, at most {limit:.0f} are allowed")
+        self.limit = limit
+        self.actual = actual
+
+
+class TooMuchMemory(ImageError):
+    """Decoding it would take more memory than all images together may, by its header; nothing was decoded.
+
+    Attributes:
+        limit: bytes for all images together.
+        actual: bytes that it was estimated to take.
+    """
+
+    def __init__(self, limit: int, actual: int) -> None:
+        super().__init__(f"about {actual} bytes to decode, {limit} are there for all images")
+        self.limit = limit
+        self.actual = actual
+
+
 class UndecodableImage(ImageError):
     """The bytes begin like an image and cannot be decoded (cut short, damaged, not what they seem)."""

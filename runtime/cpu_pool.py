@@ -4,47 +4,74 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
+import time
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
-from batching import DeadlineExceeded
+from batching import DeadlineExceeded, QueueFull
+from models.images.stop import Stop
+from runtime.lane import Job, Lane
 
 Out = TypeVar("Out")
 
 
-class _Job(Generic[Out]):
-    """Work that was asked for. `work` is None when nobody waits for it any longer."""
-
-    __slots__ = ("future", "work")
-
-    def __init__(self, work: Callable[[], Out], future: asyncio.Future[Out]) -> None:
-        self.work: Callable[[], Out] | None = work
-        self.future = future
+def _nothing() -> None:
+    pass
 
 
 class CpuPool:
     """Runs functions on threads, and keeps nothing of those whose caller has left.
 
+    What takes long has threads of its own, which give way to the others: it gets what they leave of the cores, and
+    nothing short waits for it.
+
     `loop.run_in_executor` makes a second future, a lock and a wake-up of the loop for each call; here results that
     are ready together come back together. What that saves: docs/performance.md.
     """
 
-    def __init__(self, threads: int, begin: Callable[[], None] = lambda: None) -> None:
-        """Starts the threads.
+    def __init__(
+        self,
+        threads: int,
+        begin: Callable[[], None] = _nothing,
+        begin_long: Callable[[], None] = _nothing,
+        rest: Callable[[], None] = _nothing,
+    ) -> None:
+        """Starts the threads for short jobs; those for long ones start when there is one.
 
         Args:
-            threads: how many.
-            begin: called first on each of them.
+            threads: how many for short jobs, and how many for long ones.
+            begin: called first on each of those for short jobs.
+            begin_long: called first on each of those for long jobs.
+            rest: called on one of the latter when there was no long job for some seconds.
         """
-        self._jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
         self._done: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._woken = False
         self.threads = threads
-        for number in range(threads):
-            threading.Thread(target=self._work, args=(begin,), name=f"cpu-{number}", daemon=True).start()
+        self._short = Lane("cpu", threads, begin, self._finish)
+        self._long = Lane("cpu-long", threads, begin_long, self._finish, rest)
+        self._short.start()
+
+    @property
+    def waiting(self) -> int:
+        """Short jobs that were asked for and not begun."""
+        return self._short.waiting
+
+    @property
+    def seconds_per_job(self) -> float:
+        """How long a short job takes a thread, as a moving average; 0 before the first."""
+        return self._short.seconds_per_job
+
+    @property
+    def waiting_long(self) -> int:
+        """Long jobs that were asked for and not begun."""
+        return self._long.waiting
+
+    @property
+    def seconds_per_long_job(self) -> float:
+        """How long a long job takes a thread, as a moving average; 0 before the first."""
+        return self._long.seconds_per_job
 
     async def run(self, work: Callable[[], Out], deadline: float | None = None) -> Out:
         """Runs `work` on a thread.
@@ -56,37 +83,40 @@ class CpuPool:
         Raises:
             DeadlineExceeded: the deadline passed first. Work that has begun goes on.
         """
-        loop = asyncio.get_running_loop()
-        job: _Job[Out] = _Job(work, loop.create_future())
+        job = _job(work, deadline)
         del work
-        expiry = None if deadline is None else loop.call_at(deadline, _expire, job.future)
-        self._jobs.put(job)
+        return await _result(self._short, job)
+
+    async def run_long(self, work: Callable[[Stop], Out], deadline: float | None = None) -> Out:
+        """Runs what may take long on a thread that gives way to those of `run`.
+
+        Args:
+            work: as for `run`; what it is called with is set when the caller leaves or the deadline passes.
+            deadline: likewise.
+
+        Raises:
+            QueueFull: as much waits as would take until the deadline.
+            DeadlineExceeded: the deadline passed first.
+        """
+        wait_s = self._long.wait_s
+        if deadline is not None and wait_s and time.monotonic() + wait_s > deadline:
+            raise QueueFull(wait_s)
+        stop = Stop()
+        job = _job(partial(work, stop), deadline)
+        del work
         try:
-            return await job.future
+            return await _result(self._long, job)
         finally:
-            job.work = None
-            if expiry is not None:
-                expiry.cancel()
+            stop.set()
 
     def close(self) -> None:
         """Ends each thread when it has done what it was asked for before."""
-        for _ in range(self.threads):
-            self._jobs.put(None)
+        self._short.close()
+        self._long.close()
 
-    def _work(self, begin: Callable[[], None]) -> None:
-        begin()
-        while (job := self._jobs.get()) is not None:
-            work, job.work = job.work, None
-            if work is None:
-                continue
-            try:
-                result, error = work(), None
-            except BaseException as raised:
-                result, error = None, raised
-            loop = job.future.get_loop()
-            self._done.append((job.future, result, error))
-            del work, job, result, error  # an image would stay here until the next one
-            self._wake(loop)
+    def _finish(self, job: Job[Any], result: Any, error: BaseException | None) -> None:
+        self._done.append((job.future, result, error))
+        self._wake(job.future.get_loop())
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         """Asks the loop to take what is done, unless it was asked already and has not begun."""
@@ -105,6 +135,21 @@ class CpuPool:
                 future.set_result(result)
             else:
                 future.set_exception(error)
+
+
+def _job(work: Callable[[], Out], deadline: float | None) -> Job[Out]:
+    return Job(work, asyncio.get_running_loop().create_future(), deadline)
+
+
+async def _result(lane: Lane, job: Job[Out]) -> Out:
+    expiry = None if job.deadline is None else job.future.get_loop().call_at(job.deadline, _expire, job.future)
+    lane.put(job)
+    try:
+        return await job.future
+    finally:
+        lane.give_up(job)
+        if expiry is not None:
+            expiry.cancel()
 
 
 def _expire(future: asyncio.Future[Any]) -> None:

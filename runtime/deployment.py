@@ -76,6 +76,7 @@ class Deployment(Generic[Item, Row]):
         self.admission = Admission()
         self._cpu_pool = cpu_pool
         self._batching = batching
+        self._may_take_long = getattr(model, "may_take_long", _never)
         self._observer = observer
         self._accepted = self._preparing = 0
         self._prepare_s = 0.0
@@ -182,7 +183,11 @@ class Deployment(Generic[Item, Row]):
         self._check_room()
         self._accepted += 1
         try:
-            item = await self._prepared(given, deadline, start_by)
+            if self._may_take_long(given):
+                start_by = math.inf  # what a large image takes is no sign of overload
+                item = await self._cpu_pool.run_long(partial(self.model.prepare, given), deadline)
+            else:
+                item = await self._prepared(given, deadline, start_by)
             clock.mark("decode")
             answer = await self.batcher.submit(item, deadline, start_by)
             clock.mark("queue", answer.started_at)
@@ -226,3 +231,8 @@ class Deployment(Generic[Item, Row]):
         """Takes no more inputs, runs what is queued (without `drain`: fails it), then frees the engine."""
         await self.batcher.close(drain)
         await self.runner.close()
+
+
+def _never(given: Input) -> bool:
+    """Of a model whose inputs are all prepared fast."""
+    return False

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from models.bundles.spec import EngineSpec
 from models.engines.base import EngineOptions
+from models.images.stop import Stop
 from runtime.inputs import Input
 from runtime.outputs import Output
 from runtime.processes.recipe import Recipe
@@ -79,6 +80,9 @@ class Engine(Protocol[ItemIn, RowOut]):
 class Model(Protocol[Item, Row]):
     """One version of something that can be served. Cheap to build, picklable.
 
+    It may have a method `may_take_long(given: Input) -> bool`: whether an input may take long to prepare, told on
+    the event loop in microseconds. `prepare` then gets a Stop, which is set when nobody waits for the item.
+
     Attributes:
         facts: known before it is loaded.
         example_file: path of a file to try it with.
@@ -87,7 +91,7 @@ class Model(Protocol[Item, Row]):
     facts: ModelFacts
     example_file: str
 
-    def prepare(self, given: Input) -> Item:
+    def prepare(self, given: Input, stop: Stop | None = None, /) -> Item:
         """Input -> item of a batch, on a thread of the CPU pool.
 
         Raises:

@@ -9,9 +9,12 @@ from aiohttp import web
 
 from models.engines.base import EngineOptions
 from models.engines.selection import choose
+from models.images.budget import DEFAULT_MEMORY, DecodeBudget
 from models.images.formats import SUPPORTED
 from models.images.preprocess import Preprocessor
-from models.machine.priority import give_way
+from models.images.speed import relative_speed
+from models.machine.allocator import give_back_memory
+from models.machine.priority import give_way, give_way_entirely
 from models.machine.resources import usable_cores
 from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
@@ -47,7 +50,8 @@ def make_app(config: Config, bundles: Bundles, shared: SharedMetrics | None = No
     # aiohttp's own limit is out of the way: `BodyReader` bounds every body.
     app = web.Application(middlewares=[around], client_max_size=0)
     metrics = Metrics(shared)
-    cpu_pool = CpuPool(config.server.decode_threads or usable_cores(), give_way)
+    threads = config.server.decode_threads or usable_cores()
+    cpu_pool = CpuPool(threads, give_way, give_way_entirely, give_back_memory)
     models = _models(config, bundles)
     store = ModelStore(models, lambda model: _deploy(config, model, cpu_pool, metrics), metrics)
     proxies, log = Proxies(config.server.trusted_proxy, config.server.root_path), config.server
@@ -76,11 +80,12 @@ def make_app(config: Config, bundles: Bundles, shared: SharedMetrics | None = No
 def _models(config: Config, bundles: Bundles) -> Mapping[str, AnyModel]:
     given, limits = config.models, config.limits
     max_pixels, formats = int(limits.max_image_mpixels * 1_000_000), SUPPORTED + limits.accept_format
+    budget = DecodeBudget(limits.max_decode_ms, limits.decode_memory_mb * 1e6 or DEFAULT_MEMORY, relative_speed)
     models: dict[str, AnyModel] = {}
     for name, bundle in bundles.items():
         choice = choose(bundle, given.device, given.engine, given.intra_op_threads)
         spec = choice.bundle.spec.preprocess
-        preprocessor = Preprocessor(spec, max_pixels, config.server.scaled_decode, formats)
+        preprocessor = Preprocessor(spec, max_pixels, config.server.scaled_decode, formats, budget)
         models[name] = ImageClassifier(name, choice, preprocessor)
     return models
 

@@ -135,6 +135,19 @@ class LimitConfig(_Section):
         1024.0, "memory for request bodies, in MB, divided among the workers; beyond it 503", 1, 1_000_000
     )
     max_image_mpixels: float = option(50.0, "most megapixels per image, checked before decoding", 0.001, 10_000)
+    max_decode_ms: float = option(
+        5000.0,
+        "longest decoding of an image, in ms of one thread, estimated from its header; beyond it 413",
+        1,
+        3_600_000,
+    )
+    decode_memory_mb: int = option(
+        0,
+        "memory for large images while they are decoded, in MB, divided among the workers; auto: 512 for each",
+        0,
+        1_000_000,
+        auto=True,
+    )
     accept_format: tuple[str, ...] = option(
         (),
         "format accepted besides JPEG, PNG and WebP; repeatable",

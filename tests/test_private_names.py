@@ -35,6 +35,7 @@ PRIVATE = {
         "aiohttp.web_protocol:RequestHandler._request_in_progress",
         "aiohttp.web_protocol:RequestHandler._waiter",
     ),
+    "pillow": ("models/images/webp_library.py", "PIL:_webp"),
     "prometheus-client": (
         "server/operations/shared_metrics.py",
         "prometheus_client:mmap_dict",

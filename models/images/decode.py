@@ -8,33 +8,52 @@ image is taken, is unpacked, or makes a library print what a client has written.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from io import BytesIO
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 
-from models.errors import (
-    ImageError,
-    TooManyPixels,
-    UndecodableImage,
-    UnsupportedFormat,
-    UnsupportedImage,
-)
-from models.images.colour import to_rgb
+from models.errors import ImageError, TooManyPixels, UndecodableImage, UnsupportedFormat, UnsupportedImage
+from models.images import cost
+from models.images.colour import pixels_of
+from models.images.cost import Cost
 from models.images.exif import Metadata
 from models.images.formats import SUPPORTED, sniff
 from models.images.geometry import TURNS, Pixels, Region, Turn
 from models.images.heif import open_avif, open_heic
 from models.images.jpeg import decode_jpeg
-from models.images.jpeg_file import JpegFile, read_jpeg
+from models.images.jpeg_file import MAX_SCANS, JpegFile, read_jpeg
 from models.images.jpeg_support import can_decode
 from models.images.png import decode_png, read_png
-from models.images.webp import read_webp
+from models.images.stop import Stop, StoppableFile
+from models.images.webp import WebpFile, read_webp
+from models.images.webp_library import decode_region, library
 
 Encoded = bytes | bytearray | memoryview
-# (width, height, turn) -> what is needed of a stored image.
-ChooseRegion = Callable[[int, int, Turn], Region]
+# (width, height, turn, whether it can be decoded at a part of its size) -> what is needed of a stored image.
+ChooseRegion = Callable[[int, int, Turn, bool], Region]
+
+
+class Job(NamedTuple):
+    """How an image is decoded.
+
+    Attributes:
+        max_pixels: the most that an image may have, width times height.
+        choose: names the region that is needed.
+        admit: is told what it will cost, before it costs that; raises ImageError where that is too much.
+        stop: is looked at while it is decoded.
+    """
+
+    max_pixels: int
+    choose: ChooseRegion
+    admit: Callable[[Cost], None]
+    stop: Stop
+
+    def region(self, size: tuple[int, int], turn: Turn, is_scalable: bool = False) -> Region:
+        """What is needed of an image of that size. Raises TooManyPixels, before anything is computed of it."""
+        width, height = size
+        if width * height > self.max_pixels:
+            raise TooManyPixels(self.max_pixels, width * height)
+        return self.choose(width, height, turn, is_scalable)
 
 
 class Decoded(NamedTuple):
@@ -56,20 +75,21 @@ class Decoded(NamedTuple):
     turn: Turn
 
 
-def decode(data: Encoded, max_pixels: int, choose: ChooseRegion, formats: Sequence[str] = SUPPORTED) -> Decoded:
-    """Decodes an image file; of a JPEG at least the region that `choose` names, at its scale.
+def decode(data: Encoded, job: Job, formats: Sequence[str] = SUPPORTED) -> Decoded:
+    """Decodes an image file; at least the region that `job.choose` names, of a JPEG at its scale.
 
     Raises:
+        TooManyPixels: it has more than `job.max_pixels`.
         UnsupportedFormat: the magic bytes are of none of `formats`.
         UnsupportedImage: it is of a kind that cannot be decoded.
-        TooManyPixels: width times height exceeds `max_pixels`.
         UndecodableImage: anything that the decoder cannot read to the end.
+        ImageError: what `job.admit` raises; Stopped, when nobody waits for it.
     """
     name = sniff(data).name
     if name is None or name not in formats:
         raise UnsupportedFormat(name, formats)
     try:
-        return _DECODERS[name](bytes(data), max_pixels, choose)  # what is bytes already is not copied
+        return _DECODERS[name](bytes(data), job)  # what is bytes already is not copied
     except ImageError:
         raise
     except Exception as error:
@@ -78,62 +98,80 @@ def decode(data: Encoded, max_pixels: int, choose: ChooseRegion, formats: Sequen
         raise UndecodableImage(name) from error
 
 
-def _decode_jpeg(data: bytes, max_pixels: int, choose: ChooseRegion) -> Decoded:
+def _decode_jpeg(data: bytes, job: Job) -> Decoded:
     file = read_jpeg(data)
-    _check_pixels(file.width, file.height, max_pixels)
-    if file.has_too_many_scans(data):
-        raise UndecodableImage("JPEG")
+    scans = file.count_scans(data)
     turn = _turn(file.metadata)
-    region = choose(file.width, file.height, turn)
-    pixels = decode_jpeg(file, data, region)
+    region = job.region(file.size, turn, is_scalable=True)
+    job.admit(cost.of_jpeg(file, len(data), scans, region))
+    if scans > MAX_SCANS:
+        raise UndecodableImage("JPEG")
+    pixels = decode_jpeg(file, data, region, job.stop)
     if pixels is None:
-        pixels = _by_pillow(file, data, region.scale)
+        job.stop.check()
+        job.admit(cost.of_jpeg_by_pillow(file, len(data), scans, region))
+        pixels = _by_pillow(file, data, region, job.stop)
     return Decoded(pixels, region.scale, file.width, file.height, turn)
 
 
-def _by_pillow(file: JpegFile, data: bytes, scale: int) -> Pixels:
-    """A whole JPEG at 1/scale of its size."""
+def _by_pillow(file: JpegFile, data: bytes, region: Region, stop: Stop) -> Pixels:
+    """A JPEG at 1/scale of its size."""
     try:
-        image = _open(file.without_metadata(data), "JPEG")
-        if scale > 1:
-            image.draft(None, (image.width // scale, image.height // scale))
-        return _pixels(image)
+        image = _open(file.without_metadata(data), "JPEG", stop)
+        if region.scale > 1:
+            image.draft(None, (image.width // region.scale, image.height // region.scale))
+        return _pixels(image, region)
+    except ImageError:
+        raise
     except Exception:
         if file.rarity is not None and not can_decode(file.rarity):
             raise UnsupportedImage(file.rarity, "convert it to a baseline or progressive JPEG") from None
         raise
 
 
-def _decode_png(data: bytes, max_pixels: int, choose: ChooseRegion) -> Decoded:
+def _decode_png(data: bytes, job: Job) -> Decoded:
     file = read_png(data)
-    _check_pixels(file.width, file.height, max_pixels)
-    return Decoded(decode_png(file), 1, file.width, file.height, _turn(file.metadata))
+    turn = _turn(file.metadata)
+    region = job.region((file.width, file.height), turn)
+    job.admit(cost.of_png(file, region))
+    return Decoded(decode_png(file, region, job.stop), 1, file.width, file.height, turn)
 
 
-def _decode_webp(data: bytes, max_pixels: int, choose: ChooseRegion) -> Decoded:
+def _decode_webp(data: bytes, job: Job) -> Decoded:
     file = read_webp(data)
-    _check_pixels(file.width, file.height, max_pixels)
-    # The pixels may contradict the header.
-    pixels = _pixels(_open(file.image, "WEBP"))
-    return Decoded(pixels, 1, pixels.shape[1], pixels.shape[0], _turn(file.metadata))
+    turn = _turn(file.metadata)
+    region = job.region((file.width, file.height), turn)
+    if file.is_animated or library() is None:
+        job.admit(cost.of_webp_by_pillow(file, region))
+        return _webp_by_pillow(file, turn, job)
+    job.admit(cost.of_webp(file, region))
+    pixels = decode_region(file.image, (file.width, file.height), file.has_alpha, region)
+    return Decoded(pixels, 1, file.width, file.height, turn)
 
 
-def _decode_avif(data: bytes, max_pixels: int, choose: ChooseRegion) -> Decoded:
+def _webp_by_pillow(file: WebpFile, turn: Turn, job: Job) -> Decoded:
+    image = _open(file.image, "WEBP", job.stop)
+    if image.size != (file.width, file.height):
+        raise ValueError("its header and its frames contradict each other")
+    return Decoded(_pixels(image, job.region(image.size, turn)), 1, *image.size, turn)
+
+
+def _decode_avif(data: bytes, job: Job) -> Decoded:
     image = open_avif(data)
-    _check_pixels(image.width, image.height, max_pixels)
-    pixels = _pixels(image)
     turn = _turn(Metadata(image.info.get("exif")))
-    return Decoded(pixels, 1, pixels.shape[1], pixels.shape[0], turn)
+    region = job.region(image.size, turn)
+    job.admit(cost.of_heif("AVIF", image.size, len(data), region))
+    return Decoded(_pixels(image, region), 1, *image.size, turn)
 
 
-def _decode_heic(data: bytes, max_pixels: int, choose: ChooseRegion) -> Decoded:
+def _decode_heic(data: bytes, job: Job) -> Decoded:
     image = open_heic(data)
-    _check_pixels(image.width, image.height, max_pixels)
-    pixels = _pixels(image)
-    return Decoded(pixels, 1, pixels.shape[1], pixels.shape[0], Turn())
+    region = job.region(image.size, Turn())
+    job.admit(cost.of_heif("HEIC", image.size, len(data), region))
+    return Decoded(_pixels(image, region), 1, *image.size, Turn())
 
 
-_DECODERS: dict[str, Callable[[bytes, int, ChooseRegion], Decoded]] = {
+_DECODERS: dict[str, Callable[[bytes, Job], Decoded]] = {
     "JPEG": _decode_jpeg,
     "PNG": _decode_png,
     "WEBP": _decode_webp,
@@ -142,19 +180,17 @@ _DECODERS: dict[str, Callable[[bytes, int, ChooseRegion], Decoded]] = {
 }
 
 
-def _check_pixels(width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise TooManyPixels(max_pixels, width * height)
-
-
-def _open(data: bytes, plugin: str) -> Image.Image:
+def _open(data: bytes, plugin: str, stop: Stop) -> Image.Image:
     # Only the plugin that was sniffed is asked, which keeps every other parser out of reach.
-    return Image.open(BytesIO(data), formats=(plugin,))
+    return Image.open(StoppableFile(data, stop), formats=(plugin,))
 
 
-def _pixels(image: Image.Image) -> Pixels:
+def _pixels(image: Image.Image, region: Region) -> Pixels:
+    size = image.size
     image.load()
-    return np.atleast_3d(np.asarray(to_rgb(image)))
+    if image.size != size and region.scale == 1:
+        raise ValueError("its header and its pixels contradict each other")
+    return pixels_of(image, region)
 
 
 def _turn(metadata: Metadata) -> Turn:

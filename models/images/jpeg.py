@@ -6,6 +6,7 @@ import numpy as np
 
 from models.images.geometry import Pixels, Region
 from models.images.jpeg_file import JpegFile
+from models.images.stop import Stop
 
 try:
     from models.images import jpeg_region
@@ -27,35 +28,36 @@ def decoder() -> str:
     return next(name for name in DECODERS if globals().get(name) or name == "Pillow")
 
 
-def decode_jpeg(file: JpegFile, data: bytes, region: Region) -> Pixels | None:
+def decode_jpeg(file: JpegFile, data: bytes, region: Region, stop: Stop | bytes = b"") -> Pixels | None:
     """Decodes at least a region.
 
     Args:
         file: what its segments say: size and mode are taken from it.
         data: its bytes.
         region: inside the image.
+        stop: is looked at for each row of blocks, by jpeg_region alone.
 
     Returns:
         uint8 [rows, columns, 1 or 3], grey or RGB, from the first pixel of the image on, at least to the end of
-        the region; outside of it they may be anything. None where no decoder is installed, and where it does not
-        like the file or warns of it: Pillow is the judge then.
+        the region; outside of it they may be anything. None where no decoder is installed, where it was stopped,
+        and where it does not like the file or warns of it: Pillow is the judge then.
     """
     if file.mode not in ("L", "RGB"):
         return None
     if jpeg_region is not None:
-        return _by_region(file, data, region)
+        return _by_region(file, data, region, stop)
     return None if simplejpeg is None else _by_simplejpeg(file, data, region)
 
 
-def _by_region(file: JpegFile, data: bytes, region: Region) -> Pixels | None:
+def _by_region(file: JpegFile, data: bytes, region: Region, stop: Stop | bytes) -> Pixels | None:
     scale, across, down = region
     # From where a block begins, and with neighbours, which interpolated colour takes into account.
     first = max(0, across.start - _NEIGHBOURS) // _BLOCK * _BLOCK
-    stop = min(-(-file.width // scale), across.stop + _NEIGHBOURS)
+    end = min(-(-file.width // scale), across.stop + _NEIGHBOURS)
     # What is not written is not touched either, and costs nothing.
-    pixels = np.empty((down.stop, stop, len(file.mode)), np.uint8)
+    pixels = np.empty((down.stop, end, len(file.mode)), np.uint8)
     try:
-        jpeg_region.decode(data, file.size, scale, (first, down.start), pixels[down.start :, first:])
+        jpeg_region.decode(data, file.size, scale, (first, down.start), pixels[down.start :, first:], stop)
     except ValueError:
         return None
     return pixels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from models.errors import UnsupportedImage
@@ -50,12 +51,14 @@ class JpegFile(NamedTuple):
         metadata: EXIF and XMP.
         needed: start and stop of each segment that counts for the pixels, in the file.
         first_scan: where the marker of the first scan stands.
+        samples: of all components together, for each pixel: 3 without subsampling, 1.5 with the usual one.
     """
 
     width: int
     height: int
     mode: str
     process: int
+    samples: float
     metadata: Metadata
     needed: list[tuple[int, int]]
     first_scan: int
@@ -65,13 +68,13 @@ class JpegFile(NamedTuple):
         """Width and height, in pixels."""
         return self.width, self.height
 
-    def has_too_many_scans(self, data: bytes) -> bool:
-        """Whether a decoder may have to go through more than `MAX_SCANS`; data: the file."""
+    def count_scans(self, data: bytes) -> int:
+        """How many scans a decoder goes through, counted up to one more than `MAX_SCANS`; data: the file."""
         # Where the first scan of an image that is not progressive holds all components, libjpeg refuses a second
         # one (jdapimin.c, consume_markers). Others cost half a millisecond for each MB.
         if self.process not in _PROGRESSIVE and data[self.first_scan + 4] == self._components:
-            return False
-        return _count_scans(data, self.first_scan) > MAX_SCANS
+            return 1
+        return _count_scans(data, self.first_scan)
 
     def without_metadata(self, data: bytes) -> bytes:
         """The file without what does not count for its pixels; data: the file."""
@@ -84,6 +87,16 @@ class JpegFile(NamedTuple):
         if self.process in _LOSSLESS:
             return LOSSLESS
         return ARITHMETIC if self.process in _ARITHMETIC else None
+
+    @property
+    def is_progressive(self) -> bool:
+        """Whether each scan makes the whole image better."""
+        return self.process in _PROGRESSIVE
+
+    @property
+    def is_arithmetic(self) -> bool:
+        """Whether it is coded arithmetically, which takes longer to read."""
+        return self.process in _ARITHMETIC
 
     @property
     def _components(self) -> int:
@@ -147,8 +160,8 @@ def _is_needed(segment: _Segment) -> bool:
     return not (_APP1 <= marker <= _APP15 or marker == _COM)
 
 
-def _image(data: bytes, frame: _Segment) -> tuple[int, int, str, int]:
-    """(width, height, mode, process), if it is of a kind that can be decoded."""
+def _image(data: bytes, frame: _Segment) -> tuple[int, int, str, int, float]:
+    """(width, height, mode, process, samples), if it is of a kind that can be decoded."""
     process, start, stop = frame
     bits, height, width, components = (
         int.from_bytes(data[start + first : start + last]) for first, last in ((4, 5), (5, 7), (7, 9), (9, 10))
@@ -161,9 +174,18 @@ def _image(data: bytes, frame: _Segment) -> tuple[int, int, str, int]:
         raise UnsupportedImage("JPEG that gives its height behind its pixels (DNL)", _CONVERT)
     if components not in _MODES:
         raise UnsupportedImage(f"JPEG with {components} colour components", "convert it to RGB")
+    samplings = data[start + 11 : stop : 3][:components]
     if _is_fractional(data[start + 11 : stop : 3]):
         raise UnsupportedImage("JPEG with fractional subsampling", _CONVERT)
-    return width, height, _MODES[components], process
+    return width, height, _MODES[components], process, _samples(samplings)
+
+
+@lru_cache(maxsize=64)  # files come with few of them
+def _samples(samplings: bytes) -> float:
+    """Of all components, for each pixel; each byte: across and down."""
+    across, down = [each >> 4 or 1 for each in samplings], [each & 15 or 1 for each in samplings]
+    total = sum(a * b for a, b in zip(across, down, strict=True))
+    return total / (max(across) * max(down))
 
 
 def _is_fractional(samplings: bytes) -> bool:

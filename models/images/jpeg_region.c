@@ -28,7 +28,13 @@ typedef struct {
     int bands;                           /* 1 or 3: grey or RGB */
     unsigned char *pixels;               /* [rows, columns, bands], the rows `stride` bytes apart */
     size_t stride;
+    const volatile unsigned char *stop; /* NULL, or a byte that another thread sets to end this */
 } Region;
+
+typedef struct {
+    struct jpeg_progress_mgr manager; /* first, because libjpeg holds a pointer to it */
+    const volatile unsigned char *stop;
+} Progress;
 
 static void on_error(j_common_ptr info) {
     Errors *errors = (Errors *)info->err;
@@ -48,6 +54,11 @@ static void check(j_decompress_ptr info, int holds, const char *text) {
         snprintf(errors->text, sizeof errors->text, "%s", text);
         longjmp(errors->fault, 1);
     }
+}
+
+/* Called for each row of blocks, in each pass over the file and over the image. */
+static void on_progress(j_common_ptr info) {
+    check((j_decompress_ptr)info, !*((Progress *)info->progress)->stop, "it was stopped");
 }
 
 /* Whether an end is marked behind the headers. Pixels hold no such bytes (ITU T.81, B.1.1.5). */
@@ -96,6 +107,7 @@ static void read_region(j_decompress_ptr info, const Region *region) {
 /* Whether it succeeded; if not, why is in `errors`. */
 static int decode_region(const Region *region, Errors *errors) {
     struct jpeg_decompress_struct info;
+    Progress progress = {.manager.progress_monitor = on_progress, .stop = region->stop};
     memset(&info, 0, sizeof info);
     info.err = jpeg_std_error(&errors->manager);
     errors->manager.error_exit = on_error;
@@ -103,6 +115,7 @@ static int decode_region(const Region *region, Errors *errors) {
     int failed = setjmp(errors->fault);
     if (!failed) {
         jpeg_create_decompress(&info);
+        info.progress = region->stop ? &progress.manager : NULL;
         read_region(&info, region);
     }
     jpeg_destroy_decompress(&info);
@@ -119,20 +132,22 @@ static int is_sound(const Region *region, const Py_buffer *pixels) {
 }
 
 static PyObject *decode(PyObject *Py_UNUSED(module), PyObject *arguments) {
-    Py_buffer data, pixels;
+    Py_buffer data, pixels, stop = {0};
     PyObject *out;
     Region region;
-    if (!PyArg_ParseTuple(arguments, "y*(II)i(II)O:decode", &data, &region.width, &region.height, &region.scale,
-                          &region.left, &region.top, &out)) {
+    if (!PyArg_ParseTuple(arguments, "y*(II)i(II)O|y*:decode", &data, &region.width, &region.height, &region.scale,
+                          &region.left, &region.top, &out, &stop)) {
         return NULL;
     }
     if (PyObject_GetBuffer(out, &pixels, PyBUF_WRITABLE | PyBUF_STRIDES) < 0) {
+        PyBuffer_Release(&stop);
         PyBuffer_Release(&data);
         return NULL;
     }
     Errors errors = {.text = "the pixels' shape or the scale is wrong"};
     region.data = data.buf;
     region.size = data.len;
+    region.stop = stop.len > 0 ? stop.buf : NULL;
     region.bands = pixels.ndim == 3 && pixels.shape[2] <= 3 ? (int)pixels.shape[2] : 0;
     int succeeded = 0;
     if (is_sound(&region, &pixels)) {
@@ -145,6 +160,7 @@ static PyObject *decode(PyObject *Py_UNUSED(module), PyObject *arguments) {
         Py_END_ALLOW_THREADS
     }
     PyBuffer_Release(&pixels);
+    PyBuffer_Release(&stop);
     PyBuffer_Release(&data);
     if (!succeeded) {
         PyErr_SetString(PyExc_ValueError, errors.text);
@@ -155,16 +171,17 @@ static PyObject *decode(PyObject *Py_UNUSED(module), PyObject *arguments) {
 
 static PyMethodDef methods[] = {
     {"decode", decode, METH_VARARGS,
-     PyDoc_STR("decode(data, size, scale, corner, pixels)\n--\n\n"
+     PyDoc_STR("decode(data, size, scale, corner, pixels, stop=b'')\n--\n\n"
                "Decodes the region of a JPEG that begins at `corner` and fills `pixels`.\n\n"
                "Args:\n"
                "    data: bytes of the file; their buffer must not change meanwhile.\n"
                "    size: width and height of the whole picture.\n"
                "    scale: 1, 2, 4 or 8; it is decoded at 1 / scale of its size.\n"
                "    corner: column and row where the region begins, at that scale; the column where a block begins.\n"
-               "    pixels: uint8 [rows, columns, 1 or 3], each row contiguous, is written: grey or RGB.\n\n"
+               "    pixels: uint8 [rows, columns, 1 or 3], each row contiguous, is written: grey or RGB.\n"
+               "    stop: its first byte is looked at for each row of blocks; another thread sets it to end this.\n\n"
                "Raises:\n"
-               "    ValueError: the data are damaged, or not what was said of them; `pixels` may be half written.\n")},
+               "    ValueError: it was stopped, the data are damaged, or not what was said of them; `pixels` may be half written.\n")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from io import BytesIO
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from models.errors import UnsupportedImage
-from models.images.colour import STRIP, on_white, to_rgb
+from models.images.colour import cut, on_white, pixels_of, to_rgb
 from models.images.exif import MOST_BYTES, Metadata
-from models.images.geometry import Pixels
+from models.images.geometry import Pixels, Region
+from models.images.stop import Stop, StoppableFile
+from models.images.strips import read_strips
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE = 0, 2, 3  # colour types
+_BANDS = {_GREY: 1, _RGB: 3, _PALETTE: 1, 4: 2, 6: 4}
 _TEXTS = {b"Raw profile type exif": "exif", b"Raw profile type APP1": "exif", b"XML:com.adobe.xmp": "xmp"}
 _MOST_KEYWORD = 80
+_PIECE = 1 << 14  # bytes that are decoded at once; they unpack to 16 MB at most
 # Chunks that a file may have, beyond one for each kilobyte.
 _SPARE_CHUNKS = 10_000
 
@@ -37,6 +40,7 @@ class PngFile(NamedTuple):
         palette: PLTE, RGB bytes, for colour type 3.
         transparency: tRNS: alphas of the palette, or a transparent colour of 16 bits a sample; may be empty.
         metadata: EXIF and XMP.
+        interlaced: whether it is stored in seven passes.
         image: the file without any other chunk.
     """
 
@@ -47,7 +51,28 @@ class PngFile(NamedTuple):
     palette: bytes
     transparency: bytes
     metadata: Metadata
+    interlaced: bool
     image: bytes
+
+    @property
+    def bits(self) -> int:
+        """Of a pixel."""
+        return self.depth * _BANDS[self.colour]
+
+    @property
+    def has_palette(self) -> bool:
+        """Whether a pixel is an index."""
+        return self.colour == _PALETTE
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether each pixel has an alpha of its own."""
+        return self.colour > _PALETTE
+
+    @property
+    def has_key(self) -> bool:
+        """Whether one of its colours is transparent."""
+        return self.colour in (_GREY, _RGB) and bool(self.transparency)
 
 
 def read_png(data: bytes) -> PngFile:
@@ -83,20 +108,24 @@ def read_png(data: bytes) -> PngFile:
     return _png_file(data, chunks, texts, data[pixels])
 
 
-def decode_png(file: PngFile) -> Pixels:
-    """uint8 [height, width, 1 or 3], grey or RGB, transparency on white; 16 bits keep their high byte."""
-    image = _open(file)
-    if file.colour == _PALETTE:
-        return np.take(_colours(file), np.asarray(image), axis=0)
-    if file.depth == 16 and file.colour == _GREY:
-        samples = np.asarray(image)
-        pixels = (samples >> 8).astype(np.uint8)
-    else:
-        pixels = samples = np.asarray(to_rgb(image))
-    pixels = np.atleast_3d(pixels)
-    if file.colour in (_GREY, _RGB) and file.transparency:
-        return _without_key(file, pixels, np.atleast_3d(samples))
-    return pixels
+def decode_png(file: PngFile, region: Region, stop: Stop) -> Pixels:
+    """Decodes at least a region: grey or RGB, transparency on white; 16 bits keep their high byte.
+
+    Returns:
+        uint8 [rows, columns, 1 or 3], as `read_strips` gives it.
+
+    Raises:
+        Stopped: `stop` was set.
+    """
+    image = _open(file, stop)
+    if file.has_palette:
+        colours = _colours(file)
+        return read_strips(region, lambda box: colours[np.asarray(cut(image, box))])
+    if not file.has_key:
+        return pixels_of(image, region)
+    # Pillow has no mode for 16 bits of colour: once more, for the low bytes.
+    low = _open(file, stop, "RGB;16L") if file.depth == 16 and file.colour == _RGB else None
+    return read_strips(region, lambda box: _without_key(file, cut(image, box), low and cut(low, box)))
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:
@@ -139,12 +168,13 @@ def _unpacked(content: bytes) -> bytes:
 def _png_file(data: bytes, chunks: dict[bytes, _Chunk], texts: dict[str, bytes], pixels: bytes) -> PngFile:
     header, palette, transparency = (_content(data, chunks.get(name)) for name in (b"IHDR", b"PLTE", b"tRNS"))
     width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", header[:13])
-    if not width or not height or interlace > 1 or (colour == _PALETTE and not palette):
+    if not width or not height or interlace > 1 or colour not in _BANDS or (colour == _PALETTE and not palette):
         raise ValueError("the header or the palette is wrong")
     if transparency and len(transparency) < {_GREY: 2, _RGB: 6}.get(colour, 0):
         raise ValueError("the transparent colour is cut short")
     image = b"".join((_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"PLTE", palette), pixels))
-    return PngFile(width, height, depth, colour, palette, transparency, _metadata(data, chunks, texts), image)
+    metadata = _metadata(data, chunks, texts)
+    return PngFile(width, height, depth, colour, palette, transparency, metadata, bool(interlace), image)
 
 
 def _content(data: bytes, chunk: _Chunk | None) -> bytes:
@@ -181,9 +211,10 @@ def _from_hex(text: bytes) -> bytes | None:
         return None
 
 
-def _open(file: PngFile, rawmode: str | None = None) -> Image.Image:
+def _open(file: PngFile, stop: Stop, rawmode: str | None = None) -> Image.Image:
     """The image as Pillow decodes it; rawmode: how it is to read the samples, if not as it would."""
-    image = Image.open(BytesIO(file.image), formats=("PNG",))
+    image: ImageFile.ImageFile = Image.open(StoppableFile(file.image, stop), formats=("PNG",))
+    image.decodermaxblock = _PIECE
     if rawmode is not None:
         image.tile = [tile._replace(args=rawmode) for tile in image.tile]
     image.load()
@@ -202,20 +233,23 @@ def _colours(file: PngFile) -> Pixels:
     return palette
 
 
-def _without_key(file: PngFile, pixels: Pixels, samples: np.ndarray) -> Pixels:
-    """The pixels with white in place of the transparent colour, of which all bits of all samples count."""
-    bands = pixels.shape[2]
+def _without_key(file: PngFile, image: Image.Image, low: Image.Image | None) -> Pixels:
+    """Its pixels with white in place of the transparent colour, of which all bits of all samples count.
+
+    Args:
+        file: that it is of.
+        image: a box of it.
+        low: the same box of an image of the samples' low bytes, where `image` holds only the high ones.
+    """
+    pixels = np.atleast_3d(np.array(to_rgb(image)))
+    samples = np.atleast_3d(np.asarray(image)) if image.mode.startswith("I;16") else pixels
     # Bits beyond the sample's depth do not count (PNG 3, 11.3.1.1).
-    key = np.frombuffer(file.transparency, ">u2", bands).astype(np.uint16) & ((1 << file.depth) - 1)
+    key = np.frombuffer(file.transparency, ">u2", pixels.shape[2]).astype(np.uint16) & ((1 << file.depth) - 1)
     if file.depth < 8:
         key *= 255 // ((1 << file.depth) - 1)  # as the samples are stretched
-    planes = [(samples, key)]
-    if file.depth == 16 and file.colour == _RGB:
-        # Pillow has no mode for it: once more, for the low bytes.
-        planes = [(samples, key >> 8), (np.asarray(_open(file, "RGB;16L")), key & 255)]
-    kept = pixels.copy()
-    for top in range(0, len(kept), STRIP):
-        rows = slice(top, top + STRIP)
-        transparent = np.logical_and.reduce([(plane[rows] == value).all(2) for plane, value in planes])
-        kept[rows][transparent] = 255
-    return kept
+    if low is None:
+        transparent = (samples == key).all(2)
+    else:
+        transparent = (samples == key >> 8).all(2) & (np.asarray(low) == key & 255).all(2)
+    pixels[transparent] = 255
+    return pixels

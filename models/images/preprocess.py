@@ -6,14 +6,14 @@ import numpy as np
 from PIL import Image
 
 from models.bundles.spec import PreprocessSpec
-from models.images.decode import Decoded, Encoded, decode
+from models.images.budget import DEFAULT_MAX_PIXELS, DecodeBudget
+from models.images.decode import Decoded, Encoded, Job, decode
 from models.images.formats import SUPPORTED, check_formats
 from models.images.geometry import Pixels, Region, Span, Turn, crop_spans
 from models.images.resize import reads, resize_crop
+from models.images.stop import Stop
 
-__all__ = ["Encoded", "Pixels", "Preprocessor"]
-
-DEFAULT_MAX_PIXELS = 50_000_000
+__all__ = ["DEFAULT_MAX_PIXELS", "Encoded", "Pixels", "Preprocessor"]
 
 # A JPEG is decoded at the smallest size that still has this many pixels for one of the resized image, along each
 # axis, so that the antialiased resize has the last word. Measured: docs/pictures.md.
@@ -30,6 +30,7 @@ class Preprocessor:
         max_pixels: the most that a file may hold.
         scaled_decode: whether big JPEGs are decoded at a half, a quarter or an eighth of their size.
         formats: those that are accepted, of `SUPPORTED` and `OPTIONAL` in models/images/formats.py.
+        budget: what decoding may cost, shared with others; None: anything.
 
     Raises:
         ValueError: a format that is not known, or cannot be decoded by what is installed.
@@ -44,6 +45,7 @@ class Preprocessor:
         max_pixels: int = DEFAULT_MAX_PIXELS,
         scaled_decode: bool = True,
         formats: tuple[str, ...] = SUPPORTED,
+        budget: DecodeBudget | None = None,
     ) -> None:
         check_formats(formats)
         self.spec = spec
@@ -51,12 +53,14 @@ class Preprocessor:
         self.scaled_decode = scaled_decode and spec.interpolation != "nearest"
         self.margin: float = MARGIN
         self.formats = formats
+        self._budget = budget or DecodeBudget()
 
-    def __call__(self, data: Encoded) -> Pixels:
+    def __call__(self, data: Encoded, stop: Stop | None = None) -> Pixels:
         """Prepares one image.
 
         Args:
             data: a file of one of the formats that are accepted.
+            stop: is set by another thread when nobody waits for the image any longer.
 
         Returns:
             uint8 [crop_size, crop_size, 3], RGB. Of an image that is decoded whole: within one level of
@@ -68,13 +72,20 @@ class Preprocessor:
             UnsupportedFormat: the magic bytes are of no format that is accepted.
             UnsupportedImage: it is of a kind that cannot be decoded.
             TooManyPixels: width times height exceeds `max_pixels`.
+            TooCostly: it would take too long.
+            TooMuchMemory: it would take more memory than all images together may.
             UndecodableImage: anything that the decoder cannot read to the end.
+            Stopped: `stop` was set.
         """
-        return self._crop(decode(data, self.max_pixels, self._region, self.formats))
+        stop = stop or Stop()
+        with self._budget.hold(stop) as hold:
+            return self._crop(decode(data, Job(self.max_pixels, self.region, hold.admit, stop), self.formats))
 
     def open(self, data: Encoded) -> Image.Image:
         """Decodes to an upright image of mode L or RGB, whole and never scaled. Raises as `__call__` does."""
-        decoded = decode(data, self.max_pixels, _whole, self.formats)
+        stop = Stop()
+        with self._budget.hold(stop) as hold:
+            decoded = decode(data, Job(self.max_pixels, _whole, hold.admit, stop), self.formats)
         pixels = np.ascontiguousarray(decoded.turn.upright(decoded.pixels))
         return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
 
@@ -96,9 +107,9 @@ class Preprocessor:
         across, down = turn.spans(*spans)
         return across.shrunk(scale), down.shrunk(scale)
 
-    def _region(self, width: int, height: int, turn: Turn) -> Region:
-        """What has to be decoded of a JPEG."""
-        scale = self._scale(width, height)
+    def region(self, width: int, height: int, turn: Turn, scalable: bool) -> Region:
+        """What has to be decoded of an image; scalable: whether it can be decoded at a part of its size."""
+        scale = self._scale(width, height) if scalable else 1
         spans = self._spans(width, height, turn, scale)
         return Region(scale, *reads(*spans, self.spec.interpolation, turn.transposed))
 
@@ -109,5 +120,5 @@ class Preprocessor:
         return max(scale for scale in (1, 2, 4, 8) if scale <= max(1, enough))
 
 
-def _whole(width: int, height: int, turn: Turn) -> Region:
+def _whole(width: int, height: int, turn: Turn, scalable: bool) -> Region:
     return Region.whole(width, height)

@@ -11,6 +11,7 @@ from models.images.exif import MOST_BYTES, Metadata
 _HEADER = 12  # "RIFF", size, "WEBP"
 _NEEDED = (b"VP8X", b"ALPH", b"VP8 ", b"VP8L", b"ANIM", b"ANMF")
 _SPARE_CHUNKS = 10_000
+_ALPHA, _ANIMATION = 0x10, 0x02  # flags of VP8X
 
 _Chunk = tuple[bytes, int, int]
 
@@ -23,12 +24,18 @@ class WebpFile(NamedTuple):
         height: likewise.
         metadata: EXIF and XMP.
         image: the file without any other chunk; of an animation the first frame.
+        has_alpha: whether an alpha counts.
+        is_lossless: whether it holds a lossless image.
+        is_animated: whether it is, or says that it is, an animation.
     """
 
     width: int
     height: int
     metadata: Metadata
     image: bytes
+    has_alpha: bool
+    is_lossless: bool
+    is_animated: bool
 
 
 def read_webp(data: bytes) -> WebpFile:
@@ -47,7 +54,22 @@ def read_webp(data: bytes) -> WebpFile:
     content = b"".join(_packed(data, chunk) for chunk in needed)
     image = b"RIFF" + struct.pack("<I", 4 + len(content)) + b"WEBP" + content
     exif, xmp = (_content(data, chunks.get(name)) for name in (b"EXIF", b"XMP "))
-    return WebpFile(width, height, Metadata(exif, xmp), image)
+    flags = data[needed[0][1]] if needed[0][0] == b"VP8X" else 0
+    is_animated = b"ANMF" in chunks or bool(flags & _ANIMATION)
+    return WebpFile(
+        width,
+        height,
+        Metadata(exif, xmp),
+        image,
+        bool(flags & _ALPHA) or (needed[0][0] == b"VP8L" and _has_alpha(data, needed[0])),
+        b"VP8L" in chunks,
+        is_animated,
+    )
+
+
+def _has_alpha(data: bytes, chunk: _Chunk) -> bool:
+    """Of a lossless image: the bit behind its width and height."""
+    return bool(data[chunk[1] + 4] & 0x10)
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:

@@ -19,7 +19,9 @@ from models.bundles.spec import ModelSpec, spec_from_json
 from models.engines import ENGINES, load_engine
 from models.engines.base import Engine, EngineOptions, Probabilities
 from models.engines.selection import Choice
+from models.images.glance import may_take_long
 from models.images.preprocess import Pixels, Preprocessor
+from models.images.stop import Stop
 from runtime.errors import EngineOutputError
 from runtime.inputs import Image
 from runtime.model import EngineFacts, ModelFacts
@@ -57,9 +59,13 @@ class ImageClassifier:
         self._preprocessor = preprocessor
         self._labels = choice.bundle.labels
 
-    def prepare(self, given: Image) -> Pixels:
-        """Encoded image -> uint8 [crop_size, crop_size, 3], RGB. Raises ImageError."""
-        return self._preprocessor(given.data)
+    def may_take_long(self, given: Image) -> bool:
+        """Whether it may be a big image."""
+        return may_take_long(given.data)
+
+    def prepare(self, given: Image, stop: Stop | None = None, /) -> Pixels:
+        """Encoded image -> uint8 [crop_size, crop_size, 3], RGB. Raises ImageError, Stopped when `stop` is set."""
+        return self._preprocessor(given.data, stop)
 
     def example(self) -> Image:
         """A JPEG of noise."""

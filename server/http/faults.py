@@ -15,7 +15,14 @@ from typing import Any
 from aiohttp import web
 
 from batching import DeadlineExceeded, ItemFailed, QueueFull
-from models.errors import TooManyPixels, UndecodableImage, UnsupportedFormat, UnsupportedImage
+from models.errors import (
+    TooCostly,
+    TooManyPixels,
+    TooMuchMemory,
+    UndecodableImage,
+    UnsupportedFormat,
+    UnsupportedImage,
+)
 from runtime.errors import (
     EngineDied,
     EngineStuck,
@@ -125,13 +132,37 @@ def _too_large(error: BodyTooLarge) -> Fault:
     return Fault(413, "too-large", "The request is too large", str(error), extras)
 
 
+_SMALLER = "Send a smaller version of the image."
+
+
 def _too_many_pixels(error: TooManyPixels) -> Fault:
     return Fault(
         413,
         "too-many-pixels",
         "The image has too many pixels",
         f"The image has {error.actual:,} pixels, at most {error.limit:,} are allowed.",
-        {"limit": error.limit, "actual": error.actual, "hint": "Send a smaller version of the image."},
+        {"limit": error.limit, "actual": error.actual, "hint": _SMALLER},
+    )
+
+
+def _too_costly(error: TooCostly) -> Fault:
+    return Fault(
+        413,
+        "too-costly",
+        "The image takes too long to decode",
+        f"The image would take about {error.actual:,.0f} ms to decode, at most {error.limit:,.0f} are allowed.",
+        {"limit": round(error.limit), "actual": round(error.actual), "hint": _SMALLER},
+    )
+
+
+def _too_much_memory(error: TooMuchMemory) -> Fault:
+    limit, actual = error.limit // 1_000_000, math.ceil(error.actual / 1_000_000)
+    return Fault(
+        413,
+        "too-much-memory",
+        "The image takes too much memory to decode",
+        f"The image would take about {actual:,} MB to decode, {limit:,} are there for all images.",
+        {"limit": error.limit, "actual": error.actual, "hint": _SMALLER},
     )
 
 
@@ -301,6 +332,8 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     SlowBody: _slow_body,
     BodyTooLarge: _too_large,
     TooManyPixels: _too_many_pixels,
+    TooCostly: _too_costly,
+    TooMuchMemory: _too_much_memory,
     UnsupportedFormat: _unsupported_format,
     UnsupportedImage: _unsupported_image,
     FormWithoutType: _form_without_type,

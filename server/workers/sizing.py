@@ -85,12 +85,14 @@ def _connections(config: Config, workers: int, descriptors: int) -> int:
 def share_of(config: Config) -> Config:
     """The configuration of one worker: its part of what bounds the service as a whole."""
     workers = config.server.workers
+    decode_memory = config.limits.decode_memory_mb
     return _with(
         config,
         batching={"queue_limit": math.ceil(config.batching.queue_limit / workers)},
         limits={
             "max_connections": math.ceil(config.limits.max_connections / workers),
             "max_upload_memory_mb": max(1.0, config.limits.max_upload_memory_mb / workers),
+            "decode_memory_mb": decode_memory and max(1, decode_memory // workers),
         },
     )
 

@@ -14,7 +14,14 @@ import pytest
 from PIL import Image
 
 from batching import DeadlineExceeded, ItemFailed, QueueFull
-from models.errors import TooManyPixels, UndecodableImage, UnsupportedFormat, UnsupportedImage
+from models.errors import (
+    TooCostly,
+    TooManyPixels,
+    TooMuchMemory,
+    UndecodableImage,
+    UnsupportedFormat,
+    UnsupportedImage,
+)
 from runtime.errors import (
     EngineDied,
     EngineStuck,
@@ -353,6 +360,8 @@ ROWS = {
     TooManyConnections(): (503, "too-many-connections"),
     BodyTooLarge("x", 1, 2): (413, "too-large"),
     TooManyPixels(1, 2): (413, "too-many-pixels"),
+    TooCostly(1, 2): (413, "too-costly"),
+    TooMuchMemory(1, 2): (413, "too-much-memory"),
     UnsupportedFormat(None): (415, "unsupported-format"),
     FormWithoutType(): (415, "unsupported-format"),
     CompressedBody("x"): (415, "compressed-body"),

@@ -1,0 +1,1 @@
+"""Images that are made to cost much: what each costs, and what small images beside them wait."""
