@@ -180,5 +180,5 @@ class Spare:
 
 def _environment() -> dict[str, str]:
     """The same modules as here, wherever they come from; OpenBLAS without threads, which a fork would lose."""
-    path = os.pathsep.join(entry for entry in sys.path if entry)
+    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "OPENBLAS_NUM_THREADS": "1"}

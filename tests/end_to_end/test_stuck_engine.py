@@ -48,7 +48,16 @@ def serve(tmp_path_factory):
         torch.jit.script(Fragile().eval()).save(file)
     words = ("--model", str(file), "--labels", str(ROOT / "models/demo/labels.json"))
     # Without a target requests wait for the hung engine instead of being refused at once.
-    settings = ("--preprocess", "none", "--activation", "softmax", "--target-latency-ms", "off")
+    settings = (
+        "--preprocess",
+        "none",
+        "--activation",
+        "softmax",
+        "--target-latency-ms",
+        "off",
+        "--runner",
+        "thread",
+    )
     return lambda *options: ServerProcess(*words, *settings, *options)
 
 
