@@ -11,6 +11,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 
 from runtime.processes import frames
 from runtime.processes.child import Child

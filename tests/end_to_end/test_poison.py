@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 
@@ -27,9 +28,12 @@ def server(tmp_path_factory):
 
 def engines_of(server):
     """The processes of engines: children of a process that is forked from."""
-    processes = psutil.Process(server.process.pid).children(recursive=True)
-    named = {each.pid: each for each in processes if "runtime.processes.main" in each.cmdline()}
-    return [each for each in named.values() if each.ppid() in named]
+    named = {}
+    for each in psutil.Process(server.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it is ending
+            if "runtime.processes.main" in each.cmdline():
+                named[each.pid] = each.ppid()
+    return [psutil.Process(pid) for pid, parent in named.items() if parent in named and psutil.pid_exists(pid)]
 
 
 def lives(process):
