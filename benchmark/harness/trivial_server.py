@@ -105,7 +105,7 @@ def _engine() -> HashEngine:
     return HashEngine(trivial_bundle(), EngineOptions())
 
 
-def _hash_instead(_: Preprocessor, data: Encoded) -> Pixels:
+def _hash_instead(_: Preprocessor, data: Encoded, *stop: object) -> Pixels:
     return hash_pixels(data)
 
 

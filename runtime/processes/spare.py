@@ -98,16 +98,20 @@ class Spare:
         loop = asyncio.get_running_loop()
         self._lifeline = self._lifeline or os.pipe()
         ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", _MAIN, str(theirs.fileno()), str(self._lifeline[0])),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                pass_fds=(theirs.fileno(), self._lifeline[0]),
-                env=_environment(),
-                start_new_session=True,
-            )
+        try:
+            with theirs:
+                self._process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", _MAIN, str(theirs.fileno()), str(self._lifeline[0])),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.STDOUT,
+                    pass_fds=(theirs.fileno(), self._lifeline[0]),
+                    env=_environment(),
+                    start_new_session=True,
+                )
+        except BaseException:  # a cancellation, too
+            ours.close()
+            raise
         ours.setblocking(False)
         self._end, self.pid, self._ready = ours, self._process.pid, loop.create_future()
         self._relay(self._process)

