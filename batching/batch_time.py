@@ -1,4 +1,4 @@
-"""How long a batch takes, by its size."""
+"""The time of a batch, as a line over its size."""
 
 from __future__ import annotations
 

@@ -53,26 +53,6 @@ class CpuPool:
         self._long = Lane("cpu-long", threads, begin_long, self._finish, rest)
         self._short.start()
 
-    @property
-    def waiting(self) -> int:
-        """Short jobs that were asked for and not begun."""
-        return self._short.waiting
-
-    @property
-    def seconds_per_job(self) -> float:
-        """How long a short job takes a thread, as a moving average; 0 before the first."""
-        return self._short.seconds_per_job
-
-    @property
-    def waiting_long(self) -> int:
-        """Long jobs that were asked for and not begun."""
-        return self._long.waiting
-
-    @property
-    def seconds_per_long_job(self) -> float:
-        """How long a long job takes a thread, as a moving average; 0 before the first."""
-        return self._long.seconds_per_job
-
     async def run(self, work: Callable[[], Out], deadline: float | None = None) -> Out:
         """Runs `work` on a thread.
 

@@ -1,4 +1,4 @@
-"""What images made to cost much cost, and what small ones beside them wait: `python -m benchmark bombs`."""
+"""Images that are costly to decode, and the latency of small ones beside them: `python -m benchmark bombs`."""
 
 from __future__ import annotations
 

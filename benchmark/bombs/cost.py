@@ -1,4 +1,4 @@
-"""What one image costs, in a process of its own, which is spoken to by its standard input."""
+"""The cost of one image, measured in a process of its own that takes orders on its standard input."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def measure(name: str, file: Path) -> Row:
 
 
 def estimate(data: bytes) -> Cost | ImageError:
-    """What the server expects an image to cost, or why it would be refused before that."""
+    """The cost that the server estimates for an image, or the error that refuses it before that."""
     found: list[Cost] = []
 
     def note(cost: Cost) -> None:

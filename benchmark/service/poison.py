@@ -32,7 +32,7 @@ _DRAIN_S = 60.0
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client got, and when: `status` 0 where it got none."""
+    """The response of one request and its time; `status` is 0 without a response."""
 
     status: int
     label: str
