@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import select
 import socket
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -218,6 +219,17 @@ class WorkerEnd:
             else:
                 yield ReadyWorkers(message[1]) if message[:1] == _READY_WORKERS else Leave()
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether the supervisor has closed its end. After Drain alone it has not: it still reads reports."""
+        poll = select.poll()
+        poll.register(self.socket, 0)
+        return any(event & select.POLLHUP for _, event in poll.poll(0))
+
     def send(self, report: Report) -> None:
-        """Sends a report. Reports are short and the supervisor reads all the time, so there is room."""
-        self.socket.sendall(json.dumps({"report": type(report).__name__, **asdict(report)}).encode() + b"\n")
+        """Sends a report. Reports are short and the supervisor reads all the time, so there is room.
+
+        A supervisor that has ended gets none.
+        """
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.socket.sendall(json.dumps({"report": type(report).__name__, **asdict(report)}).encode() + b"\n")

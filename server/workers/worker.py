@@ -8,7 +8,6 @@ import importlib
 import logging
 import os
 import pickle
-import select
 import signal
 import socket
 import sys
@@ -111,7 +110,7 @@ class Worker:
                 self._leave(ExitCode.OK)
         except ModelError as error:
             self._channel.send(Failed(str(error)))
-            leave(ExitCode.WRONG_USE)
+            self._leave(ExitCode.WRONG_USE)
         self._channel.send(Ready(self._service.describe()))
         context, settings = self._service.context, self._settings
         context.start_s = time.monotonic() - settings.started_at - settings.delay_s
@@ -146,8 +145,8 @@ class Worker:
         self._leave(ExitCode.UNANSWERED if unanswered else ExitCode.OK)
 
     def _leave(self, code: ExitCode) -> NoReturn:
-        """Ends the process. The channel, which a dead supervisor closes too, may be quicker than the lifeline."""
-        if select.select([self._settings.lifeline], [], [], 0)[0]:
+        """Ends the process. A supervisor that ends closes the channel too, at times before the lifeline."""
+        if self._channel.abandoned:
             _end_orphaned(self._settings)
         leave(code)
 

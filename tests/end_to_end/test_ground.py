@@ -232,8 +232,7 @@ def test_what_is_left_behind_where_all_are_killed_the_next_start_removes():
         for worker in workers:
             worker.kill()
         until(lambda: not any(map(lives, workers)))
-    assert folder.exists()
-    start_again()
+    start_again()  # another start, by a test beside this one, may have been quicker
     assert not folder.exists()
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import os
 import re
 import signal
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -261,6 +263,30 @@ def test_the_shutdown_delay_serves_new_connections_and_loses_no_request(workers)
     assert code == 0
     assert "stopping in 5 s" in output
     assert ", 0 left, " in output
+
+
+@contextlib.contextmanager
+def pipes_kept_open(process):
+    """The writing ends of the pipes of a process are open after its end: nothing that reads them sees it."""
+    with contextlib.ExitStack() as stack:
+        for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
+            if descriptor.is_fifo() and int(descriptor.name) > 2:
+                stack.enter_context(descriptor.open("r+b", buffering=0))
+        yield
+
+
+@pytest.mark.parametrize("moment", ["loading", "serving"])
+def test_workers_see_the_end_of_their_supervisor_by_the_channel_alone(moment):
+    with ServerProcess(*DEMO, "--workers", "2", wait=moment == "serving") as server:
+        deadline = time.monotonic() + 30
+        while (folder := shared_folder(server)) is None or len(workers := workers_of(server)) < 2:
+            assert time.monotonic() < deadline
+        with pipes_kept_open(server.process):
+            server.process.kill()
+            deadline = time.monotonic() + 30
+            while any(map(lives, workers)):
+                assert time.monotonic() < deadline
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("moment", ["loading", "serving"])

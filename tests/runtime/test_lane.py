@@ -105,7 +105,7 @@ async def test_work_past_its_deadline_is_not_begun(pool, gate):
     await asyncio.sleep(0)
     stand_still_until(lambda: time.monotonic() >= deadline)
     gate.set()
-    stand_still_until(lambda: pool.waiting == 0)
+    stand_still_until(lambda: pool._short.waiting == 0)
     with pytest.raises(DeadlineExceeded):
         await late
     await blocker
@@ -113,25 +113,25 @@ async def test_work_past_its_deadline_is_not_begun(pool, gate):
 
 
 async def test_what_waits_is_counted_and_what_was_given_up_is_not(pool, gate):
-    assert pool.waiting == pool.waiting_long == 0
+    assert pool._short.waiting == pool._long.waiting == 0
     started = threading.Event()
     blocker = asyncio.ensure_future(pool.run(lambda: started.set() or gate.wait(30)))
     await asyncio.sleep(0)
     assert started.wait(30)
     jobs = [asyncio.ensure_future(pool.run(int)) for _ in range(5)]
     await asyncio.sleep(0)
-    assert pool.waiting == 5
+    assert pool._short.waiting == 5
     for job in jobs[:3]:
         job.cancel()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert pool.waiting == 2
+    assert pool._short.waiting == 2
     gate.set()
     await asyncio.gather(blocker, *jobs[3:])
-    assert pool.waiting == 0
+    assert pool._short.waiting == 0
     jobs = [asyncio.ensure_future(pool.run(int)) for _ in range(5)]
     await asyncio.gather(*jobs)
-    assert pool.waiting == 0, "those that were passed over count no more"
+    assert pool._short.waiting == 0, "those that were passed over count no more"
 
 
 async def test_the_time_of_a_job_is_a_moving_average(pool, monkeypatch):
@@ -141,14 +141,14 @@ async def test_the_time_of_a_job_is_a_moving_average(pool, monkeypatch):
     def work(seconds):
         now[0] += seconds
 
-    assert pool.seconds_per_job == 0
+    assert pool._short.seconds_per_job == 0
     await pool.run(lambda: work(2.0))
-    assert pool.seconds_per_job == 2.0
+    assert pool._short.seconds_per_job == 2.0
     await pool.run(lambda: work(4.0))
-    assert pool.seconds_per_job == pytest.approx(2.1)
+    assert pool._short.seconds_per_job == pytest.approx(2.1)
     await pool.run_long(lambda stop: work(60.0))
-    assert pool.seconds_per_job == pytest.approx(2.1), "the long ones' is another"
-    assert pool.seconds_per_long_job == 60.0
+    assert pool._short.seconds_per_job == pytest.approx(2.1), "the long ones' is another"
+    assert pool._long.seconds_per_job == 60.0
 
 
 async def test_long_work_that_would_not_be_done_in_time_is_refused_at_once(pool, gate):
@@ -156,7 +156,7 @@ async def test_long_work_that_would_not_be_done_in_time_is_refused_at_once(pool,
     running = await begun(pool, gate)
     waits = asyncio.ensure_future(pool.run_long(lambda stop: 1, time.monotonic() + 30))
     await asyncio.sleep(0)
-    assert pool.waiting_long == 1
+    assert pool._long.waiting == 1
     with pytest.raises(QueueFull) as caught:
         await pool.run_long(lambda stop: 1, time.monotonic() + 5)
     assert caught.value.retry_after_s == 10

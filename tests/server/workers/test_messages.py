@@ -100,3 +100,15 @@ def test_the_end_of_a_worker_is_seen(ends):
     assert above.reports() is None
     assert not above.send(ReadyWorkers(1))
     above.drain()
+
+
+def test_a_supervisor_that_drains_is_there_and_one_that_ended_is_not(ends):
+    supervisor, worker = ends
+    assert not worker.abandoned
+    supervisor.drain()
+    assert list(worker.orders()) == [Drain()]
+    assert not worker.abandoned
+    worker.send(Heartbeat())
+    supervisor.socket.close()
+    assert worker.abandoned
+    worker.send(Heartbeat())  # gets no answer, and is no error
