@@ -20,9 +20,12 @@ from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
 from runtime.kinds.image_classifier import ImageClassifier
 from runtime.process_runner import ProcessLimits, ProcessRunner
+from runtime.room import Room
 from runtime.runner import ThreadRunner
 from runtime.sources import Bundles
-from runtime.store import AnyDeployment, AnyModel, ModelStore
+from runtime.stay import AnyDeployment
+from runtime.store import ModelStore
+from runtime.version import AnyModel
 from server.config import Config, ModelConfig
 from server.dialects.classify.handlers import Classify
 from server.dialects.classify.upload import UploadParser
@@ -53,7 +56,8 @@ def make_app(config: Config, bundles: Bundles, shared: SharedMetrics | None = No
     threads = config.server.decode_threads or usable_cores()
     cpu_pool = CpuPool(threads, give_way, give_way_entirely, give_back_memory)
     models = _models(config, bundles)
-    store = ModelStore(models, lambda model: _deploy(config, model, cpu_pool, metrics), metrics)
+    room = Room(lambda model: _deploy(config, model, cpu_pool, metrics), observer=metrics)
+    store = ModelStore(models, room)
     proxies, log = Proxies(config.server.trusted_proxy, config.server.root_path), config.server
     access_log = (
         AccessLog(log.access_log_format, log.access_log_probes, proxies.client_of) if log.access_log else None
@@ -106,7 +110,7 @@ def _deploy(config: Config, model: AnyModel, cpu_pool: CpuPool, metrics: Metrics
             given.engine_processes if in_process else 1,
             batching.target_ms,
         ),
-        metrics.of(model.facts.name),
+        metrics.of(model.facts),
     )
 
 

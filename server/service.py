@@ -15,7 +15,7 @@ from aiohttp import web
 
 from runtime.errors import EngineStuck
 from runtime.sources import Bundles
-from runtime.store import AnyDeployment
+from runtime.stay import AnyDeployment
 from server.app import make_app
 from server.config import Config
 from server.default_model import reason
