@@ -36,7 +36,7 @@ async def dispatch():
     def start(*workers):
         listening = socket.create_server(("127.0.0.1", 0))
         sockets.append(listening)
-        dispatcher = Dispatcher(listening, lambda: workers)
+        dispatcher = Dispatcher([listening], lambda: workers)
         dispatcher.start()
         return dispatcher, listening.getsockname()
 
