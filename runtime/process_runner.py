@@ -86,6 +86,11 @@ class ProcessRunner(Generic[Item, Row]):
         self._resting: dict[int, float] = {}  # places that wait to start a child -> until when
         self._closed = False
 
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the spare and of the children that run."""
+        return [pid for pid in (self._spare.pid, *(child.pid for child in self._children)) if pid]
+
     async def start(self) -> None:
         """Starts the processes and loads the engine in each. Raises ModelError."""
         try:
