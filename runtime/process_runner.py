@@ -89,7 +89,8 @@ class ProcessRunner(Generic[Item, Row]):
     @property
     def pids(self) -> list[int]:
         """Process ids of the spare and of the children that run."""
-        return [pid for pid in (self._spare.pid, *(child.pid for child in self._children)) if pid]
+        running = [child.pid for child in self._children if not child.ended.is_set()]
+        return [pid for pid in (self._spare.pid, *running) if pid]
 
     async def start(self) -> None:
         """Starts the processes and loads the engine in each. Raises ModelError."""
