@@ -103,27 +103,24 @@ def variants():
 
 async def test_a_shadows_agreement_is_that_of_an_offline_calculation(tmp_path):
     images = list(variants())
-    models = [model(DEMO), model(disturbed(tmp_path / "disturbed"))]
-    async with deployed(*models, max_batch_size=1) as (primary, new):
+    versions = model(DEMO), model(disturbed(tmp_path / "disturbed"))
+    async with deployed(*versions, max_batch_size=1) as (primary, new):
         shadow = Shadow(new, primary, ShadowRules(0.5))
         for data in images:
             clock = PhaseClock(time.monotonic)
             shadow.offer(Image(data), await primary.infer(Image(data), clock), clock)
             await shadow.settled()
-        report = shadow.report()
         await shadow.close()
-    engines = [each.load(ALONE) for each in models]
-    rows = [
-        [engine.infer([each.prepare(Image(data))])[0] for data in images[1::2]]
-        for each, engine in zip(models, engines, strict=True)
-    ]
-    agreed = sum(ours.argmax() == theirs.argmax() for ours, theirs in zip(*rows, strict=True))
+        rows = [
+            [(await each.runner.run([each.model.prepare(Image(data))]))[0] for data in images[1::2]]
+            for each in (primary, new)
+        ]
+    pairs, report = list(zip(*rows, strict=True)), shadow.report()
+    agreed = sum(ours.argmax() == theirs.argmax() for ours, theirs in pairs)
     assert (report.compared, report.dropped, report.failed) == (25, 0, 0)
     assert report.agreed == agreed
     assert 0 < agreed < 25, "otherwise the comparison shows nothing"
-    differences = [
-        abs(float(theirs[ours.argmax()]) - float(ours.max())) for ours, theirs in zip(*rows, strict=True)
-    ]
+    differences = [abs(float(theirs[ours.argmax()]) - float(ours.max())) for ours, theirs in pairs]
     assert report.score_difference_sum == pytest.approx(sum(differences), abs=1e-4)
 
 

@@ -99,19 +99,32 @@ async def test_a_share_is_exact_and_evenly_spread(share, offered, taken):
     assert all(abs(count - share * (number + 1)) < 1 for number, count in enumerate(steps))
 
 
+class Primary:
+    """`count` inputs wait; `asked` says how often somebody has looked."""
+
+    def __init__(self):
+        self.count, self.asked = 1, 0
+
+    @property
+    def waiting(self):
+        self.asked += 1
+        return self.count
+
+
 async def test_it_waits_until_no_input_waits_for_the_primary():
-    primary = SimpleNamespace(waiting=1)
+    primary = Primary()
     async with deployed(WordModel()) as (deployment,):
         ran = len(deployment.model.engine.seen)
         shadow = Shadow(deployment, primary, ShadowRules(1.0))
         shadow.offer(*answered("cat 0.9"))
         shadow.offer(*answered("dog 0.9"))
-        await asyncio.sleep(0.05)
+        await until(lambda: primary.asked >= 3)
         assert (len(deployment.model.engine.seen), deployment.accepted) == (ran, 0)
-        deployment.model.engine.on_batch = lambda: setattr(primary, "waiting", 1)
-        primary.waiting = 0
+        deployment.model.engine.on_batch = lambda: setattr(primary, "count", 1)
+        primary.count = 0
         await until(lambda: shadow.report().compared)
-        await asyncio.sleep(0.05)
+        asked = primary.asked
+        await until(lambda: primary.asked >= asked + 3)
         assert deployment.model.engine.seen[ran:] == ["cat 0.9"], "it asks before every input"
         await shadow.close()
 
