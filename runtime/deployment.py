@@ -114,6 +114,11 @@ class Deployment(Generic[Item, Row]):
         return self._accepted
 
     @property
+    def waiting(self) -> int:
+        """Inputs on the CPU pool or in the queue, apart from those that may take long to prepare."""
+        return self._preparing + self.batcher.queued
+
+    @property
     def is_open(self) -> bool:
         """Whether it takes inputs."""
         return not self.batcher.closed

@@ -34,3 +34,26 @@ class Observer(Protocol):
     def removed(self, deployment: Deployment[Any, Any]) -> None:
         """The deployment is closed."""
         ...
+
+
+class ShadowObserver(Protocol):
+    """Is told about the inputs that a shadow has taken."""
+
+    def compared(self, agreed: bool, score_difference: float, primary_s: float, shadow_s: float) -> None:
+        """Both versions have answered an input.
+
+        Args:
+            agreed: whether they have the same best label.
+            score_difference: of the primary's best label, absolute, 0 to 1.
+            primary_s: from acceptance to the scores, in seconds.
+            shadow_s: likewise.
+        """
+        ...
+
+    def dropped(self) -> None:
+        """An input was not run: the backlog was full, or the shadow was closed."""
+        ...
+
+    def failed(self) -> None:
+        """The shadow gave no scores for an input that the primary has answered."""
+        ...
