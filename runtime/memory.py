@@ -6,9 +6,10 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from models.machine.allocator import give_back_memory
+from runtime.deployment import Deployment
 
 T = TypeVar("T")
 
@@ -53,6 +54,19 @@ def _statm_bytes(process: Path) -> int:
         return int((process / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
+
+
+class ModelMeter:
+    """Measures what a model adds to this process, and what the processes of its engine take."""
+
+    def __init__(self) -> None:
+        self._meter = MemoryMeter()
+
+    async def measure(self, deployment: Deployment[Any, Any]) -> int:
+        """Starts a deployment, and returns the bytes that it takes. Raises ModelError."""
+        _, added = await self._meter.measure(deployment.start)
+        pids = getattr(deployment.runner, "pids", ())
+        return added + (await asyncio.to_thread(processes_bytes, pids) if pids else 0)
 
 
 class MemoryMeter:

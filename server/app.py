@@ -19,6 +19,7 @@ from models.machine.resources import usable_cores
 from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
 from runtime.kinds.image_classifier import ImageClassifier
+from runtime.memory import ModelMeter
 from runtime.process_runner import ProcessLimits, ProcessRunner
 from runtime.room import Capacity, Room
 from runtime.runner import ThreadRunner
@@ -85,7 +86,7 @@ def _context(config: Config, bundles: Bundles, shared: SharedMetrics | None) -> 
     cpu_pool = CpuPool(threads, give_way, give_way_entirely, give_back_memory)
     given = config.models
     capacity = Capacity(given.max_models, given.model_memory_mb * 1_000_000)
-    room = Room(lambda model: _deploy(config, model, cpu_pool, metrics), capacity, metrics)
+    room = Room(lambda model: _deploy(config, model, cpu_pool, metrics), capacity, metrics, ModelMeter())
     store = ModelStore(_models(config, bundles), room)
     proxies, log = Proxies(config.server.trusted_proxy, config.server.root_path), config.server
     access_log = (
