@@ -9,7 +9,10 @@ from batching.batcher import BatchObserver
 
 if TYPE_CHECKING:
     from runtime.deployment import Deployment
+    from runtime.inputs import Input
     from runtime.model import ModelFacts
+    from runtime.outputs import Output
+    from runtime.phases import PhaseClock
 
 
 class DeploymentObserver(BatchObserver, Protocol):
@@ -17,6 +20,18 @@ class DeploymentObserver(BatchObserver, Protocol):
 
     def item_answered(self, phases_s: Mapping[str, float]) -> None:
         """An item has its output; seconds by phase."""
+        ...
+
+
+class Audience(Protocol):
+    """Is told what became of each input of one deployment, before its client is."""
+
+    def answered(self, given: Input, output: Output, clock: PhaseClock) -> None:
+        """An input has its output. What `given` refers to may be gone after the call."""
+        ...
+
+    def failed(self, error: Exception) -> None:
+        """An input has none."""
         ...
 
 

@@ -222,3 +222,22 @@ async def test_an_input_waits_until_it_is_on_the_engine(deploy):
     deployment.model.engine.gate.set()
     await asyncio.gather(*waiting)
     assert deployment.waiting == 0
+
+
+async def test_the_audience_hears_of_each_input_before_its_client(deploy):
+    heard = []
+
+    class Audience:
+        def answered(self, given, output, clock):
+            heard.append((given, output, set(clock.seconds)))
+
+        def failed(self, error):
+            heard.append(error)
+
+    deployment = await deploy()
+    deployment.audience = Audience()
+    assert await deployment.infer(1, PhaseClock(time.monotonic)) == "got 4"
+    assert heard == [(1, "got 4", {"decode", "queue", "infer"})]
+    with pytest.raises(ValueError, match="broken") as raised:
+        await deployment.infer("broken", PhaseClock(time.monotonic))
+    assert heard[1:] == [raised.value]
