@@ -21,6 +21,7 @@ from runtime.processes.frames import Message
 from runtime.processes.recipe import Recipe
 from runtime.processes.restarts import Restarts
 from runtime.processes.spare import Spare, SpareDied
+from runtime.processes.spares import Spares
 from runtime.processes.suspects import MOST_DEATHS, Suspects
 
 log = logging.getLogger("snapserve")
@@ -59,7 +60,8 @@ class ProcessRunner(Generic[Item, Row]):
         self,
         name: str,
         recipe: Recipe,
-        limits: ProcessLimits | None = None,
+        limits: ProcessLimits,
+        spares: Spares,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Creates it on the running event loop; `start` then starts processes.
@@ -68,15 +70,17 @@ class ProcessRunner(Generic[Item, Row]):
             name: of the model, in log lines.
             recipe: of the engine.
             limits: how many processes, and what each may take.
+            spares: where the processes are forked.
             clock: tells the time in seconds.
         """
         self.facts: EngineFacts | None = None
         self.busy_since: float | None = None
         self._name = name
         self._recipe = recipe
-        self._limits = limits or ProcessLimits()
+        self._limits = limits
         self._now = clock
-        self._spare = Spare(name, recipe.preload)
+        self._spares = spares
+        self._spare: Spare | None = None
         self._suspects = Suspects(clock)
         self._idle: deque[Child] = deque()
         self._children: set[Child] = set()
@@ -88,11 +92,15 @@ class ProcessRunner(Generic[Item, Row]):
 
     async def start(self) -> None:
         """Starts the processes and loads the engine in each. Raises ModelError."""
+        self._spare = self._spares.take(self._recipe.preload)
         try:
             first, facts = await self._loaded()
-        except (EngineError, SpareDied) as error:
+        except SpareDied as error:
             await self.close()
-            raise error if isinstance(error, EngineError) else EngineError(f"{self._name}: {error}") from None
+            raise EngineError(f"{self._name}: {error}") from None
+        except BaseException:  # a cancellation, too
+            await self.close()
+            raise
         self.facts = _facts(facts, self._recipe)
         for place in range(self._limits.processes + self._limits.loaded_spares):
             keeping = asyncio.get_running_loop().create_task(self._keep(place, None if place else first))
@@ -123,17 +131,23 @@ class ProcessRunner(Generic[Item, Row]):
             finally:
                 self._end(child)
             if is_suspect:
-                self._suspects.clear(batch[0])
+                self._suspects.clear(batch)
             return rows
 
     def _is_tried_again(self, batch: Sequence[Item], child: Child, fault: EngineFault) -> bool:
-        """Notes who may be at fault. A single item has a second try where somebody else has killed the process."""
+        """Notes which items may be at fault.
+
+        A batch has a second try where the spare process was lost, a single item also where somebody else killed
+        its process.
+        """
         log.error("engine %s: %s; batch of %d", self._name, fault, len(batch))
         deaths = self._suspects.add(batch, fault)
-        return len(batch) == 1 and deaths < MOST_DEATHS and child.killed_by_others
+        return deaths < MOST_DEATHS and (child.was_orphaned or (len(batch) == 1 and child.killed_by_others))
 
     async def close(self) -> None:
         """Ends every process, after the batch that is running."""
+        if self._closed:
+            return
         self._closed = True
         for place in self._places:
             place.cancel()
@@ -143,13 +157,23 @@ class ProcessRunner(Generic[Item, Row]):
         leaving = [asyncio.ensure_future(child.ended.wait()) for child in self._children]
         if leaving:
             await asyncio.wait(leaving, timeout=_LEAVE_S)
-        await self._spare.close()
+        for child in self._children:
+            child.kill()
         await asyncio.gather(*leaving)
+        if self._spare is not None:
+            self._spares.give_back(self._recipe.preload)
 
     async def _loaded(self) -> tuple[Child, Message | None]:
-        child = await self._spare.fork()
+        assert self._spare is not None
+        child = await self._spare.fork(self._name)
         self._children.add(child)
-        return child, await child.load(self._recipe, self._limits.memory_mb, _LOAD_LIMIT_S)
+        try:
+            return child, await child.load(self._recipe, self._limits.memory_mb, _LOAD_LIMIT_S)
+        except EngineError:
+            child.kill()
+            await child.ended.wait()
+            self._children.discard(child)
+            raise
 
     async def _keep(self, place: int, child: Child | None) -> None:
         """Has a child in this place again and again, until the end."""
@@ -184,14 +208,14 @@ class ProcessRunner(Generic[Item, Row]):
             return None
 
     async def _serve(self, child: Child) -> bool:
-        """Offers a child until it ends. Returns whether it worked: answered a batch, or ran into its limit."""
+        """Offers a child until it ends. Returns whether it worked: its end does not speak against the next one."""
         self._give_back(child)
         await child.ended.wait()
         self._children.discard(child)
         if child in self._idle:
             self._idle.remove(child)
         log.warning("engine %s: process %d ended with %s", self._name, child.pid, child.how)
-        return child.answered > 0 or child.was_killed
+        return child.answered > 0 or child.was_killed or child.was_orphaned
 
     async def _take(self) -> Child:
         """A child that is idle. Raises EngineUnavailable where none is and none is about to be."""

@@ -20,6 +20,7 @@ from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
 from runtime.kinds.image_classifier import ImageClassifier
 from runtime.process_runner import ProcessLimits, ProcessRunner
+from runtime.processes.spares import Spares
 from runtime.runner import ThreadRunner
 from runtime.sources import Bundles
 from runtime.store import AnyDeployment, AnyModel, ModelStore
@@ -52,8 +53,8 @@ def make_app(config: Config, bundles: Bundles, shared: SharedMetrics | None = No
     metrics = Metrics(shared)
     threads = config.server.decode_threads or usable_cores()
     cpu_pool = CpuPool(threads, give_way, give_way_entirely, give_back_memory)
-    models = _models(config, bundles)
-    store = ModelStore(models, lambda model: _deploy(config, model, cpu_pool, metrics), metrics)
+    models, spares = _models(config, bundles), Spares()
+    store = ModelStore(models, lambda model: _deploy(config, model, cpu_pool, spares, metrics), metrics)
     proxies, log = Proxies(config.server.trusted_proxy, config.server.root_path), config.server
     access_log = (
         AccessLog(log.access_log_format, log.access_log_probes, proxies.client_of) if log.access_log else None
@@ -65,6 +66,7 @@ def make_app(config: Config, bundles: Bundles, shared: SharedMetrics | None = No
         store,
         metrics,
         cpu_pool,
+        spares,
         BodyReader(config.limits),
         proxies,
         dialect,
@@ -90,14 +92,14 @@ def _models(config: Config, bundles: Bundles) -> Mapping[str, AnyModel]:
     return models
 
 
-def _deploy(config: Config, model: AnyModel, cpu_pool: CpuPool, metrics: Metrics) -> AnyDeployment:
+def _deploy(config: Config, model: AnyModel, cpu_pool: CpuPool, spares: Spares, metrics: Metrics) -> AnyDeployment:
     given, batching = config.models, config.batching
     size = batching.max_batch_size or model.facts.max_batch_size
     options = EngineOptions(given.device, given.intra_op_threads, max_batch_size=size)
     in_process = runs_in_process(given, model)
     return Deployment(
         model,
-        _process_runner(given, model, options) if in_process else ThreadRunner(model, options),
+        _process_runner(given, model, options, spares) if in_process else ThreadRunner(model, options),
         cpu_pool,
         Batching(
             size,
@@ -115,8 +117,10 @@ def runs_in_process(given: ModelConfig, model: AnyModel) -> bool:
     return model.facts.is_untried if given.runner == "auto" else given.runner == "process"
 
 
-def _process_runner(given: ModelConfig, model: AnyModel, options: EngineOptions) -> ProcessRunner[Any, Any]:
+def _process_runner(
+    given: ModelConfig, model: AnyModel, options: EngineOptions, spares: Spares
+) -> ProcessRunner[Any, Any]:
     limits = ProcessLimits(
         given.engine_processes, given.engine_spares, given.engine_timeout_ms / 1000, given.engine_memory_mb
     )
-    return ProcessRunner(model.facts.name, model.recipe(options), limits)
+    return ProcessRunner(model.facts.name, model.recipe(options), limits, spares)

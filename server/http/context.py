@@ -8,6 +8,7 @@ from aiohttp import web
 
 from runtime.cpu_pool import CpuPool
 from runtime.errors import EngineStuck
+from runtime.processes.spares import Spares
 from runtime.store import ModelStore
 from server.config import Config
 from server.http.body import BodyReader
@@ -27,6 +28,7 @@ class Context:
         store: the models in service.
         metrics: for Prometheus.
         cpu_pool: where inputs are prepared.
+        spares: from which the processes of engines are forked.
         bodies: reads them.
         proxies: in front.
         dialect: of requests at no address of a dialect.
@@ -44,6 +46,7 @@ class Context:
     store: ModelStore
     metrics: Metrics
     cpu_pool: CpuPool
+    spares: Spares
     bodies: BodyReader
     proxies: Proxies
     dialect: Dialect

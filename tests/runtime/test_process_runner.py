@@ -20,9 +20,11 @@ from models.errors import EngineError
 from runtime.errors import EngineDied, EngineRaised, EngineTimeout, EngineUnavailable
 from runtime.process_runner import ProcessLimits, ProcessRunner
 from runtime.processes.recipe import Recipe
+from runtime.processes.spares import Spares
 from tests.conftest import ROOT
 
 HANDLERS = "tests.runtime.processes.handlers"
+DEFAULT = ProcessLimits()
 ONE = ProcessLimits(loaded_spares=0)
 
 
@@ -31,16 +33,25 @@ def recipe(target="Obedient", **settings):
 
 
 @contextlib.asynccontextmanager
-async def running(limits=None, **settings):
+async def running(limits=DEFAULT, **settings):
     """A runner that has started; afterwards none of its processes is left."""
-    others = psutil.Process().children(recursive=True)
-    runner = ProcessRunner("obedient", recipe(**settings), limits)
-    await runner.start()
-    try:
+    async with spare_processes() as spares:
+        runner = ProcessRunner("obedient", recipe(**settings), limits, spares)
+        await runner.start()
         yield runner
+        await runner.close()
+
+
+@contextlib.asynccontextmanager
+async def spare_processes(**settings):
+    """What runners are given; afterwards no process is left that did not exist before."""
+    others = psutil.Process().children(recursive=True)
+    spares = Spares(**settings)
+    try:
+        yield spares
     finally:
         seen = [each for each in psutil.Process().children(recursive=True) if each not in others]
-        await runner.close()
+        await spares.close()
         assert [each for each in seen if lives(each.pid)] == []
 
 
@@ -200,12 +211,11 @@ async def test_the_memory_of_a_process_is_limited():
     ],
 )
 async def test_what_does_not_load_is_an_engine_error_and_leaves_no_process(target, message):
-    others = psutil.Process().children(recursive=True)
-    runner = ProcessRunner("obedient", recipe(target))
-    with pytest.raises(EngineError, match=message):
-        await runner.start()
-    left = [each for each in psutil.Process().children(recursive=True) if each not in others]
-    assert [each for each in left if lives(each.pid)] == []
+    async with spare_processes() as spares:
+        runner = ProcessRunner("obedient", recipe(target), DEFAULT, spares)
+        with pytest.raises(EngineError, match=message):
+            await runner.start()
+        assert psutil.Process(runner._spare.pid).children() == []
 
 
 async def test_an_engine_that_does_not_start_again_is_unavailable(tmp_path, monkeypatch):
@@ -221,7 +231,10 @@ async def test_an_engine_that_does_not_start_again_is_unavailable(tmp_path, monk
         assert 0.1 < caught.value.retry_after_s <= 0.5
         (tmp_path / "flag").touch()
         await until(lambda: runner._idle)
-        assert await runner.run(["pid"]) != [pid]
+        (other,) = await runner.run(["pid"])
+        assert other != pid
+        spare = psutil.Process(runner._spare.pid)
+        assert [each.pid for each in spare.children()] == [other], "none is left of the failed starts"
 
 
 async def test_what_a_handler_has_started_ends_with_it():
@@ -244,11 +257,12 @@ async def test_a_batch_that_nobody_waits_for_any_more_ends_its_process():
 
 PARENT = f"""
 import asyncio
-from runtime.process_runner import ProcessRunner
+from runtime.process_runner import ProcessLimits, ProcessRunner
 from runtime.processes.recipe import Recipe
+from runtime.processes.spares import Spares
 
 async def main():
-    runner = ProcessRunner("obedient", Recipe("obedient", "{HANDLERS}:Obedient"))
+    runner = ProcessRunner("obedient", Recipe("obedient", "{HANDLERS}:Obedient"), ProcessLimits(), Spares())
     await runner.start()
     print("ready", flush=True)
     await runner.run(["hang"])
