@@ -88,6 +88,7 @@ class ProcessRunner(Generic[Item, Row]):
         self._begun: dict[Child, float] = {}
         self._places: set[asyncio.Task[None]] = set()
         self._resting: dict[int, float] = {}  # places that wait to start a child -> until when
+        self._is_down = False  # from the first refusal until a child is ready
         self._closed = False
 
     async def start(self) -> None:
@@ -144,6 +145,12 @@ class ProcessRunner(Generic[Item, Row]):
         deaths = self._suspects.add(batch, fault)
         return deaths < MOST_DEATHS and (child.was_orphaned or (len(batch) == 1 and child.killed_by_others))
 
+    def unavailable(self) -> EngineUnavailable | None:
+        """The error of inputs since no process runs and the next start was far, until one is ready."""
+        if not self._is_down:
+            return None
+        return EngineUnavailable(max(0.0, min(self._resting.values(), default=0.0) - self._now()))
+
     async def close(self) -> None:
         """Ends every process, after the batch that is running."""
         if self._closed:
@@ -191,7 +198,8 @@ class ProcessRunner(Generic[Item, Row]):
 
     async def _rest(self, place: int, seconds: float) -> None:
         self._resting[place] = self._now() + seconds
-        if error := self._unavailable():
+        if error := self._refusal():
+            self._is_down = True
             for waiting in self._waiting:
                 if not waiting.done():
                     waiting.set_exception(error)
@@ -209,6 +217,7 @@ class ProcessRunner(Generic[Item, Row]):
 
     async def _serve(self, child: Child) -> bool:
         """Offers a child until it ends. Returns whether it worked: its end does not speak against the next one."""
+        self._is_down = False
         self._give_back(child)
         await child.ended.wait()
         self._children.discard(child)
@@ -222,13 +231,13 @@ class ProcessRunner(Generic[Item, Row]):
         while self._idle:
             if (child := self._idle.popleft()).is_usable:
                 return child
-        if error := self._unavailable():
+        if error := self._refusal():
             raise error
         waiting: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         return await waiting
 
-    def _unavailable(self) -> EngineUnavailable | None:
+    def _refusal(self) -> EngineUnavailable | None:
         """An error where every place waits, and the first to start a child does so only after some time."""
         if len(self._resting) < len(self._places):
             return None

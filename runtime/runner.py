@@ -10,6 +10,7 @@ from typing import Generic, Protocol
 
 from models.engines.base import EngineOptions
 from models.machine.priority import give_way
+from runtime.errors import EngineUnavailable
 from runtime.model import Engine, EngineFacts, Item, ItemIn, Model, Row, RowOut
 
 
@@ -30,6 +31,10 @@ class Runner(Protocol[ItemIn, RowOut]):
 
     async def run(self, batch: Sequence[ItemIn]) -> Sequence[RowOut]:
         """Runs a batch: one row per item, in the same order. Raises what the engine raises."""
+        ...
+
+    def unavailable(self) -> EngineUnavailable | None:
+        """The error of an input that came now, where the engine has ended and is not started again at once."""
         ...
 
     async def close(self) -> None:
@@ -68,6 +73,9 @@ class ThreadRunner(Generic[Item, Row]):
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.infer, batch)
         finally:
             self.busy_since = None
+
+    def unavailable(self) -> None:
+        """A thread does not end before its process."""
 
     async def close(self) -> None:
         """Closes the engine after the batch that is running."""

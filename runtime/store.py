@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from runtime.deployment import Deployment
-from runtime.errors import ModelLoading, ModelUnloaded, UnknownModel
+from runtime.errors import EngineUnavailable, ModelLoading, ModelUnloaded, UnknownModel
 from runtime.model import Model
 from runtime.observer import Observer
 
@@ -55,6 +55,10 @@ class ModelStore:
     def ready(self) -> bool:
         """Whether every model is loaded, warm and open."""
         return self._deployments.keys() == self.models.keys() and all(each.is_open for each in self)
+
+    def unavailable(self) -> EngineUnavailable | None:
+        """The error of the first model whose engine has ended and is not started again at once."""
+        return next(filter(None, (each.runner.unavailable() for each in self)), None)
 
     def __iter__(self) -> Iterator[AnyDeployment]:
         return iter(self._deployments.values())

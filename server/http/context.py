@@ -60,13 +60,21 @@ class Context:
     start_s: float = 1.0
 
     def check_ready(self) -> None:
-        """Raises Draining, Leaving, ModelLoading or EngineStuck unless a worker can answer new requests."""
+        """Raises unless a worker can answer new requests.
+
+        Raises:
+            Draining, Leaving: the server stops.
+            ModelLoading, EngineUnavailable, EngineStuck: what keeps a model from it.
+        """
         if self.draining:
             raise Draining
         if self.leaving:
             raise Leaving
-        if self.ready_workers or (self.ready_workers is None and self.store.ready):
+        unavailable = self.store.unavailable()
+        if self.ready_workers or (self.ready_workers is None and self.store.ready and not unavailable):
             return
+        if unavailable:
+            raise unavailable
         raise EngineStuck(self.start_s) if self.store.ready else self.store.loading()
 
 

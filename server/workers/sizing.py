@@ -37,8 +37,9 @@ def plan(
     """Settles everything about workers that was left to us.
 
     On a CPU there is one worker per core, with one thread for its engines and one that decodes: measured in
-    docs/performance.md; fewer where the memory is small, in which the processes of its engines count. On a GPU likewise, also as far as its own memory allows:
-    decoding and HTTP take the time, and one process can use no more than about three cores for them (docs/gpu.md).
+    docs/performance.md; fewer where the memory is small, in which the processes of its engines count. On a GPU
+    likewise, also as far as its own memory allows: decoding and HTTP take the time, and one process can use no
+    more than about three cores for them (docs/gpu.md).
 
     Args:
         config: as it was given.

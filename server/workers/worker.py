@@ -182,7 +182,8 @@ class Worker:
     def _beat(self) -> None:
         stuck_before = self._watchdog.stuck
         self._watchdog.look()
-        self._channel.send(Heartbeat(self._watchdog.overdue))
+        unavailable = self._service.context.store.unavailable() is not None
+        self._channel.send(Heartbeat(self._watchdog.overdue, unavailable))
         if self._watchdog.stuck and not stuck_before:
             # The supervisor answers with Drain, behind the connections that are on their way.
             self._channel.send(Stuck(self._watchdog.stuck.model.facts.name))

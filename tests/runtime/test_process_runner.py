@@ -223,14 +223,17 @@ async def test_an_engine_that_does_not_start_again_is_unavailable(tmp_path, monk
     (tmp_path / "flag").touch()
     async with running(ONE, flag=str(tmp_path / "flag")) as runner:
         (pid,) = await runner.run(["pid"])
+        assert runner.unavailable() is None
         (tmp_path / "flag").unlink()
         os.kill(pid, signal.SIGKILL)
         await until(lambda: not lives(pid))
         with pytest.raises(EngineUnavailable) as caught:
             await runner.run(["pid"])
         assert 0.1 < caught.value.retry_after_s <= 0.5
+        assert 0 <= runner.unavailable().retry_after_s <= 0.5
         (tmp_path / "flag").touch()
         await until(lambda: runner._idle)
+        assert runner.unavailable() is None
         (other,) = await runner.run(["pid"])
         assert other != pid
         spare = psutil.Process(runner._spare.pid)
