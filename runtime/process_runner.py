@@ -16,6 +16,7 @@ from models.bundles.spec import EngineSpec, spec_from_json
 from models.errors import EngineError
 from runtime.errors import EngineFault, EngineUnavailable
 from runtime.model import EngineFacts, Item, Row
+from runtime.observer import RunnerObserver
 from runtime.processes.child import Child, ChildGone
 from runtime.processes.frames import Message
 from runtime.processes.recipe import Recipe
@@ -62,6 +63,7 @@ class ProcessRunner(Generic[Item, Row]):
         recipe: Recipe,
         limits: ProcessLimits,
         spares: Spares,
+        observer: RunnerObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Creates it on the running event loop; `start` then starts processes.
@@ -71,6 +73,7 @@ class ProcessRunner(Generic[Item, Row]):
             recipe: of the engine.
             limits: how many processes, and what each may take.
             spares: where the processes are forked.
+            observer: told about processes that end.
             clock: tells the time in seconds.
         """
         self.facts: EngineFacts | None = None
@@ -78,6 +81,7 @@ class ProcessRunner(Generic[Item, Row]):
         self._name = name
         self._recipe = recipe
         self._limits = limits
+        self._observer = observer
         self._now = clock
         self._spares = spares
         self._spare: Spare | None = None
@@ -90,6 +94,11 @@ class ProcessRunner(Generic[Item, Row]):
         self._resting: dict[int, float] = {}  # places that wait to start a child -> until when
         self._is_down = False  # from the first refusal until a child is ready
         self._closed = False
+
+    @property
+    def processes(self) -> int:
+        """Processes of the engine, those that are loading it too."""
+        return len(self._children)
 
     async def start(self) -> None:
         """Starts the processes and loads the engine in each. Raises ModelError."""
@@ -179,7 +188,7 @@ class ProcessRunner(Generic[Item, Row]):
         except EngineError:
             child.kill()
             await child.ended.wait()
-            self._children.discard(child)
+            self._forget(child, "load")
             raise
 
     async def _keep(self, place: int, child: Child | None) -> None:
@@ -220,11 +229,16 @@ class ProcessRunner(Generic[Item, Row]):
         self._is_down = False
         self._give_back(child)
         await child.ended.wait()
-        self._children.discard(child)
+        self._forget(child, child.reason)
         if child in self._idle:
             self._idle.remove(child)
         log.warning("engine %s: process %d ended with %s", self._name, child.pid, child.how)
         return child.answered > 0 or child.was_killed or child.was_orphaned
+
+    def _forget(self, child: Child, reason: str) -> None:
+        self._children.discard(child)
+        if self._observer is not None:
+            self._observer.process_ended(reason)
 
     async def _take(self) -> Child:
         """A child that is idle. Raises EngineUnavailable where none is and none is about to be."""

@@ -25,6 +25,11 @@ class Runner(Protocol[ItemIn, RowOut]):
     facts: EngineFacts | None
     busy_since: float | None
 
+    @property
+    def processes(self) -> int:
+        """Processes of the engine beside this one."""
+        ...
+
     async def start(self) -> None:
         """Loads the engine and warms it up. Raises ModelError."""
         ...
@@ -57,6 +62,11 @@ class ThreadRunner(Generic[Item, Row]):
         self._now = clock
         self._closed = False
         self._thread = ThreadPoolExecutor(1, f"engine-{model.facts.name}", initializer=give_way)
+
+    @property
+    def processes(self) -> int:
+        """None: the engine is on a thread of this one."""
+        return 0
 
     async def start(self) -> None:
         """Loads the engine and warms it up. Raises ModelError."""

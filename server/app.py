@@ -19,6 +19,7 @@ from models.machine.resources import usable_cores
 from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
 from runtime.kinds.image_classifier import ImageClassifier
+from runtime.observer import RunnerObserver
 from runtime.process_runner import ProcessLimits, ProcessRunner
 from runtime.processes.spares import Spares
 from runtime.runner import ThreadRunner
@@ -96,10 +97,10 @@ def _deploy(config: Config, model: AnyModel, cpu_pool: CpuPool, spares: Spares, 
     given, batching = config.models, config.batching
     size = batching.max_batch_size or model.facts.max_batch_size
     options = EngineOptions(given.device, given.intra_op_threads, max_batch_size=size)
-    in_process = runs_in_process(given, model)
+    in_process, observer = runs_in_process(given, model), metrics.of(model.facts.name)
     return Deployment(
         model,
-        _process_runner(given, model, options, spares) if in_process else ThreadRunner(model, options),
+        (_process_runner(given, model, options, spares, observer) if in_process else ThreadRunner(model, options)),
         cpu_pool,
         Batching(
             size,
@@ -108,7 +109,7 @@ def _deploy(config: Config, model: AnyModel, cpu_pool: CpuPool, spares: Spares, 
             given.engine_processes if in_process else 1,
             batching.target_ms,
         ),
-        metrics.of(model.facts.name),
+        observer,
     )
 
 
@@ -118,9 +119,9 @@ def runs_in_process(given: ModelConfig, model: AnyModel) -> bool:
 
 
 def _process_runner(
-    given: ModelConfig, model: AnyModel, options: EngineOptions, spares: Spares
+    given: ModelConfig, model: AnyModel, options: EngineOptions, spares: Spares, observer: RunnerObserver
 ) -> ProcessRunner[Any, Any]:
     limits = ProcessLimits(
         given.engine_processes, given.engine_spares, given.engine_timeout_ms / 1000, given.engine_memory_mb
     )
-    return ProcessRunner(model.facts.name, model.recipe(options), limits, spares)
+    return ProcessRunner(model.facts.name, model.recipe(options), limits, spares, observer)

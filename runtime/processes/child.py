@@ -17,6 +17,11 @@ from runtime.processes.log_relay import LogRelay
 from runtime.processes.recipe import Recipe
 from runtime.processes.shared import Area, BrokenBatch
 
+REASONS = ("timeout", "cancelled", "killed", "signal", "exit", "spare", "load", "unknown")
+"""Why a child ended: killed at the time limit of a batch, or because nobody waited for its batch any more; killed
+by others, the kernel for lack of memory, say; by another signal; by itself; with the process that it was forked
+from; because the engine did not load; nobody knows."""
+
 _CODE_S = 2.0  # time for the report of how a child ended, after its socket closed
 
 
@@ -53,7 +58,7 @@ class Child:
         self._ids = itertools.count(1)
         self._awaited: tuple[int, asyncio.Future[Message]] | None = None
         self._loop = asyncio.get_running_loop()
-        self.was_killed = self.was_orphaned = False
+        self.was_killed = self.was_orphaned = self._is_late = False
         self.pid = 0
         self.answered = 0
         self.ended = asyncio.Event()
@@ -84,6 +89,17 @@ class Child:
         if self.code is None:
             return "no exit code"
         return signal.Signals(-self.code).name if self.code < 0 else f"exit code {self.code}"
+
+    @property
+    def reason(self) -> str:
+        """Why it ended, one of `REASONS`."""
+        if self.was_orphaned:
+            return "spare"
+        if self.was_killed:
+            return "timeout" if self._is_late else "cancelled"
+        if self.code is None:
+            return "unknown"
+        return "killed" if self.killed_by_others else "signal" if self.code < 0 else "exit"
 
     @property
     def killed_by_others(self) -> bool:
@@ -177,6 +193,7 @@ class Child:
 
     def _too_late(self, reply: asyncio.Future[Message], limit_s: float) -> None:
         if not reply.done():
+            self._is_late = True
             reply.set_exception(EngineTimeout(f"the engine took longer than {limit_s:g} s and was killed"))
 
     def _read(self) -> None:

@@ -8,6 +8,7 @@ from functools import cache, partial
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from runtime.phases import PHASES
+from runtime.processes.child import REASONS
 from runtime.store import AnyDeployment
 from server.operations.line_writer import dropped_lines
 from server.operations.shared_metrics import SharedMetrics
@@ -58,6 +59,8 @@ class Metrics:
         accepted = "Images accepted and not yet answered."
         target = "Longest time from acceptance to response; 0: no limit."
         limit = "Most images in a batch; lowered for a minute when batches were too large for the engine."
+        processes = "Processes of an engine that runs in processes, those that are loading it too."
+        ended = f"Processes of an engine that ended and were to go on, by reason: {', '.join(REASONS)}."
         forecast = "Time to the response of a request that came now; of several workers the longest."
         model = ["model"]
         self._requests = counter("snapserve_requests", requests, ["outcome"])
@@ -67,12 +70,14 @@ class Metrics:
             "snapserve_batch_seconds", "Time of a batch on the engine.", model, buckets=_SECONDS
         )
         self._left = counter("snapserve_pictures_left", left, model)
+        self._processes_ended = counter("snapserve_engine_processes_ended", ended, ["model", "reason"])
         least = partial(Gauge, registry=self.registry, multiprocess_mode="livemin")
         longest = partial(Gauge, registry=self.registry, multiprocess_mode="livemax")
         self._gauges: dict[Gauge, Callable[[AnyDeployment], float]] = {
             gauge("snapserve_queue_depth", queue, model): lambda each: each.batcher.queued,
             gauge("snapserve_batches_in_flight", running, model): lambda each: each.batcher.batches_in_flight,
             gauge("snapserve_pictures_accepted", accepted, model): lambda each: each.accepted,
+            gauge("snapserve_engine_processes", processes, model): lambda each: each.runner.processes,
             least("snapserve_batch_size_limit", limit, model): lambda each: each.batcher.size_limit,
             longest("snapserve_target_latency_seconds", target, model): _target_s,
             longest("snapserve_forecast_seconds", forecast, model): lambda each: each.forecast_s(),
@@ -123,6 +128,7 @@ class Metrics:
             self._batch_seconds.labels(model),
             self._left.labels(model),
             partial(self._phase_of, model),
+            partial(self._processes_ended.labels, model),
         )
 
     def _set_gauges(self) -> None:
@@ -152,9 +158,15 @@ class ModelObserver:
     """Implements `runtime.observer.DeploymentObserver` for one model."""
 
     def __init__(
-        self, size: Histogram, seconds: Histogram, left: Counter, phase_of: Callable[[str], Histogram]
+        self,
+        size: Histogram,
+        seconds: Histogram,
+        left: Counter,
+        phase_of: Callable[[str], Histogram],
+        ended_of: Callable[[str], Counter],
     ) -> None:
         self._size, self._seconds, self._left, self._phase_of = size, seconds, left, phase_of
+        self._ended_of = ended_of
 
     def batch_ran(self, size: int, seconds: float) -> None:
         """Counts a batch and its time."""
@@ -164,6 +176,10 @@ class ModelObserver:
     def item_left(self) -> None:
         """Counts an item whose client left."""
         self._left.inc()
+
+    def process_ended(self, reason: str) -> None:
+        """Counts a process of the engine that ended."""
+        self._ended_of(reason).inc()
 
     def item_answered(self, phases_s: Mapping[str, float]) -> None:
         """Records the phases of an item."""

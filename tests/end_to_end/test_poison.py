@@ -127,6 +127,14 @@ def test_readyz_tells_of_an_engine_that_does_not_start_again(server, file):
     assert 1 <= int(retry_after) <= 30
     kept.rename(file)
     assert asyncio.run(until(200))[1]["workers"] == {"ready": 1, "all": 1}
+
+    async def all_metrics():
+        async with aiohttp.ClientSession(server.url) as session:
+            return await metrics(session)
+
+    counted = asyncio.run(all_metrics())
+    for reason in (b"killed", b"load"):
+        assert b'snapserve_engine_processes_ended_total{model="poisoned",reason="%s"}' % reason in counted
     assert ask_together(server, image(1)) == [(200, "dark")]
 
 

@@ -17,8 +17,9 @@ import pytest
 import runtime.process_runner
 from batching import Batcher, BatchPolicy, ItemFailed
 from models.errors import EngineError
-from runtime.errors import EngineDied, EngineRaised, EngineTimeout, EngineUnavailable
+from runtime.errors import EngineDied, EngineFault, EngineRaised, EngineTimeout, EngineUnavailable
 from runtime.process_runner import ProcessLimits, ProcessRunner
+from runtime.processes.child import REASONS
 from runtime.processes.recipe import Recipe
 from runtime.processes.spares import Spares
 from tests.conftest import ROOT
@@ -33,10 +34,10 @@ def recipe(target="Obedient", **settings):
 
 
 @contextlib.asynccontextmanager
-async def running(limits=DEFAULT, **settings):
+async def running(limits=DEFAULT, observer=None, **settings):
     """A runner that has started; afterwards none of its processes is left."""
     async with spare_processes() as spares:
-        runner = ProcessRunner("obedient", recipe(**settings), limits, spares)
+        runner = ProcessRunner("obedient", recipe(**settings), limits, spares, observer)
         await runner.start()
         yield runner
         await runner.close()
@@ -256,6 +257,46 @@ async def test_a_batch_that_nobody_waits_for_any_more_ends_its_process():
         hanging.cancel()
         await until(lambda: not lives(pid))
         assert await runner.run(["pid"]) != [pid]
+
+
+class Ended(list):
+    """Reasons of processes that ended."""
+
+    def process_ended(self, reason):
+        assert reason in REASONS
+        self.append(reason)
+
+
+async def test_why_processes_end_is_told(tmp_path):
+    ended, flag = Ended(), tmp_path / "flag"
+    flag.touch()
+    async with running(ProcessLimits(loaded_spares=0, timeout_s=0.5), ended, flag=str(flag)) as runner:
+
+        async def after(reason):
+            await until(lambda: ended and ended[-1] == reason and runner._idle)
+            assert runner.processes == 1
+
+        for item, reason in (("hang", "timeout"), ("crash", "signal"), ("leave", "exit")):
+            with pytest.raises(EngineFault):
+                await runner.run([item])
+            await after(reason)
+        (pid,) = await runner.run(["pid"])
+        os.kill(pid, signal.SIGKILL)
+        await after("killed")
+        hanging = asyncio.ensure_future(runner.run(["hang"]))
+        await asyncio.sleep(0)
+        hanging.cancel()
+        await after("cancelled")
+        psutil.Process(runner._spare.pid).kill()
+        await after("spare")
+        (pid,) = await runner.run(["pid"])
+        flag.unlink()
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: ended[-1] == "load")
+        assert runner.processes == 0
+        flag.touch()
+        told = list(ended)
+    assert ended[: len(told)] == told, "those of a runner that is closed are not counted"
 
 
 PARENT = f"""
