@@ -39,13 +39,11 @@ class ProcessLimits:
     Attributes:
         processes: batches that run at the same time.
         loaded_spares: further processes that have loaded the engine and wait to take another's place.
-        timeout_s: longest time for a batch; a process that takes longer is killed.
         memory_mb: most memory of a process, in MB of 2^20 bytes; 0: no limit.
     """
 
     processes: int = 1
     loaded_spares: int = 1
-    timeout_s: float = 30.0
     memory_mb: int = 0
 
 
@@ -55,6 +53,7 @@ class ProcessRunner(Generic[Item, Row]):
     Attributes:
         facts: of the engine; None until `start`.
         busy_since: monotonic time at which the oldest running batch began; None when no batch is running.
+        limit_s: longest time for a batch; a process that takes longer is killed.
     """
 
     def __init__(
@@ -78,6 +77,7 @@ class ProcessRunner(Generic[Item, Row]):
         """
         self.facts: EngineFacts | None = None
         self.busy_since: float | None = None
+        self.limit_s = math.inf
         self._name = name
         self._recipe = recipe
         self._limits = limits
@@ -130,7 +130,7 @@ class ProcessRunner(Generic[Item, Row]):
             child = await self._take()
             self._begin(child)
             try:
-                rows = await child.run(batch, self._limits.timeout_s)
+                rows = await child.run(batch, self.limit_s)
             except ChildGone:
                 continue
             except EngineFault as fault:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +21,12 @@ class Runner(Protocol[ItemIn, RowOut]):
     Attributes:
         facts: of the engine; None until `start`.
         busy_since: monotonic time at which the running batch began; None when no batch is running.
+        limit_s: longest time for a batch. A thread does not obey it; its worker is to end.
     """
 
     facts: EngineFacts | None
     busy_since: float | None
+    limit_s: float
 
     @property
     def processes(self) -> int:
@@ -57,6 +60,7 @@ class ThreadRunner(Generic[Item, Row]):
         self.facts: EngineFacts | None = None
         self._engine: Engine[Item, Row] | None = None
         self.busy_since: float | None = None
+        self.limit_s = math.inf
         self._model = model
         self._options = options
         self._now = clock

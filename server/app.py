@@ -16,6 +16,7 @@ from models.images.speed import relative_speed
 from models.machine.allocator import give_back_memory
 from models.machine.priority import give_way, give_way_entirely
 from models.machine.resources import usable_cores
+from runtime.batch_limit import BatchLimit
 from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
 from runtime.kinds.image_classifier import ImageClassifier
@@ -108,6 +109,7 @@ def _deploy(config: Config, model: AnyModel, cpu_pool: CpuPool, spares: Spares, 
             batching.queue_limit,
             given.engine_processes if in_process else 1,
             batching.target_ms,
+            BatchLimit(given.engine_timeout_s, config.limits.request_timeout_ms / 1000),
         ),
         observer,
     )
@@ -121,7 +123,5 @@ def runs_in_process(given: ModelConfig, model: AnyModel) -> bool:
 def _process_runner(
     given: ModelConfig, model: AnyModel, options: EngineOptions, spares: Spares, observer: RunnerObserver
 ) -> ProcessRunner[Any, Any]:
-    limits = ProcessLimits(
-        given.engine_processes, given.engine_spares, given.engine_timeout_ms / 1000, given.engine_memory_mb
-    )
+    limits = ProcessLimits(given.engine_processes, given.engine_spares, given.engine_memory_mb)
     return ProcessRunner(model.facts.name, model.recipe(options), limits, spares, observer)

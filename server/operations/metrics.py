@@ -58,6 +58,7 @@ class Metrics:
         queue, running = "Images waiting for a batch.", "Batches on the engine."
         accepted = "Images accepted and not yet answered."
         target = "Longest time from acceptance to response; 0: no limit."
+        engine_timeout = "Longest time of a batch; an engine that takes longer is ended."
         limit = "Most images in a batch; lowered for a minute when batches were too large for the engine."
         processes = "Processes of an engine that runs in processes, those that are loading it too."
         ended = f"Processes of an engine that ended and were to go on, by reason: {', '.join(REASONS)}."
@@ -80,6 +81,7 @@ class Metrics:
             gauge("snapserve_engine_processes", processes, model): lambda each: each.runner.processes,
             least("snapserve_batch_size_limit", limit, model): lambda each: each.batcher.size_limit,
             longest("snapserve_target_latency_seconds", target, model): _target_s,
+            longest("snapserve_engine_timeout_seconds", engine_timeout, model): lambda each: each.runner.limit_s,
             longest("snapserve_forecast_seconds", forecast, model): lambda each: each.forecast_s(),
         }
         self._info = longest(

@@ -114,7 +114,7 @@ class Worker:
         self._channel.send(Ready(self._service.describe()))
         context, settings = self._service.context, self._settings
         context.start_s = time.monotonic() - settings.started_at - settings.delay_s
-        self._watchdog = Watchdog(context.store, config.models.engine_timeout_ms / 1000)
+        self._watchdog = Watchdog(context.store)
         self._beat()
         await self._drain.wait()
         await self._end()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -34,10 +35,11 @@ def recipe(target="Obedient", **settings):
 
 
 @contextlib.asynccontextmanager
-async def running(limits=DEFAULT, observer=None, **settings):
+async def running(limits=DEFAULT, observer=None, limit_s=math.inf, **settings):
     """A runner that has started; afterwards none of its processes is left."""
     async with spare_processes() as spares:
         runner = ProcessRunner("obedient", recipe(**settings), limits, spares, observer)
+        runner.limit_s = limit_s
         await runner.start()
         yield runner
         await runner.close()
@@ -108,7 +110,7 @@ async def test_a_process_that_dies_is_replaced():
 
 
 async def test_a_process_that_hangs_is_killed_and_replaced():
-    async with running(ProcessLimits(loaded_spares=0, timeout_s=0.3)) as runner:
+    async with running(ONE, limit_s=0.3) as runner:
         before = await runner.run(["pid"])
         with pytest.raises(EngineTimeout):
             await runner.run(["hang"])
@@ -176,7 +178,7 @@ async def test_the_spare_process_is_replaced_with_its_children():
 
 
 async def test_several_processes_run_several_batches():
-    async with running(ProcessLimits(processes=2, loaded_spares=0, timeout_s=1)) as runner:
+    async with running(ProcessLimits(processes=2, loaded_spares=0), limit_s=1) as runner:
         await until(lambda: len(runner._idle) == 2)
         hanging = asyncio.ensure_future(runner.run(["hang"]))
         await until(lambda: len(runner._idle) == 1)
@@ -270,7 +272,7 @@ class Ended(list):
 async def test_why_processes_end_is_told(tmp_path):
     ended, flag = Ended(), tmp_path / "flag"
     flag.touch()
-    async with running(ProcessLimits(loaded_spares=0, timeout_s=0.5), ended, flag=str(flag)) as runner:
+    async with running(ONE, ended, limit_s=0.5, flag=str(flag)) as runner:
 
         async def after(reason):
             await until(lambda: ended and ended[-1] == reason and runner._idle)
