@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
 
-from runtime.errors import LastModel, ModelLoading, UnknownModel, VersionTaken
+from runtime.errors import EngineUnavailable, LastModel, ModelLoading, UnknownModel, VersionTaken
 from runtime.room import Room
 from runtime.stay import AnyDeployment, Stay
 from runtime.version import AnyModel, Version
@@ -101,12 +101,12 @@ class ModelStore:
     @property
     def ready(self) -> bool:
         """Whether every resident version is loaded, warm and open."""
-        return all(
-            version.deployment is not None and version.deployment.is_open
-            for versions in self._versions.values()
-            for version in versions.values()
-            if version.is_resident
-        )
+        return all(version.deployment and version.deployment.is_open for version in self._resident())
+
+    def unavailable(self) -> EngineUnavailable | None:
+        """The error of the first resident model whose engine has ended and is not started again at once."""
+        resident = (version.deployment for version in self._resident())
+        return next(filter(None, (each.runner.unavailable() for each in resident if each)), None)
 
     def __iter__(self) -> Iterator[AnyDeployment]:
         """Every deployment that is loaded."""
@@ -149,10 +149,8 @@ class ModelStore:
 
     async def load(self) -> None:
         """Loads every resident version, one after the other, and warms each up. Raises ModelError."""
-        for versions in list(self._versions.values()):
-            for version in versions.values():
-                if version.is_resident:
-                    await self._room.stay_of(version).ready
+        for version in self._resident():
+            await self._room.stay_of(version).ready
 
     async def add(self, name: str, number: str, model: AnyModel) -> AnyDeployment:
         """Loads a resident version; of a name that is new it becomes the default.
@@ -224,6 +222,10 @@ class ModelStore:
             for name, versions in self._versions.items()
             for number, version in versions.items()
         ]
+
+    def _resident(self) -> list[Version]:
+        versions = (version for versions in self._versions.values() for version in versions.values())
+        return [version for version in versions if version.is_resident]
 
     async def close(self) -> None:
         """Runs what is queued, then frees every model."""

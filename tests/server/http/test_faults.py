@@ -377,6 +377,7 @@ ROWS = {
     ItemFailed("x"): (500, "internal-error"),
     item_failed(ValueError("secret")): (500, "internal-error"),
     item_failed(EngineUnavailable(3.2)): (503, "engine-unavailable"),
+    EngineUnavailable(3.2): (503, "engine-unavailable"),
     KeyError("x"): (500, "internal-error"),
     QueueFull(1.5): (503, "queue-full"),
     Overloaded(3): (503, "overloaded"),
