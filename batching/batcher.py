@@ -198,6 +198,12 @@ class Batcher(Generic[In, Out]):
             if pending.expiry is not None:
                 pending.expiry.cancel()
 
+    def set_concurrency(self, concurrency: int) -> None:
+        """Lets so many batches run at the same time from now on; those that run are not stopped."""
+        self._concurrency = concurrency
+        if self._batches_in_flight < concurrency:
+            self._dispatch()
+
     async def close(self, drain: bool = True) -> None:
         """Takes no more items, and returns when none is left.
 
@@ -249,7 +255,7 @@ class Batcher(Generic[In, Out]):
             task = self._loop.create_task(self._run(batch))
             self._batches[task] = batch
             task.add_done_callback(self._batches.pop)
-            if self._batches_in_flight == self._concurrency:
+            if self._batches_in_flight >= self._concurrency:
                 return
             decision = self._decide()
         if decision.seconds is not None and self._timer is None:
@@ -278,7 +284,7 @@ class Batcher(Generic[In, Out]):
         return math.inf if self._closed else self._now() - next(iter(self._queue)).enqueued_at
 
     def _idle_for_s(self) -> float | None:
-        return None if self._batches_in_flight == self._concurrency else self._now() - self._idle_since
+        return None if self._batches_in_flight >= self._concurrency else self._now() - self._idle_since
 
     async def _run(self, batch: _Batch[In, Out]) -> None:
         """Runs a batch. The next one is started before the answers to this one are handed out."""

@@ -13,13 +13,13 @@ from batching import Batcher, BatcherClosed, BatchPolicy, QueueFull, TooLate
 from runtime.admission import Admission
 from runtime.batch_limit import BatchLimit
 from runtime.cpu_pool import CpuPool
-from runtime.errors import ModelUnloaded
+from runtime.errors import ModelUnloaded, NotScalable
 from runtime.inputs import Input
 from runtime.model import Item, Model, Row
 from runtime.observer import Audience, DeploymentObserver
 from runtime.outputs import Output
 from runtime.phases import PhaseClock
-from runtime.runner import Runner
+from runtime.runner import Runner, ScalableRunner
 
 
 @dataclass(frozen=True)
@@ -245,6 +245,18 @@ class Deployment(Generic[Item, Row]):
         """
         self._refusal = refusal
         self.batcher.abandon(refusal)
+
+    async def scale(self, processes: int) -> None:
+        """Runs the engine in so many processes.
+
+        Raises:
+            EngineError: a further one does not load.
+            NotScalable: it runs on a thread.
+        """
+        if not isinstance(self.runner, ScalableRunner):
+            raise NotScalable(f"The engine of {self.model.facts.name} runs on a thread of the server.")
+        await self.runner.scale(processes)
+        self.batcher.set_concurrency(processes)
 
     async def close(self, drain: bool = True) -> None:
         """Takes no more inputs, runs what is queued (without `drain`: fails it), then frees the engine."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import logging
 import math
@@ -90,7 +91,8 @@ class ProcessRunner(Generic[Item, Row]):
         self._children: set[Child] = set()
         self._waiting: deque[asyncio.Future[Child]] = deque()
         self._begun: dict[Child, float] = {}
-        self._places: set[asyncio.Task[None]] = set()
+        self._places: dict[int, asyncio.Task[None]] = {}
+        self._retiring: set[Child] = set()
         self._resting: dict[int, float] = {}  # places that wait to start a child -> until when
         self._is_down = False  # from the first refusal until a child is ready
         self._closed = False
@@ -117,9 +119,8 @@ class ProcessRunner(Generic[Item, Row]):
             await self.close()
             raise
         self.facts = _facts(facts, self._recipe)
-        for place in range(self._limits.processes + self._limits.loaded_spares):
-            keeping = asyncio.get_running_loop().create_task(self._keep(place, None if place else first))
-            self._places.add(keeping)
+        for place in range(self.places):
+            self._have(place, None if place else first)
 
     async def run(self, batch: Sequence[Item]) -> Sequence[Row]:
         """Runs a batch: one row per item, in the same order.
@@ -159,6 +160,38 @@ class ProcessRunner(Generic[Item, Row]):
         deaths = self._suspects.add(batch, fault)
         return deaths < MOST_DEATHS and (child.was_orphaned or (len(batch) == 1 and child.killed_by_others))
 
+    @property
+    def places(self) -> int:
+        """Processes that it is to have."""
+        return self._limits.processes + self._limits.loaded_spares
+
+    async def scale(self, processes: int) -> None:
+        """Keeps so many processes beside the spare ones; those that are too many end after their batch.
+
+        Raises:
+            EngineError: a further one does not load; the others stay.
+        """
+        loaded: list[Child] = []
+        before, self._limits = self.places, dataclasses.replace(self._limits, processes=processes)
+        try:
+            while before + len(loaded) < self.places:
+                child, _ = await self._loaded()
+                loaded.append(child)
+        except (EngineError, SpareDied) as error:
+            self._limits = dataclasses.replace(self._limits, processes=before - self._limits.loaded_spares)
+            for child in loaded:
+                child.leave()
+            raise EngineError(str(error)) from None
+        for place in range(before, self.places):
+            self._have(place, loaded.pop())
+        for place in range(self.places, before):
+            keeping = self._places.pop(place)
+            keeping.cancel()
+            await asyncio.wait([keeping])
+
+    def _have(self, place: int, child: Child | None) -> None:
+        self._places[place] = asyncio.get_running_loop().create_task(self._keep(place, child))
+
     def unavailable(self) -> EngineUnavailable | None:
         """The error of inputs since no process runs and the next start was far, until one is ready."""
         if not self._is_down:
@@ -170,9 +203,9 @@ class ProcessRunner(Generic[Item, Row]):
         if self._closed:
             return
         self._closed = True
-        for place in self._places:
-            place.cancel()
-        await asyncio.gather(*self._places, return_exceptions=True)
+        for keeping in self._places.values():
+            keeping.cancel()
+        await asyncio.gather(*self._places.values(), return_exceptions=True)
         for child in self._children:
             child.leave()
         leaving = [asyncio.ensure_future(child.ended.wait()) for child in self._children]
@@ -233,12 +266,30 @@ class ProcessRunner(Generic[Item, Row]):
         """Offers a child until it ends. Returns whether it worked: its end does not speak against the next one."""
         self._is_down = False
         self._give_back(child)
-        await child.ended.wait()
+        try:
+            await child.ended.wait()
+        except asyncio.CancelledError:
+            self._retire(child)
+            raise
         self._forget(child, child.reason)
         if child in self._idle:
             self._idle.remove(child)
         log.warning("engine %s: process %d ended with %s", self._name, child.pid, child.how)
         return child.answered > 0 or child.was_killed or child.was_orphaned
+
+    def _retire(self, child: Child) -> None:
+        """Lets a child end that has lost its place, after its batch."""
+        if self._closed:
+            return
+        self._retiring.add(child)
+        if child in self._idle:
+            self._idle.remove(child)
+            self._end_retired(child)
+
+    def _end_retired(self, child: Child) -> None:
+        self._retiring.discard(child)
+        self._children.discard(child)
+        child.leave()
 
     def _forget(self, child: Child, reason: str) -> None:
         self._children.discard(child)
@@ -279,7 +330,9 @@ class ProcessRunner(Generic[Item, Row]):
     def _end(self, child: Child) -> None:
         del self._begun[child]
         self.busy_since = min(self._begun.values(), default=None)
-        if child.is_usable:
+        if child in self._retiring:
+            self._end_retired(child)
+        elif child.is_usable:
             self._give_back(child)
 
 

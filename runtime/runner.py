@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, Protocol
+from typing import Generic, Protocol, runtime_checkable
 
 from models.engines.base import EngineOptions
 from models.machine.priority import give_way
@@ -47,6 +47,25 @@ class Runner(Protocol[ItemIn, RowOut]):
 
     async def close(self) -> None:
         """Closes the engine after the batch that is running."""
+        ...
+
+
+@runtime_checkable
+class ScalableRunner(Protocol):
+    """A runner that takes several batches at a time."""
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of its children that run."""
+        ...
+
+    @property
+    def places(self) -> int:
+        """Processes that it is to have."""
+        ...
+
+    async def scale(self, processes: int) -> None:
+        """Keeps so many processes. Raises EngineError."""
         ...
 
 

@@ -202,6 +202,17 @@ class ModelStore:
             del self._versions[name], self._defaults[name]
         await self._room.free(version)
 
+    async def scale(self, name: str, number: str, processes: int) -> None:
+        """Runs the engine of a version in so many processes.
+
+        Raises:
+            UnknownModel: it is not there.
+            ModelLoading: it is not loaded.
+            NotScalable: its engine runs on a thread.
+            EngineError: a further process does not load.
+        """
+        await self.find(name, number).scale(processes)
+
     def set_default(self, name: str, number: str) -> None:
         """Gives the requests that name no version this one, at once. Raises UnknownModel."""
         self._defaults[name] = self._find(name, number).number

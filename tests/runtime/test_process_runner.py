@@ -336,3 +336,32 @@ async def test_it_names_its_processes():
         assert spare.pid not in runner.pids, "others share it"
         assert processes_bytes(runner.pids) > 2 << 20
     assert runner.pids == []
+
+
+async def test_it_grows_and_shrinks_while_batches_run():
+    async with running(ProcessLimits(loaded_spares=0)) as runner:
+        batcher = Batcher(runner.run, BatchPolicy(1))
+        assert runner.places == 1
+        await runner.scale(3)
+        batcher.set_concurrency(3)
+        assert len(runner.pids) == 3
+        seen = set(runner.pids)
+        busy = [asyncio.ensure_future(batcher.submit(["nap"])) for _ in range(3)]
+        await until(lambda: batcher.batches_in_flight == 3)
+        await runner.scale(1)
+        batcher.set_concurrency(1)
+        assert {(await each).value for each in busy} == seen, "each batch has its answer"
+        await until(lambda: len(runner.pids) == 1)
+        assert (await batcher.submit(["pid"])).value == runner.pids[0]
+        await batcher.close()
+
+
+async def test_a_process_that_does_not_load_leaves_the_others_as_they_were(tmp_path):
+    flag = tmp_path / "flag"
+    flag.touch()
+    async with running(ProcessLimits(loaded_spares=0), flag=str(flag)) as runner:
+        flag.unlink()
+        with pytest.raises(EngineError):
+            await runner.scale(2)
+        assert runner.places == 1
+        assert await runner.run(["pid"]) == runner.pids

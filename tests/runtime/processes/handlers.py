@@ -34,6 +34,10 @@ class Obedient:
     def pid(self):
         return os.getpid()
 
+    def nap(self):
+        time.sleep(0.2)
+        return os.getpid()
+
     def echo(self, value):
         return value
 
