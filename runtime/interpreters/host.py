@@ -7,6 +7,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from models.errors import EngineError
@@ -126,13 +127,16 @@ class Host:
         except BaseException:
             child.leave()
             raise
-        kill = lambda: self._loop.call_soon_threadsafe(child.kill)  # noqa: E731
-        process = Process(child.take_socket(), child.pid, kill)
+        process = Process(child.take_socket(), child.pid, partial(self._kill, child))
         self._processes.add(process)
         watching = self._loop.create_task(self._watch(child, process))
         self._watching.add(watching)
         watching.add_done_callback(self._watching.discard)
         return process
+
+    def _kill(self, child: Child) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop is closed, and the process gone with it
+            self._loop.call_soon_threadsafe(child.kill)
 
     async def _watch(self, child: Child, process: Process) -> None:
         await child.ended.wait()

@@ -90,6 +90,7 @@ class Interpreter:
 
     def ask(self, request: Request) -> Answer:
         """Evaluates. Raises InterpreterError: what the code there raised, or the end of the process."""
+        request.outbox.finish()
         try:
             with self._lock:
                 self._gather()

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from runtime.interpreters.errors import InterpreterError
 from runtime.interpreters.host import Host
 from runtime.interpreters.interpreter import Answer, Interpreter, Replica
 from runtime.interpreters.library import ARGUMENT_NAMES, Library
@@ -113,9 +112,7 @@ class InterpreterManager:
         Raises:
             InterpreterError: it is another session's, or cannot be pickled.
         """
-        if not session.is_owner(obj):
-            raise InterpreterError("Cannot create movable from an object that lives in different session")
-        return self._replicated(session.ask(obj._expression, "move", process=obj._process))
+        return self._replicated(session.move(obj))
 
     def close(self) -> None:
         """Ends all processes, also in the middle of a call, which then raises InterpreterError."""

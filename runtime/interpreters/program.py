@@ -9,6 +9,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from runtime.interpreters.values import Packer, Unpacker
 from runtime.processes.frames import Message
 
 _LONGEST_TEXT = 20_000  # characters of an error, and of its traceback
+_HERE = Path(__file__).parent
 _STANDARD = (1, 2)  # descriptors: output, error
 
 
@@ -150,8 +152,11 @@ def _flush() -> None:
 
 
 def _told(error: BaseException) -> Message:
+    place = error.__traceback__
+    while place is not None and Path(place.tb_frame.f_code.co_filename).parent == _HERE:
+        place = place.tb_next
     try:
-        text, trace = str(error), "".join(traceback.format_exception(error))
+        text, trace = str(error), "".join(traceback.format_exception(type(error), error, place))
     except Exception:
         text = trace = "its text cannot be had"
     kind = "" if isinstance(error, InterpreterError) else type(error).__name__

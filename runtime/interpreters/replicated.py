@@ -72,7 +72,7 @@ class ReplicatedObject:
         """The object on the interpreter of a session. Raises InterpreterError."""
         if session.interpreter not in self._pool.interpreters:
             raise InterpreterError("the session is of another manager")
-        return session._object(self._expression, replica=self._replica)
+        return session.take(self._expression, replica=self._replica)
 
     def unload(self, interpreter: int | None = None) -> None:
         """Lets it go on one interpreter or on all, at once or after what that does. The next use loads it."""

@@ -51,16 +51,16 @@ class Session:
         """The importer of a package's session, the object of a replicated object's. Raises InterpreterError."""
         if self._own is None:
             raise InterpreterError("this session is of no package and of no replicated object")
-        return self._object(self._own, replica=self._replica)
+        return self.take(self._own, replica=self._replica)
 
     def global_(self, module: str, name: str) -> RemoteObject:
         """What `from module import name` gives there. Raises InterpreterError."""
-        return self._object(["global", module, name])
+        return self.take(["global", module, name])
 
     def from_value(self, value: Any) -> RemoteObject:
         """Brings a value there. Raises InterpreterError for one that cannot cross."""
         outbox = Outbox()
-        return self._object(["constant", Packer(outbox).pack(value)], outbox)
+        return self.take(["constant", Packer(outbox).pack(value)], outbox)
 
     def is_owner(self, value: RemoteObject) -> bool:
         """Whether an object was taken on this session, and the session is open."""
@@ -94,13 +94,20 @@ class Session:
             raise InterpreterError("the session is closed")
         return self.interpreter.ask(Request(expression, give, outbox or Outbox(), process, replica))
 
-    def _object(
+    def move(self, value: RemoteObject) -> Answer:
+        """Pickles an object of this session, its storages moved to shared memory. Raises InterpreterError."""
+        if not self.is_owner(value):
+            raise InterpreterError("Cannot create movable from an object that lives in different session")
+        return self.ask(value._expression, "move", process=value._process)
+
+    def take(
         self,
         expression: Expression,
         outbox: Outbox | None = None,
         process: Process | None = None,
         replica: Replica | None = None,
     ) -> RemoteObject:
+        """The object that an expression gives there. Arguments as in Request. Raises InterpreterError."""
         answer = self.ask(expression, "object", outbox, process, replica)
         return RemoteObject(self, answer.process, answer.message["object"])
 
@@ -159,7 +166,7 @@ class RemoteObject:
         return ["object", self._number]
 
     def _made(self, expression: Expression, outbox: Outbox | None = None) -> RemoteObject:
-        return self._session._object(expression, outbox, self._process)
+        return self._session.take(expression, outbox, self._process)
 
     def _value(self, expression: Expression) -> Any:
         return value_of(self._session.ask(expression, "value", process=self._process))
