@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import pickle
 import types
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -56,7 +55,7 @@ class _Pickler(pickle.Pickler):
         if isinstance(obj, torch.UntypedStorage):
             return ["storage", self._outbox.storage(obj), None, str(obj.device)]
         if isinstance(obj, torch.storage.TypedStorage):
-            storage = _untyped(obj)
+            storage: torch.UntypedStorage = obj.untyped()
             return ["storage", self._outbox.storage(storage), obj.dtype, str(storage.device)]
         if isinstance(obj, type | types.FunctionType):
             identity, _, module = str(obj.__module__).partition(".")
@@ -90,10 +89,3 @@ class _Unpickler(pickle.Unpickler):
         if dtype is None:
             return storage
         return torch.storage.TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
-
-
-def _untyped(storage: torch.storage.TypedStorage) -> torch.UntypedStorage:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of a class that torch itself still pickles
-        untyped: torch.UntypedStorage = storage.untyped()
-    return untyped

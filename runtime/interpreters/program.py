@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ class Program:
             threads: of torch, for one operation; 0: as many as torch takes.
             paths: appended to `sys.path`.
         """
+        # torch's loader of packages uses it, and warns of it.
+        warnings.filterwarnings("ignore", "TypedStorage is deprecated")
         torch.version.interp = number  # type: ignore[attr-defined]
         if threads:
             torch.set_num_threads(threads)
