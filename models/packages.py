@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,14 +35,14 @@ class PackageEngine:
         self._device = torch.device(device)
         self._pid = os.getpid()
         try:
-            self._model = PackageImporter(path).load_pickle(module, file)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "TypedStorage is deprecated")  # torch's loader itself uses it
+                self._model = PackageImporter(path).load_pickle(module, file)
             if self._device.type != "cpu" and hasattr(self._model, "to"):
                 self._model = self._model.to(self._device)
         except Exception as error:
-            line = (str(error).strip().splitlines() or [""])[0]
-            raise EngineError(
-                f"{path}: {module} {file} cannot be loaded: {type(error).__name__}: {line}"
-            ) from error
+            line = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+            raise EngineError(f"{path}: {module} {file} cannot be loaded: {line}") from error
 
     def infer(self, batch: Sequence[Any]) -> list[Any]:
         """Calls the object with each item.
