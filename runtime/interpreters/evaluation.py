@@ -17,20 +17,15 @@ class Evaluation:
 
     def __init__(self, unpacker: Unpacker) -> None:
         self._unpacker = unpacker
-        self._kinds: dict[str, Callable[..., Any]] = {
-            "constant": self._unpacker.unpack,
-            "global": self._global,
-            "attribute": self._attribute,
-            "has": self._has,
-            "item": self._item,
-            "call": self._call,
-        }
 
     def of(self, expression: Expression) -> Any:
         """The value."""
         if expression[0] in REFERENCES:
             return self._unpacker.unpack(expression)
-        return self._kinds[expression[0]](*expression[1:])
+        return _KINDS[expression[0]](self, *expression[1:])
+
+    def _constant(self, tree: Tree) -> Any:
+        return self._unpacker.unpack(tree)
 
     def _global(self, module: str, name: str) -> Any:
         """What `from module import name` gives."""
@@ -51,3 +46,13 @@ class Evaluation:
     def _call(self, target: Expression, args: list[Tree], kwargs: dict[str, Tree]) -> Any:
         given = {name: self._unpacker.unpack(each) for name, each in kwargs.items()}
         return self.of(target)(*map(self._unpacker.unpack, args), **given)
+
+
+_KINDS: dict[str, Callable[..., Any]] = {
+    "constant": Evaluation._constant,
+    "global": Evaluation._global,
+    "attribute": Evaluation._attribute,
+    "has": Evaluation._has,
+    "item": Evaluation._item,
+    "call": Evaluation._call,
+}

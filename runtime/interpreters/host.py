@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Sequence
@@ -91,6 +92,7 @@ class Host:
         self._thread.start()
         self._processes: set[Process] = set()
         self._watching: set[asyncio.Task[None]] = set()
+        self._owner = os.getpid()
         self._closing = threading.Lock()
         self._closed = False
         self._spare = self._wait(_made(preload))
@@ -106,6 +108,8 @@ class Host:
 
     def close(self) -> None:
         """Ends every process, also in the middle of a call. From any thread, any number of times."""
+        if os.getpid() != self._owner:  # a fork of this process, without the event loop
+            return
         if threading.current_thread() is self._thread:  # the garbage collection of the manager ran there
             threading.Thread(target=self.close).start()
             return
