@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import linecache
 import os
 import socket
 import sys
@@ -108,8 +109,14 @@ class Program:
             elif kind == "package":
                 self._packages[name] = rest[0], rest[1]
             else:
-                self._packages.pop(name, None)
-                self._importers.pop(name, None)
+                self._forget_package(name)
+
+    def _forget_package(self, number: int) -> None:
+        self._packages.pop(number, None)
+        importer = self._importers.pop(number, None)
+        if importer is not None:  # the lines of its sources would keep it
+            for name in [each for each in linecache.cache if each.startswith(importer.id())]:
+                del linecache.cache[name]
 
     def _load(self, message: Message, inbox: Inbox, outbox: Outbox) -> Message:
         self._replicas[message["replica"]] = unpickled(message["pickle"], inbox, self._importer)
