@@ -136,6 +136,12 @@ def test_10_three_threads(manager, packages):
         assert all(torch.equal(each, jit(shared)) for each in threads.map(model, [shared] * 3))
 
 
+def test_threads_that_share_an_interpreter_wait_for_each_other(manager):
+    echo = manager[0].global_("builtins", "str")
+    with ThreadPoolExecutor(3) as threads:
+        assert list(threads.map(lambda number: echo(number).deref(), range(150))) == [*map(str, range(150))]
+
+
 @pytest.mark.parametrize("other", [0, 1])
 def test_11_the_wrong_session(manager, other):
     first, second = manager[0], manager[other]
