@@ -28,6 +28,7 @@ NEEDED = {
 _COMMANDS = (
     "micro.accuracy",
     "micro.agreement",
+    "micro.interpreters",
     "micro.memory",
     "micro.order",
     "micro.queue",

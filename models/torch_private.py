@@ -42,3 +42,13 @@ def recompile_limit(compilations: int) -> AbstractContextManager[Any]:
     """Lets torch.compile compile a function so many times."""
     limit: AbstractContextManager[Any] = torch._dynamo.config.patch(recompile_limit=compilations)
     return limit
+
+
+def shared_descriptor(storage: torch.UntypedStorage) -> int:
+    """Moves a storage on the CPU to shared memory, if it is not there, and gives the descriptor that it keeps.
+
+    Raises:
+        RuntimeError: there is not enough shared memory.
+    """
+    descriptor: int = storage._share_fd_cpu_()[0]
+    return descriptor

@@ -60,6 +60,7 @@ PRIVATE = {
         "torch._utils:_rebuild_parameter_with_state",
         "torch._utils:_rebuild_tensor",
         "torch._utils:_rebuild_tensor_v2",
+        "torch:UntypedStorage._share_fd_cpu_",
     ),
 }
 # Without an underscore, and in no document of the library either.

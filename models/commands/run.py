@@ -1,10 +1,11 @@
-"""`run FILE --ones 1,3,224,224 --head 5`: does a compiled model load and answer?"""
+"""`run FILE --ones 1,3,224,224 --head 5`: does a compiled model, or one in a package, load and answer?"""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import zipfile
-from argparse import ArgumentTypeError, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,24 +17,46 @@ if TYPE_CHECKING:
     import torch
 
 DTYPES = ("float32", "float16", "uint8")
+PACKAGES = "runtime.interpreters"  # the program that runs packages, in processes; this folder may not import it
 
 
 def add_parser(subparsers: Subparsers) -> None:
     """Adds `run` to the command line."""
-    parser = subparsers.add_parser("run", help="run a TorchScript or .pt2 file on ones and print its output")
-    parser.add_argument(
-        "file", type=Path, metavar="FILE", help=".pt, .ts (TorchScript) or .pt2 (torch.export, AOTInductor)"
+    parser = subparsers.add_parser(
+        "run", help="run a TorchScript or .pt2 file, or a torch.package, on ones and print its output"
     )
+    parser.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE",
+        help=".pt, .ts (TorchScript), .pt2 (torch.export, AOTInductor), or a torch.package with --pickle",
+    )
+    add_options(parser)
+    parser.set_defaults(run=run)
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """Adds the options of `run`, all of which the program for packages has, too."""
     parser.add_argument(
         "--ones", type=_shape, default=(1, 3, 224, 224), metavar="SHAPE", help="shape of the input [1,3,224,224]"
     )
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="dtype of the input [float32]")
     parser.add_argument("--head", type=_count, default=5, metavar="N", help="values printed per row [5]")
-    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--pickle",
+        nargs=2,
+        metavar=("MODULE", "PICKLE"),
+        help="FILE is a torch.package with this pickle; to load it runs code of the package",
+    )
+    parser.add_argument(
+        "--replicas", type=_positive, default=1, metavar="N", help="processes that run the package [1]"
+    )
 
 
 def run(arguments: Namespace) -> int:
     """Prints "ok" once the model is loaded and has run, then the first values of each row of its output."""
+    if arguments.pickle:
+        return _run_package(arguments)
     import torch
 
     model = load_program(arguments.file)
@@ -54,6 +77,14 @@ def run(arguments: Namespace) -> int:
     for line in head(output, arguments.head):
         print(line)
     return 0
+
+
+def _run_package(arguments: Namespace) -> int:
+    """Hands over to the program for packages."""
+    words = ["--pickle", *arguments.pickle, "--ones", ",".join(map(str, arguments.ones))]
+    words += ["--dtype", arguments.dtype, "--head", str(arguments.head), "--replicas", str(arguments.replicas)]
+    file = str(arguments.file.absolute())
+    return subprocess.run([sys.executable, "-m", PACKAGES, file, *words], check=False).returncode
 
 
 def load_program(file: Path) -> Callable[[torch.Tensor], Any] | None:
@@ -101,4 +132,10 @@ def _shape(text: str) -> tuple[int, ...]:
 def _count(text: str) -> int:
     if not text.isdecimal():
         raise ArgumentTypeError(f"{text!r} must be a number, 0 or more")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise ArgumentTypeError(f"{text!r} must be a number, 1 or more")
     return int(text)

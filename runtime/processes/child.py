@@ -142,6 +142,13 @@ class Child:
         self.answered += 1
         return rows
 
+    def take_socket(self) -> socket.socket:
+        """Gives away its socket, blocking: what was loaded serves there, and the caller speaks with it."""
+        self._loop.remove_reader(self._socket.fileno())
+        end = socket.socket(fileno=self._socket.detach())
+        end.setblocking(True)
+        return end
+
     async def _ask(self, message: Message, limit_s: float) -> Message:
         """Sends a message and waits for its reply, by its id. Raises EngineDied, EngineTimeout, ChildGone."""
         number = next(self._ids)

@@ -43,6 +43,9 @@ class ChildProgram:
             message, _ = received
             reply, going = self._reply(message)
             frames.send(self._end, {"id": message["id"], **reply})
+            if hasattr(self._engine, "serve"):  # it speaks with the parent in its own way
+                self._engine.serve(self._end)
+                break
         close = getattr(self._engine, "close", None)
         if close is not None:
             close()
