@@ -125,7 +125,7 @@ class Host:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _start(self, recipe: Recipe) -> Process:
-        child = await self._spare.fork()
+        child = await self._spare.fork("interpreters")
         try:
             await child.load(recipe, 0, _LOAD_LIMIT_S)
         except BaseException:
@@ -153,4 +153,4 @@ class Host:
 
 
 async def _made(preload: Sequence[str]) -> Spare:
-    return Spare("interpreters", preload)
+    return Spare(preload)

@@ -15,6 +15,7 @@ from runtime.errors import EngineRaised
 from runtime.interpreters.__main__ import main
 from runtime.process_runner import ProcessLimits, ProcessRunner
 from runtime.processes.recipe import Recipe
+from runtime.processes.spares import Spares
 from tests.conftest import ROOT
 
 
@@ -68,9 +69,10 @@ def test_no_engine(packages):
 async def test_a_package_in_a_process_runner(packages):
     settings = {"path": str(packages / "simple"), "module": "model", "file": "model.pkl", "threads": 1}
     recipe = Recipe("simple", "models.packages:PackageEngine", settings, ("models.packages",))
-    runner = ProcessRunner("simple", recipe, ProcessLimits(loaded_spares=0))
-    await runner.start()
+    spares = Spares()
+    runner = ProcessRunner("simple", recipe, ProcessLimits(loaded_spares=0), spares)
     try:
+        await runner.start()
         item = np.ones((10, 20), np.float32)
         rows = await runner.run([item, item * 2])
         assert np.allclose(rows[1] - rows[0], item)
@@ -79,3 +81,4 @@ async def test_a_package_in_a_process_runner(packages):
         assert np.array_equal((await runner.run([item]))[0], rows[0])
     finally:
         await runner.close()
+        await spares.close()
