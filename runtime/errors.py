@@ -9,6 +9,29 @@ class UnknownModel(RuntimeFault):
     """No model of that name is known."""
 
 
+class VersionTaken(RuntimeFault):
+    """A version of that number is there."""
+
+
+class LastModel(RuntimeFault):
+    """It cannot be removed: it is all that there is."""
+
+
+class NoRoom(RuntimeFault):
+    """There is no memory for the model.
+
+    Attributes:
+        needed: bytes that it takes.
+        left: bytes that could be had.
+    """
+
+    def __init__(self, name: str, needed: int, left: int) -> None:
+        megabytes = f"it takes {needed / 1e6:,.0f} MB, {max(0, left) / 1e6:,.0f} can be had"
+        super().__init__(f"There is no memory for {name}: {megabytes}.")
+        self.needed = needed
+        self.left = left
+
+
 class ModelLoading(RuntimeFault):
     """The model is known and not loaded yet.
 
@@ -79,3 +102,23 @@ class EngineUnavailable(RuntimeFault):
     def __init__(self, retry_after_s: float) -> None:
         super().__init__("no process of the engine runs")
         self.retry_after_s = retry_after_s
+
+
+class VersionInUse(RuntimeFault):
+    """The version cannot be removed, or shadow another: it is the default one."""
+
+
+class TooManyModels(RuntimeFault):
+    """No further model can be added while the server runs."""
+
+
+class ModelRefused(RuntimeFault):
+    """The model does not load, or fails its golden set. The message is the reason."""
+
+
+class ChangeFailed(RuntimeFault):
+    """A change of the models was undone for a reason that is not the model's: it may be tried again."""
+
+
+class TooManyChanges(RuntimeFault):
+    """Other changes of the models wait already."""

@@ -1,0 +1,176 @@
+"""Changes of the models of one process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from models.errors import ModelError
+from runtime.errors import ChangeFailed, ModelRefused, RuntimeFault
+from runtime.model_set import AddedModel, GoldenRules, ModelSet, Shadow
+from runtime.store import AnyDeployment, AnyModel
+from runtime.transition import Scaling, Transition
+
+log = logging.getLogger("snapserve")
+
+
+class Store(Protocol):
+    """What is needed of `ModelStore`; see there."""
+
+    async def add(self, name: str, version: str, model: AnyModel, /) -> AnyDeployment:
+        """Loads a version and warms it up. Raises ModelError, VersionTaken."""
+        ...
+
+    def register(self, name: str, version: str, model: AnyModel, /) -> None:
+        """Makes a version known, which is loaded on first use."""
+        ...
+
+    async def remove(self, name: str, version: str, /) -> None:
+        """Gives a version no new users, waits for those that it has, and frees it."""
+        ...
+
+    def set_default(self, name: str, version: str, /) -> None:
+        """Gives a version the requests that name none."""
+        ...
+
+    async def scale(self, name: str, version: str, processes: int, /) -> None:
+        """Runs an engine in so many processes; 0: as the server is set."""
+        ...
+
+    def status(self) -> Sequence[Any]:
+        """What is known of every version."""
+        ...
+
+
+class Guard:
+    """What watches over new versions; this one lets everything pass.
+
+    One that does more replaces it: it judges golden sets, compares shadows, and watches new defaults.
+    """
+
+    async def judge(self, deployment: AnyDeployment, rules: GoldenRules) -> None:
+        """Runs the golden set of a version that was loaded. Raises ModelError with the reason if it fails."""
+
+    def watch(self, name: str, version: str) -> None:
+        """Begins to count the errors of a version that became the default."""
+
+    def shadow(self, name: str, shadow: Shadow | None) -> None:
+        """Begins to run a version beside the default one; None: ends that."""
+
+
+class Control:
+    """Gets a store from one set of models to the next: `prepare`, then `commit` or `undo`.
+
+    Clients that name no version see nothing of a change before its commit. It runs on the event loop; one call at a
+    time, but for `undo`, which also stops a `prepare` that is under way.
+
+    Attributes:
+        committed: what the store serves.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        open_model: Callable[[AddedModel], AnyModel],
+        committed: ModelSet,
+        guard: Guard | None = None,
+    ) -> None:
+        """Creates it.
+
+        Args:
+            store: with the models of `committed`.
+            open_model: reads and checks the files of a model, on a thread. Raises ModelError, UnknownModel.
+            committed: what the store serves.
+            guard: watches over new versions.
+        """
+        self.committed = committed
+        self._store = store
+        self._open_model = open_model
+        self._guard = guard or Guard()
+        self._prepared: tuple[ModelSet, Transition] | None = None
+        self._done: list[AddedModel | Scaling] = []
+        self._given_up = False
+        self._turn = asyncio.Lock()
+
+    async def prepare(self, models: ModelSet) -> None:
+        """Loads what is new in a set; when it fails, everything is as before.
+
+        Raises:
+            ModelRefused: a model does not load, fails its golden set, or finds no memory.
+            UnknownModel: there is nothing at its path.
+            ChangeFailed: it was undone meanwhile.
+        """
+        async with self._turn:
+            assert self._prepared is None
+            transition = Transition.between(self.committed, models)
+            self._given_up = False
+            try:
+                for each in (*transition.load, *transition.scale):
+                    await self._do(each)
+            except BaseException as error:
+                await self._take_back()
+                raise _reason(error) from error
+            self._prepared = models, transition
+
+    async def commit(self) -> None:
+        """Serves the prepared set. Versions that are gone get no new users at once; it returns when they are freed."""
+        async with self._turn:
+            assert self._prepared is not None
+            models, transition = self._prepared
+            for key in transition.switch:
+                self._store.set_default(*key)
+                self._guard.watch(*key)
+            for name, shadow in transition.shadow:
+                self._guard.shadow(name, shadow)
+            self.committed, self._prepared = models, None
+            self._done.clear()
+            await asyncio.gather(*(self._store.remove(*key) for key in transition.remove))
+
+    async def undo(self) -> None:
+        """Takes back what was prepared; of a `prepare` that is under way after the step that it is at."""
+        self._given_up = True
+        async with self._turn:
+            self._prepared = None
+            await self._take_back()
+
+    async def _do(self, step: AddedModel | Scaling) -> None:
+        if self._given_up:
+            raise ChangeFailed("The change was undone while it was prepared.")
+        if isinstance(step, Scaling):
+            await self._store.scale(step.name, step.version, step.after)
+            self._done.append(step)
+            return
+        model = await asyncio.to_thread(self._open_model, step)
+        if step.on_use:
+            self._store.register(*step.key, model)
+            self._done.append(step)
+            return
+        deployment = await self._store.add(*step.key, model)
+        self._done.append(step)
+        if step.processes:
+            await self._store.scale(*step.key, step.processes)
+        if step.golden:
+            await self._guard.judge(deployment, step.golden)
+
+    async def _take_back(self) -> None:
+        """The last first. What does not go back is logged: no client has seen it."""
+        while self._done:
+            step = self._done.pop()
+            try:
+                if isinstance(step, Scaling):
+                    await self._store.scale(step.name, step.version, step.before)
+                else:
+                    await self._store.remove(*step.key)
+            except Exception:
+                log.exception("a part of a change of models was not undone: %s %s", step.name, step.version)
+
+
+def _reason(error: BaseException) -> BaseException:
+    """What the one that asked for a change is told."""
+    if isinstance(error, ModelError):
+        return ModelRefused(str(error))
+    if isinstance(error, RuntimeFault | asyncio.CancelledError):
+        return error
+    return ModelRefused(f"{type(error).__name__}: {error}")
