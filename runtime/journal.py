@@ -70,13 +70,13 @@ class Journal:
             raise JournalError(f"{self.file}: a damaged journal of models: {error}") from None
 
     def write(self, models: ModelSet) -> None:
-        """Replaces the journal; when it returns, the set survives a loss of power. It blocks: not for an event loop.
+        """Replaces the journal; when it returns, the set survives a loss of power. It blocks.
 
         Raises:
             JournalError: there is no room, for instance; the journal is as before.
         """
         try:
-            with self._new.open("wb", opener=_private) as opened:
+            with open(self._new, "wb", opener=_private) as opened:
                 opened.write(json.dumps(_FORMAT).encode() + b"\n" + models.to_json().encode() + b"\n")
                 opened.flush()
                 os.fsync(opened.fileno())
@@ -86,7 +86,7 @@ class Journal:
         self._sync_folder()
 
     def _sync_folder(self) -> None:
-        """Makes the new name survive a loss of power. The journal is the new one by now, so a failure undoes nothing."""
+        """Makes the new name survive a loss of power. A failure undoes nothing: the journal is the new one."""
         try:
             folder = os.open(self.file.parent, os.O_RDONLY | os.O_DIRECTORY)
             try:

@@ -55,6 +55,6 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
 def _value(kind: type, value: Any, where: str) -> Any:
     if kind is float and type(value) is int:
         value = float(value)
-    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+    if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
         raise RecordError(f"{where}: must be {_WORDS[kind]}")
     return value

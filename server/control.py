@@ -63,8 +63,8 @@ class Guard:
 class Control:
     """Gets a store from one set of models to the next: `prepare`, then `commit` or `undo`.
 
-    Clients that name no version see nothing of a change before its commit. It runs on the event loop; one call at a
-    time, but for `undo`, which also stops a `prepare` that is under way.
+    Clients that name no version see nothing of a change before its commit. One call at a time, on the event loop;
+    only `undo` may come during a `prepare`, which it stops.
 
     Attributes:
         committed: what the store serves.
@@ -107,15 +107,17 @@ class Control:
             transition = Transition.between(self.committed, models)
             self._given_up = False
             try:
-                for each in (*transition.load, *transition.scale):
-                    await self._do(each)
+                for model in transition.load:
+                    await self._do(model)
+                for scaling in transition.scale:
+                    await self._do(scaling)
             except BaseException as error:
                 await self._take_back()
                 raise _reason(error) from error
             self._prepared = models, transition
 
     async def commit(self) -> None:
-        """Serves the prepared set. Versions that are gone get no new users at once; it returns when they are freed."""
+        """Serves the prepared set, at once; returns when the versions that are gone are freed."""
         async with self._turn:
             assert self._prepared is not None
             models, transition = self._prepared

@@ -103,36 +103,59 @@ def test_the_file_is_on_the_disk_before_it_gets_its_name_and_the_name_after(jour
 
 
 WRITER = """
-import sys
+import os, signal, sys
 from pathlib import Path
 from runtime.journal import Journal
 from runtime.model_set import AddedModel, ModelSet
-journal = Journal(Path(sys.argv[1]))
-models, number = journal.read(("a",)), 0
+journal, deadly = Journal(Path(sys.argv[1])), sys.argv[2]
+models = journal.read(("a",))
+def dying(call):
+    def die(*words):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return die
+if deadly == "write":
+    ModelSet.to_json = dying(None)
+if deadly == "fsync":
+    os.fsync = dying(os.fsync)
+if deadly == "replace":
+    Path.replace = dying(Path.replace)
+if deadly == "after":
+    journal._sync_folder = dying(None)
 while True:
-    number += 1
-    if models.find("a", "2") if "2" in models.versions("a") else None:
+    if "2" in models.versions("a"):
         models = models.with_default("a", "1").without("a", "2")
     else:
         # So long that a write takes many pages.
-        models = models.with_model(AddedModel("a", "2", "x", labels="l" * 1000)).with_default("a", "2")
+        many = ModelSet(("a",), tuple(AddedModel("b", str(n), "x" * 999) for n in range(200)))
+        models = many.with_model(AddedModel("a", "2", "x")).with_default("a", "2")
     journal.write(models)
-    print(number, flush=True)
+    print("written", flush=True)
 """
 
 
-def test_a_process_that_is_killed_while_it_writes_leaves_the_set_before_or_after(tmp_path):
-    """Twenty processes, each killed after another number of changes, at whatever place it is then."""
-    file, seen = tmp_path / "models.json", set()
-    for number in range(20):
-        command = [sys.executable, "-c", WRITER, str(file)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as writer:
-            for _ in range(number % 5 + 1):
-                writer.stdout.readline()
-            writer.send_signal(signal.SIGKILL)
-        journal = Journal(file)  # the lock went with the process
-        models = journal.read(FIXED)
-        journal.close()
-        seen.add(models.versions("a"))
-        assert models.default_of("a") == models.versions("a")[-1], "both parts of a change, or none"
-    assert seen == {("1",), ("1", "2")}
+def killed(file, deadly, writes):
+    """What a process leaves that is killed at a step of a write, or after so many writes, wherever it is then."""
+    command = [sys.executable, "-c", WRITER, str(file), deadly]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as writer:
+        for _ in range(writes):
+            writer.stdout.readline()
+        if writes:
+            writer.kill()
+    assert writer.returncode == -signal.SIGKILL
+    journal = Journal(file)  # the lock went with the process
+    models = journal.read(FIXED)
+    journal.close()
+    assert models.default_of("a") == models.versions("a")[-1], "both parts of a change, or none"
+    return models.versions("a")
+
+
+@pytest.mark.parametrize(
+    ("deadly", "after"), [("write", ("1",)), ("fsync", ("1",)), ("replace", ("1",)), ("after", ("1", "2"))]
+)
+def test_a_process_that_is_killed_at_a_step_of_a_write_leaves_the_set_before_or_after(tmp_path, deadly, after):
+    assert killed(tmp_path / "models.json", deadly, 0) == after
+
+
+def test_processes_that_are_killed_in_the_middle_of_many_changes_leave_the_set_before_or_after(tmp_path):
+    seen = [killed(tmp_path / "models.json", "no", number % 3 + 1) for number in range(20)]
+    assert set(seen) <= {("1",), ("1", "2")}
