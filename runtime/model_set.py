@@ -181,6 +181,16 @@ class ModelSet:
         self._check_known(name, version)
         return next((each for each in self.added if each.key == (name, version)), None)
 
+    def first(self) -> tuple[tuple[str, str], ...]:
+        """What a process is created with, the default model first: it takes requests that name none.
+
+        Those are the models of the command line; of the default model another version where that was removed.
+        """
+        fixed = [key for key in self if key[0] in self.fixed and self.find(*key) is None]
+        has_default = any(name == self.default_name for name, _ in fixed)
+        default = () if has_default else ((self.default_name, self.default_of(self.default_name)),)
+        return (*default, *fixed)
+
     def processes_of(self, name: str, version: str) -> int:
         """Processes of its engine per worker; 0: as the server is set. Raises UnknownModel."""
         added = self.find(name, version)

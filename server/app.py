@@ -2,47 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
 from models.engines.base import EngineOptions
-from models.engines.selection import choose
-from models.images.budget import DEFAULT_MEMORY, DecodeBudget
-from models.images.formats import SUPPORTED
-from models.images.preprocess import Preprocessor
-from models.images.speed import relative_speed
 from models.machine.allocator import give_back_memory
 from models.machine.priority import give_way, give_way_entirely
 from models.machine.resources import usable_cores
 from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
-from runtime.kinds.image_classifier import ImageClassifier
+from runtime.interim_store import InterimStore
+from runtime.model_set import ModelSet
 from runtime.process_runner import ProcessLimits, ProcessRunner
 from runtime.runner import ThreadRunner
 from runtime.sources import Bundles
-from runtime.store import AnyDeployment, AnyModel, ModelStore
+from runtime.store import AnyDeployment, AnyModel
 from server.config import Config, ModelConfig
+from server.control import Control
 from server.dialects.classify.handlers import Classify
 from server.dialects.classify.upload import UploadParser
 from server.http.answer import add_dialect, around
 from server.http.body import BodyReader
 from server.http.context import CONTEXT, Context
 from server.http.forwarded import Proxies
+from server.opening import Opener
 from server.operations.access_log import AccessLog
 from server.operations.metrics import Metrics
 from server.operations.shared_metrics import SharedMetrics
 from server.pages import add_pages
 
+CONTROL = web.AppKey("control", Control)
 
-def make_app(config: Config, bundles: Bundles, shared: SharedMetrics | None = None) -> web.Application:
-    """An application whose models are not loaded yet: `app[CONTEXT].store.load()` does that.
+
+def make_app(
+    config: Config, bundles: Bundles, shared: SharedMetrics | None = None, models: ModelSet | None = None
+) -> web.Application:
+    """An application whose models are not loaded yet: `app[CONTEXT].store.load()`, then `app[CONTROL].start()`.
 
     Args:
         config: of this process.
-        bundles: to be served.
+        bundles: of the command line.
         shared: where the figures of other workers are.
+        models: to be served; None: the bundles.
 
     Raises:
         BundleError: a bundle cannot be served on this machine, or lacks the engine that is asked for.
@@ -52,8 +54,13 @@ def make_app(config: Config, bundles: Bundles, shared: SharedMetrics | None = No
     metrics = Metrics(shared)
     threads = config.server.decode_threads or usable_cores()
     cpu_pool = CpuPool(threads, give_way, give_way_entirely, give_back_memory)
-    models = _models(config, bundles)
-    store = ModelStore(models, lambda model: _deploy(config, model, cpu_pool, metrics), metrics)
+    models, opener = models or ModelSet(tuple(bundles)), Opener(config, bundles)
+    first = opener.first(models)
+    store = InterimStore(
+        first, lambda model: _deploy(opener.settings_of(model), model, cpu_pool, metrics), metrics
+    )
+    begun = {(name, model.facts.version) for name, model in first.items()}
+    app[CONTROL] = Control(store, opener.open, models, begun=begun)
     proxies, log = Proxies(config.server.trusted_proxy, config.server.root_path), config.server
     access_log = (
         AccessLog(log.access_log_format, log.access_log_probes, proxies.client_of) if log.access_log else None
@@ -75,19 +82,6 @@ def make_app(config: Config, bundles: Bundles, shared: SharedMetrics | None = No
         add_dialect(app, dialect, prefix)
         add_pages(app, prefix)
     return app
-
-
-def _models(config: Config, bundles: Bundles) -> Mapping[str, AnyModel]:
-    given, limits = config.models, config.limits
-    max_pixels, formats = int(limits.max_image_mpixels * 1_000_000), SUPPORTED + limits.accept_format
-    budget = DecodeBudget(limits.max_decode_ms, limits.decode_memory_mb * 1e6 or DEFAULT_MEMORY, relative_speed)
-    models: dict[str, AnyModel] = {}
-    for name, bundle in bundles.items():
-        choice = choose(bundle, given.device, given.engine, given.intra_op_threads)
-        spec = choice.bundle.spec.preprocess
-        preprocessor = Preprocessor(spec, max_pixels, config.server.scaled_decode, formats, budget)
-        models[name] = ImageClassifier(name, choice, preprocessor)
-    return models
 
 
 def _deploy(config: Config, model: AnyModel, cpu_pool: CpuPool, metrics: Metrics) -> AnyDeployment:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from models.errors import ModelError
 from runtime.errors import ChangeFailed, ModelRefused, RuntimeFault
 from runtime.model_set import AddedModel, GoldenRules, ModelSet, Shadow
 from runtime.store import AnyDeployment, AnyModel
-from runtime.transition import Scaling, Transition
+from runtime.transition import Key, Scaling, Transition
 
 log = logging.getLogger("snapserve")
 
@@ -76,15 +77,18 @@ class Control:
         open_model: Callable[[AddedModel], AnyModel],
         committed: ModelSet,
         guard: Guard | None = None,
+        begun: Collection[Key] = (),
     ) -> None:
         """Creates it.
 
         Args:
-            store: with the models of `committed`.
+            store: with the models of the command line that `committed` has.
             open_model: reads and checks the files of a model, on a thread. Raises ModelError, UnknownModel.
-            committed: what the store serves.
+            committed: what the store serves, once `start` is done.
             guard: watches over new versions.
+            begun: name and version of what else the store was created with.
         """
+        self._begun = begun
         self.committed = committed
         self._store = store
         self._open_model = open_model
@@ -93,6 +97,31 @@ class Control:
         self._done: list[AddedModel | Scaling] = []
         self._given_up = False
         self._turn = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Loads what the store does not have yet of the committed set. Golden sets were passed before.
+
+        Raises:
+            ModelError: a model does not load.
+        """
+        rest = Transition.between(ModelSet(self.committed.fixed), self.committed)
+        try:
+            for model in rest.load:
+                if model.key not in self._begun:
+                    await self._load(model)
+            for scaling in rest.scale:
+                await self._store.scale(scaling.name, scaling.version, scaling.after)
+        except RuntimeFault as error:
+            raise ModelError(f"a model that was added while the server ran: {error}") from None
+        for key in rest.switch:
+            self._store.set_default(*key)
+        for name, shadow in rest.shadow:
+            self._guard.shadow(name, shadow)
+        self._done.clear()
+
+    def status(self) -> list[dict[str, Any]]:
+        """What is known of every version, for JSON."""
+        return [dataclasses.asdict(each) for each in self._store.status()]
 
     async def prepare(self, models: ModelSet) -> None:
         """Loads what is new in a set; when it fails, everything is as before.
@@ -144,17 +173,22 @@ class Control:
             await self._store.scale(step.name, step.version, step.after)
             self._done.append(step)
             return
-        model = await asyncio.to_thread(self._open_model, step)
-        if step.on_use:
-            self._store.register(*step.key, model)
-            self._done.append(step)
-            return
-        deployment = await self._store.add(*step.key, model)
-        self._done.append(step)
-        if step.processes:
-            await self._store.scale(*step.key, step.processes)
-        if step.golden:
+        deployment = await self._load(step)
+        if step.golden and deployment:
             await self._guard.judge(deployment, step.golden)
+
+    async def _load(self, added: AddedModel) -> AnyDeployment | None:
+        """The deployment of a version that is new; None for one that is loaded on use."""
+        model = await asyncio.to_thread(self._open_model, added)
+        deployment = None
+        if added.on_use:
+            self._store.register(*added.key, model)
+        else:
+            deployment = await self._store.add(*added.key, model)
+        self._done.append(added)
+        if added.processes:
+            await self._store.scale(*added.key, added.processes)
+        return deployment
 
     async def _take_back(self) -> None:
         """The last first. What does not go back is logged: no client has seen it."""

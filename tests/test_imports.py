@@ -33,6 +33,7 @@ SERVER = (
     "management",
     "pages",
     "dialects",
+    "opening",
     "app",
     "service",
     "workers",
