@@ -9,6 +9,7 @@ from batching.batcher import BatchObserver
 
 if TYPE_CHECKING:
     from runtime.deployment import Deployment
+    from runtime.model import ModelFacts
 
 
 class DeploymentObserver(BatchObserver, Protocol):
@@ -22,14 +23,14 @@ class DeploymentObserver(BatchObserver, Protocol):
 class Observer(Protocol):
     """Is told which models are in service."""
 
-    def of(self, model: str) -> DeploymentObserver:
+    def of(self, facts: ModelFacts) -> DeploymentObserver:
         """What a deployment of that model reports to."""
         ...
 
-    def deployed(self, model: str, deployment: Deployment[Any, Any]) -> None:
+    def deployed(self, deployment: Deployment[Any, Any]) -> None:
         """A deployment is ready; its gauges can be read from now on."""
         ...
 
-    def removed(self, model: str) -> None:
-        """The deployment of that model is closed."""
+    def removed(self, deployment: Deployment[Any, Any]) -> None:
+        """The deployment is closed."""
         ...

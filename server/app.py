@@ -15,9 +15,11 @@ from runtime.deployment import Batching, Deployment
 from runtime.interim_store import InterimStore
 from runtime.model_set import ModelSet
 from runtime.process_runner import ProcessLimits, ProcessRunner
+from runtime.room import Room
 from runtime.runner import ThreadRunner
 from runtime.sources import Bundles
-from runtime.store import AnyDeployment, AnyModel
+from runtime.stay import AnyDeployment
+from runtime.version import AnyModel
 from server.config import Config, ModelConfig
 from server.control import Control
 from server.dialects.classify.handlers import Classify
@@ -56,9 +58,8 @@ def make_app(
     cpu_pool = CpuPool(threads, give_way, give_way_entirely, give_back_memory)
     models, opener = models or ModelSet(tuple(bundles)), Opener(config, bundles)
     first = opener.first(models)
-    store = InterimStore(
-        first, lambda model: _deploy(opener.settings_of(model), model, cpu_pool, metrics), metrics
-    )
+    room = Room(lambda model: _deploy(opener.settings_of(model), model, cpu_pool, metrics), observer=metrics)
+    store = InterimStore(first, room)
     begun = {(name, model.facts.version) for name, model in first.items()}
     app[CONTROL] = Control(store, opener.open, models, begun=begun)
     proxies, log = Proxies(config.server.trusted_proxy, config.server.root_path), config.server
@@ -100,7 +101,7 @@ def _deploy(config: Config, model: AnyModel, cpu_pool: CpuPool, metrics: Metrics
             given.engine_processes if in_process else 1,
             batching.target_ms,
         ),
-        metrics.of(model.facts.name),
+        metrics.of(model.facts),
     )
 
 

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 from models.errors import ModelError
 from runtime.errors import ChangeFailed, ModelRefused, RuntimeFault
 from runtime.model_set import AddedModel, GoldenRules, ModelSet, Shadow
-from runtime.store import AnyDeployment, AnyModel
+from runtime.stay import AnyDeployment
 from runtime.transition import Key, Scaling, Transition
+from runtime.version import AnyModel
 
 log = logging.getLogger("snapserve")
 
@@ -186,8 +187,6 @@ class Control:
         else:
             deployment = await self._store.add(*added.key, model)
         self._done.append(added)
-        if added.processes:
-            await self._store.scale(*added.key, added.processes)
         return deployment
 
     async def _take_back(self) -> None:

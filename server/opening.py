@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from models.bundles.labels import load_labels
 from models.bundles.settings import Settings
@@ -19,7 +19,7 @@ from runtime.folder import StoreFolder
 from runtime.kinds.image_classifier import ImageClassifier
 from runtime.model_set import FIXED_VERSION, AddedModel, ModelSet
 from runtime.sources import Bundles, open_source
-from runtime.store import AnyModel
+from runtime.version import AnyModel
 from server.config import Config, ModelConfig
 
 
@@ -35,7 +35,7 @@ class Opener:
         """
         self._config = config
         self._bundles = bundles
-        self._added: dict[tuple[str, str], AddedModel] = {}
+        self._added: WeakKeyDictionary[AnyModel, AddedModel] = WeakKeyDictionary()
         limits = config.limits
         self._max_pixels = int(limits.max_image_mpixels * 1_000_000)
         self._formats = SUPPORTED + limits.accept_format
@@ -66,15 +66,18 @@ class Opener:
         model = self._classifier(added.name, added.version, {added.name: bundle})
         if not added.batchable:
             model.facts = dataclasses.replace(model.facts, max_batch_size=1)
-        self._added[added.key] = added
+        self._added[model] = added
         return model
 
     def settings_of(self, model: AnyModel) -> Config:
-        """The configuration of a model's deployment: what was said when it was added, for the rest the server's."""
-        added = self._added.get((model.facts.name, model.facts.version))
-        if added is None or added.runner == "auto":
+        """The configuration of a model's deployment: the server's, but for what was said when it was added."""
+        added, given = self._added.get(model), self._config.models
+        if added is None:
             return self._config
-        models = dataclasses.replace(self._config.models, runner=added.runner)
+        runner = given.runner if added.runner == "auto" else added.runner
+        models = dataclasses.replace(
+            given, runner=runner, engine_processes=added.processes or given.engine_processes
+        )
         return dataclasses.replace(self._config, models=models)
 
     def _classifier(self, name: str, version: str, bundles: Bundles) -> ImageClassifier:
@@ -113,5 +116,5 @@ def _settings(added: AddedModel, folder: StoreFolder) -> Settings:
     )
 
 
-def _preprocess(added: AddedModel, folder: StoreFolder) -> str | Path:
+def _preprocess(added: AddedModel, folder: StoreFolder) -> str:
     return added.preprocess if added.preprocess in PRESETS else str(folder.resolve(added.preprocess))

@@ -16,7 +16,7 @@ from aiohttp import web
 from runtime.errors import EngineStuck
 from runtime.model_set import ModelSet
 from runtime.sources import Bundles
-from runtime.store import AnyDeployment
+from runtime.stay import AnyDeployment
 from server.app import CONTROL, make_app
 from server.config import Config
 from server.default_model import reason

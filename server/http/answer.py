@@ -14,7 +14,7 @@ from runtime.errors import Overloaded
 from runtime.inputs import Input
 from runtime.outputs import Output
 from runtime.phases import PhaseClock
-from runtime.store import AnyDeployment
+from runtime.stay import AnyDeployment
 from server.http.connection import check_place
 from server.http.context import CONTEXT, Context
 from server.http.cors import preflight
@@ -35,8 +35,9 @@ async def answer(dialect: Dialect, request: web.Request) -> web.StreamResponse:
     try:
         exchange.clock.mark("read")
         call = await dialect.parse(exchange, body, deadline)
-        async with context.store.use(call.model) as deployment:
-            request[MODEL] = deployment.model.facts.name
+        async with dialect.catalog.use(*call.target, deadline) as deployment:
+            exchange.model = deployment.model.facts
+            request[MODEL] = exchange.model.name
             start_by = deployment.admit(len(call.inputs), deadline, exchange.is_retry)
             exchange.note_retry(math.inf)
             answers = await _infer(deployment, call.inputs, exchange.clock, (deadline, start_by))
@@ -51,7 +52,8 @@ def _admit(context: Context, dialect: Dialect, exchange: Exchange, deadline: flo
     """Refuses what needs no body to be refused: an unknown model, an overloaded one, a body that is too large."""
     request = exchange.request
     check_place(request)
-    context.store.find(dialect.model_of(request)).admit(1, deadline, exchange.is_retry)
+    if (deployment := dialect.catalog.peek(*dialect.target_of(request))) is not None:
+        deployment.admit(1, deadline, exchange.is_retry)
     context.bodies.check_announced(request, dialect.body_limit_of(request))
 
 

@@ -9,20 +9,33 @@ from aiohttp import web
 
 from runtime.inputs import Input
 from runtime.outputs import Output
+from runtime.store import Catalog
 from server.http.exchange import Exchange
 from server.http.faults import Fault
+
+
+class Target(NamedTuple):
+    """What a request is for.
+
+    Attributes:
+        model: name of the model; None for the default one.
+        version: of it; None for the default one.
+    """
+
+    model: str | None = None
+    version: str | None = None
 
 
 class Call(NamedTuple):
     """A request that was parsed.
 
     Attributes:
-        model: name of the model; None for the default one.
+        target: whose inputs they are.
         inputs: for the model, at least one; or the error of one that is wrong by itself.
         asked: the dialect's own options.
     """
 
-    model: str | None
+    target: Target
     inputs: Sequence[Input | Exception]
     asked: Any = None
 
@@ -36,6 +49,11 @@ class Dialect(Protocol):
 
     hint: str
 
+    @property
+    def catalog(self) -> Catalog:
+        """Where its models are found."""
+        ...
+
     def paths(self) -> Iterable[str]:
         """Its addresses."""
         ...
@@ -44,8 +62,8 @@ class Dialect(Protocol):
         """HTTP methods that it takes there."""
         ...
 
-    def model_of(self, request: web.Request) -> str | None:
-        """The model that path and query name, before the body is read; None for the default one."""
+    def target_of(self, request: web.Request) -> Target:
+        """What path and query name, before the body is read."""
         ...
 
     def body_limit_of(self, request: web.Request) -> int:

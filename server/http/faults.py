@@ -16,6 +16,7 @@ from aiohttp import web
 
 from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.errors import (
+    ModelError,
     TooCostly,
     TooManyPixels,
     TooMuchMemory,
@@ -28,10 +29,13 @@ from runtime.errors import (
     EngineStuck,
     EngineTimeout,
     EngineUnavailable,
+    LastModel,
     ModelLoading,
     ModelUnloaded,
+    NoRoom,
     Overloaded,
     UnknownModel,
+    VersionTaken,
 )
 
 log = logging.getLogger("snapserve")
@@ -210,6 +214,18 @@ def _unknown_model(error: UnknownModel) -> Fault:
     return Fault(404, "unknown-model", "No such model", str(error), {"hint": "GET /models lists them."})
 
 
+def _conflict(kind: str, title: str) -> Callable[[Exception], Fault]:
+    return lambda error: Fault(409, kind, title, str(error))
+
+
+def _no_room(error: NoRoom) -> Fault:
+    return _unavailable("no-memory", "There is no memory for the model", str(error), 10.0)
+
+
+def _does_not_load(error: ModelError) -> Fault:
+    return Fault(422, "model-error", "The model does not load", "Its file is damaged, or is not what it says.")
+
+
 def _unavailable(kind: str, title: str, detail: str, retry_after_s: float = 1.0) -> Fault:
     headers = {"Retry-After": str(math.ceil(retry_after_s))}
     return Fault(503, kind, title, detail, headers=headers)
@@ -340,6 +356,10 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     CompressedBody: _compressed_body,
     UndecodableImage: _undecodable,
     UnknownModel: _unknown_model,
+    ModelError: _does_not_load,
+    VersionTaken: _conflict("version-taken", "That version is there"),
+    LastModel: _conflict("last-model", "That is the last model"),
+    NoRoom: _no_room,
     QueueFull: _queue_full,
     Overloaded: _overloaded,
     OutOfUploadMemory: _upload_memory,

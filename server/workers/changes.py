@@ -71,8 +71,8 @@ class Changes:
     | cannot undo, or commit   | is drained                              | is drained                           |
     | is starting              | takes no part                           | is drained: it has the old set       |
 
-    Where the journal cannot be written, all undo: 503. When the supervisor ends, the workers end, and the next start
-    reads the journal.
+    Where the journal cannot be written, all undo: 503. When the supervisor ends, so do the workers, and the next
+    start reads the journal.
 
     Attributes:
         committed: what all workers serve, or are to serve.

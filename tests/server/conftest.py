@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import json
 
 import aiohttp
@@ -51,7 +52,7 @@ class Running:
     def __init__(self, service, url, session, stack):
         self.service, self.url, self.session, self._stack = service, url, session, stack
 
-    @property
+    @functools.cached_property
     def engine(self):
         return engine_of(next(iter(self.service.context.store)))
 

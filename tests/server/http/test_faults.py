@@ -15,6 +15,7 @@ from PIL import Image
 
 from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.errors import (
+    ModelError,
     TooCostly,
     TooManyPixels,
     TooMuchMemory,
@@ -27,10 +28,13 @@ from runtime.errors import (
     EngineStuck,
     EngineTimeout,
     EngineUnavailable,
+    LastModel,
     ModelLoading,
     ModelUnloaded,
+    NoRoom,
     Overloaded,
     UnknownModel,
+    VersionTaken,
 )
 from server.http.faults import (
     TABLE,
@@ -380,6 +384,10 @@ ROWS = {
     Draining(): (503, "draining"),
     ModelUnloaded("x"): (503, "model-unloaded"),
     Leaving(): (503, "draining"),
+    ModelError("secret"): (422, "model-error"),
+    VersionTaken("a has a version 2"): (409, "version-taken"),
+    LastModel("a 1 is the last model"): (409, "last-model"),
+    NoRoom("a", 3_000_000, 2_000_000): (503, "no-memory"),
     ModelLoading("x"): (503, "not-ready"),
     EngineStuck(3.2): (503, "engine-stuck"),
     DeadlineExceeded("x"): (504, "deadline-exceeded"),
