@@ -20,7 +20,8 @@ from runtime.kinds.image_classifier import ImageClassifier
 from runtime.model_set import FIXED_VERSION, AddedModel, ModelSet
 from runtime.sources import Bundles, open_source
 from runtime.version import AnyModel
-from server.config import Config, ModelConfig
+from server.config import Config
+from server.model_options import NO_STORE, store_folder
 
 
 class Opener:
@@ -62,6 +63,8 @@ class Opener:
             ModelError: it is damaged, or cannot be served on this machine.
         """
         folder = store_folder(self._config.models)
+        if folder is None:
+            raise ModelError(NO_STORE)
         bundle = open_source(folder.resolve(added.path), added.name, _settings(added, folder))
         model = self._classifier(added.name, added.version, {added.name: bundle})
         if not added.batchable:
@@ -90,20 +93,6 @@ class Opener:
         model = ImageClassifier(name, choice, preprocessor)
         model.facts = dataclasses.replace(model.facts, version=version)
         return model
-
-
-def store_folder(config: ModelConfig) -> StoreFolder:
-    """The folder of `--model-store`.
-
-    Raises:
-        ModelError: there is none, or it cannot be read.
-    """
-    if config.model_store is None:
-        raise ModelError("no --model-store FOLDER was named: below it models are added while the server runs")
-    try:
-        return StoreFolder(config.model_store)
-    except OSError as error:
-        raise ModelError(f"--model-store {config.model_store}: {error.strerror}") from None
 
 
 def _settings(added: AddedModel, folder: StoreFolder) -> Settings:

@@ -100,6 +100,7 @@ class Supervisor:
         self._bundles = bundles
         self._listening = listening
         self._managing = managing
+        self._management_line = ""
         self._workers: dict[int, WorkerProcess] = {}
         self._began = time.monotonic()
         self._changes = changes_of(config, tuple(bundles), self._workers.values)
@@ -147,6 +148,7 @@ class Supervisor:
 
         listener = ManagementListener(self._config, self._changes, self._managing)
         await listener.start()
+        self._management_line = listener.line
         return listener
 
     async def _keep(self, number: int) -> None:
@@ -278,6 +280,8 @@ class Supervisor:
             root_path = self._config.server.root_path
             why = reason(self._config.models, self._bundles)
             say(banner(models, self._bundles, address, now - self._began, workers, root_path, why))
+            if self._management_line:
+                say(self._management_line)
 
     def _show_stopping(self) -> None:
         ready = [worker for worker in self._workers.values() if worker.ready_at is not None]
