@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     """Runs one command.
 
     Returns:
-        The exit code: 0 when it is done; 1 when the server refuses or does not answer, with the reason in one line.
+        The exit code: 0 when it is done; 1, with a line that says why, when the server refuses or does not answer.
 
     Raises:
         SystemExit: after --help; with code 2 for a wrong word.

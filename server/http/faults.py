@@ -242,7 +242,7 @@ def _refused(error: ModelRefused) -> Fault:
 
 
 def _change_failed(error: ChangeFailed) -> Fault:
-    return _unavailable("change-failed", "The change was undone", str(error), 5.0)
+    return _unavailable("change-failed", "The models were not changed", str(error), 5.0)
 
 
 def _no_room(error: NoRoom) -> Fault:

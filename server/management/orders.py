@@ -10,10 +10,8 @@ from runtime.model_set import AddedModel, GoldenRules, Shadow
 from runtime.record import RecordError, check_names, read_record
 from server.http.faults import BadRequest
 
-_ADDITION = (
-    "default",
-    *(each.name for each in dataclasses.fields(AddedModel) if each.name not in ("name", "version")),
-)
+_IN_ADDRESS = ("name", "version")
+_SETTINGS = tuple(each.name for each in dataclasses.fields(AddedModel) if each.name not in _IN_ADDRESS)
 
 
 def read_addition(body: bytes, name: str, version: str) -> tuple[AddedModel, bool]:
