@@ -125,8 +125,13 @@ class Changes:
             raise TooManyChanges(f"{self._waiting} changes wait already.")
         running = asyncio.ensure_future(self._in_turn(operation))
         self._running.add(running)
-        running.add_done_callback(self._running.discard)
+        running.add_done_callback(self._ended)
         return await asyncio.shield(running)
+
+    def _ended(self, running: asyncio.Task[ModelSet]) -> None:
+        self._running.discard(running)
+        if not running.cancelled() and running.exception():  # nobody may be there to be told
+            log.info("the models were not changed: %s", running.exception())
 
     async def _in_turn(self, operation: Callable[[ModelSet], ModelSet]) -> ModelSet:
         self._waiting += 1
