@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
@@ -12,6 +11,7 @@ from models.errors import ModelError
 from runtime.errors import ChangeFailed, ModelRefused, RuntimeFault
 from runtime.model_set import AddedModel, GoldenRules, ModelSet, Shadow
 from runtime.stay import AnyDeployment
+from runtime.store import VersionStatus
 from runtime.transition import Key, Scaling, Transition
 from runtime.version import AnyModel
 
@@ -41,7 +41,7 @@ class Store(Protocol):
         """Runs an engine in so many processes; 0: as the server is set."""
         ...
 
-    def status(self) -> Sequence[Any]:
+    def status(self) -> Sequence[VersionStatus]:
         """What is known of every version."""
         ...
 
@@ -122,7 +122,7 @@ class Control:
 
     def status(self) -> list[dict[str, Any]]:
         """What is known of every version, for JSON."""
-        return [dataclasses.asdict(each) for each in self._store.status()]
+        return [{"name": each.name, **each.to_json()} for each in self._store.status()]
 
     async def prepare(self, models: ModelSet) -> None:
         """Loads what is new in a set; when it fails, everything is as before.

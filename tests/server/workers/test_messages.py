@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -88,7 +89,7 @@ def test_the_orders_of_a_change_arrive_in_order_however_large_the_set_is(ends):
             assert above.send(order)
         *orders, show = below.orders()
         assert orders == [Prepare(1, models), Prepare(255, ""), Leave(), Undo(2), Commit(0)]
-        with open(show.answer, "wb") as file:
+        with os.fdopen(show.answer, "wb") as file:
             file.write(b"told")
         assert (show.question, read_file(answer)) == (7, b"told")
 
@@ -112,11 +113,11 @@ def test_a_worker_without_descriptors_learns_of_a_change_and_not_of_its_models(e
 
 def test_no_descriptor_is_left_open(ends):
     above, below = ends
-    before = len(os.listdir("/proc/self/fd"))
+    before = len([*Path("/proc/self/fd").iterdir()])
     for number in range(20):
         assert above.send(Prepare(number, "models"))
     assert len(list(below.orders())) == 20
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
 
 
 def test_reports_are_whole_even_if_they_come_in_pieces(ends):

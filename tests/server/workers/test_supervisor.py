@@ -200,6 +200,8 @@ async def test_a_worker_with_old_models_is_started_again_at_once_with_the_new_on
     begun, new = [], ModelSet(("a",)).with_model(AddedModel("a", "2", "x"))
 
     class Outdated(FakeWorker):
+        process = types.SimpleNamespace(pid=1)
+
         def begin(self, number, config, shared, delay_s, start_s, models):
             begun.append((models, delay_s))
 
@@ -220,7 +222,8 @@ async def test_a_worker_with_old_models_is_started_again_at_once_with_the_new_on
 
 
 async def test_changes_are_possible_from_when_all_workers_are_ready(supervisor, monkeypatch):
-    monkeypatch.setattr(server.workers.supervisor, "banner", lambda *_: "ready")
+    for name in ("banner", "reason"):
+        monkeypatch.setattr(server.workers.supervisor, name, lambda *_: "")
     made = [FakeWorker(supervisor._heard) for number in range(2)]
     supervisor._workers.update(enumerate(made))
     for worker in made:
