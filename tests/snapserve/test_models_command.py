@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -154,7 +155,8 @@ def test_a_server_that_is_not_there_and_a_token_that_is_missing(server, capsys):
     assert "SNAPSERVE_MANAGEMENT_TOKEN must give the token" in capsys.readouterr().err
     assert main(["--port", port, "--token-file", "/nowhere", "list"], {}) == 1
     assert capsys.readouterr().err == "snapserve models: --token-file /nowhere: No such file or directory\n"
-    server.server_close()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
     assert main(["--port", port, "list"], {"SNAPSERVE_MANAGEMENT_TOKEN": "x"}) == 1
     assert capsys.readouterr().err == f"snapserve models: 127.0.0.1:{port}: Connection refused\n"
 

@@ -198,7 +198,7 @@ async def test_the_last_version_of_a_further_model_takes_its_name_along(client):
         ("PUT", "/models/digits/2", {"path": "new", "golden": []}, 400, "bad-request"),
         ("PUT", "/models/digits/2", {"path": "new", "processes": 65}, 400, "bad-request"),
         ("PUT", "/models/digits/" + "2" * 65, {"path": "new"}, 400, "bad-request"),
-        ("PUT", "/models/%2E%2E/2", {"path": "new"}, 400, "bad-request"),
+        ("PUT", "/models/..x/2", {"path": "new"}, 400, "bad-request"),
         ("PUT", "/models/a%2Fb/2", {"path": "new"}, 400, "bad-request"),
         ("PUT", "/models/a%00b/2", {"path": "new"}, 400, "bad-request"),
         ("PUT", "/models/a%0Ab/2", {"path": "new"}, 400, "bad-request"),
@@ -262,8 +262,8 @@ async def test_without_a_model_store_nothing_can_be_added_and_the_rest_works(sta
 async def test_a_body_that_stops_gets_408(start):
     client = await start(body_timeout_s=0.1)
     reader, writer = await asyncio.open_connection(*client.url.removeprefix("http://").split(":"))
-    head = f"PUT /models/digits/2 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 100\r\n\r\n{{"
-    writer.write(head.encode())
+    head = ("PUT /models/digits/2 HTTP/1.1", "Host: x", f"Authorization: Bearer {TOKEN}", "Content-Length: 9")
+    writer.write("\r\n".join([*head, "", "{"]).encode())
     async with asyncio.timeout(20):
         assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
     writer.close()

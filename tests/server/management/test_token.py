@@ -25,7 +25,7 @@ def test_a_file_with_a_token(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"short", b"x" * 1025, b"two words of a token", "ä".encode() * 20, bytes(20)]
+    "data", [b"", b"short", b"x" * 1025, b"two words of it all", "ä".encode() * 20, bytes(20)]
 )
 def test_what_is_no_token(tmp_path, data):
     file = tmp_path / "token"
