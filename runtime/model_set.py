@@ -182,14 +182,17 @@ class ModelSet:
         return next((each for each in self.added if each.key == (name, version)), None)
 
     def first(self) -> tuple[tuple[str, str], ...]:
-        """What a process is created with, the default model first: it takes requests that name none.
+        """What a process is created with: the default version of each name, the default model first.
 
-        Those are the models of the command line; of the default model another version where that was removed.
+        Versions that are loaded on use are left out, except that of the default model.
         """
-        fixed = [key for key in self if key[0] in self.fixed and self.find(*key) is None]
-        has_default = any(name == self.default_name for name, _ in fixed)
-        default = () if has_default else ((self.default_name, self.default_of(self.default_name)),)
-        return (*default, *fixed)
+        names = dict.fromkeys((self.default_name, *(name for name, _ in self)))
+        keys = [(name, self.default_of(name)) for name in names]
+        return tuple(key for key in keys if key[0] == self.default_name or not self._is_on_use(key))
+
+    def _is_on_use(self, key: tuple[str, str]) -> bool:
+        added = self.find(*key)
+        return added is not None and added.on_use
 
     def processes_of(self, name: str, version: str) -> int:
         """Processes of its engine per worker; 0: as the server is set. Raises UnknownModel."""

@@ -40,7 +40,7 @@ CONTROL = web.AppKey("control", Control)
 def make_app(
     config: Config, bundles: Bundles, shared: SharedMetrics | None = None, models: ModelSet | None = None
 ) -> web.Application:
-    """An application whose models are not loaded yet: `app[CONTEXT].store.load()`, then `app[CONTROL].start()`.
+    """An application whose models are not loaded yet: `app[CONTROL].start()` does that.
 
     Args:
         config: of this process.
@@ -57,11 +57,9 @@ def make_app(
     threads = config.server.decode_threads or usable_cores()
     cpu_pool = CpuPool(threads, give_way, give_way_entirely, give_back_memory)
     models, opener = models or ModelSet(tuple(bundles)), Opener(config, bundles)
-    first = opener.first(models)
     room = Room(lambda model: _deploy(opener.settings_of(model), model, cpu_pool, metrics), observer=metrics)
-    store = InterimStore(first, room)
-    begun = {(name, model.facts.version) for name, model in first.items()}
-    app[CONTROL] = Control(store, opener.open, models, begun=begun)
+    store = InterimStore(opener.first(models), room)
+    app[CONTROL] = Control(store, opener.open, models)
     proxies, log = Proxies(config.server.trusted_proxy, config.server.root_path), config.server
     access_log = (
         AccessLog(log.access_log_format, log.access_log_probes, proxies.client_of) if log.access_log else None

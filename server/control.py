@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from models.errors import ModelError
 from runtime.errors import ChangeFailed, ModelRefused, RuntimeFault
-from runtime.model_set import AddedModel, GoldenRules, ModelSet, Shadow
+from runtime.model_set import FIXED_VERSION, AddedModel, GoldenRules, ModelSet, Shadow
 from runtime.stay import AnyDeployment
 from runtime.store import VersionStatus
 from runtime.transition import Key, Scaling, Transition
@@ -20,6 +20,10 @@ log = logging.getLogger("snapserve")
 
 class Store(Protocol):
     """What is needed of `ModelStore`; see there."""
+
+    async def load(self) -> None:
+        """Loads what it was created with. Raises ModelError."""
+        ...
 
     async def add(self, name: str, version: str, model: AnyModel, /) -> AnyDeployment:
         """Loads a version and warms it up. Raises ModelError, VersionTaken."""
@@ -75,21 +79,19 @@ class Control:
     def __init__(
         self,
         store: Store,
-        open_model: Callable[[AddedModel], AnyModel],
+        open_model: Callable[[str, str, AddedModel | None], AnyModel],
         committed: ModelSet,
         guard: Guard | None = None,
-        begun: Collection[Key] = (),
     ) -> None:
         """Creates it.
 
         Args:
-            store: with the models of the command line that `committed` has.
-            open_model: reads and checks the files of a model, on a thread. Raises ModelError, UnknownModel.
+            store: created with `committed.first()`.
+            open_model: reads and checks the files of a version, on a thread; the last argument is None for a version
+                of the command line. Raises ModelError, UnknownModel.
             committed: what the store serves, once `start` is done.
             guard: watches over new versions.
-            begun: name and version of what else the store was created with.
         """
-        self._begun = begun
         self.committed = committed
         self._store = store
         self._open_model = open_model
@@ -100,25 +102,29 @@ class Control:
         self._turn = asyncio.Lock()
 
     async def start(self) -> None:
-        """Loads what the store does not have yet of the committed set. Golden sets were passed before.
+        """Loads the committed set into the store. Its golden sets were passed before.
 
         Raises:
             ModelError: a model does not load.
         """
-        rest = Transition.between(ModelSet(self.committed.fixed), self.committed)
+        models = self.committed
+        rest = [(key, models.find(*key)) for key in models if key not in models.first()]
         try:
-            for model in rest.load:
-                if model.key not in self._begun:
-                    await self._load(model)
-            for scaling in rest.scale:
-                await self._store.scale(scaling.name, scaling.version, scaling.after)
+            for key, added in rest:
+                if added and added.on_use:
+                    self._store.register(*key, await self._open(key, added))
+            await self._store.load()
+            for key, added in rest:
+                if not (added and added.on_use):
+                    await self._store.add(*key, await self._open(key, added))
+            for name, processes in models.processes.items():
+                await self._store.scale(name, FIXED_VERSION, processes)
         except RuntimeFault as error:
             raise ModelError(f"a model that was added while the server ran: {error}") from None
-        for key in rest.switch:
-            self._store.set_default(*key)
-        for name, shadow in rest.shadow:
+        for name in dict.fromkeys(name for name, _ in models):
+            self._store.set_default(name, models.default_of(name))
+        for name, shadow in models.shadows.items():
             self._guard.shadow(name, shadow)
-        self._done.clear()
 
     def status(self) -> list[dict[str, Any]]:
         """What is known of every version, for JSON."""
@@ -180,7 +186,7 @@ class Control:
 
     async def _load(self, added: AddedModel) -> AnyDeployment | None:
         """The deployment of a version that is new; None for one that is loaded on use."""
-        model = await asyncio.to_thread(self._open_model, added)
+        model = await self._open(added.key, added)
         deployment = None
         if added.on_use:
             self._store.register(*added.key, model)
@@ -188,6 +194,9 @@ class Control:
             deployment = await self._store.add(*added.key, model)
         self._done.append(added)
         return deployment
+
+    async def _open(self, key: Key, added: AddedModel | None) -> AnyModel:
+        return await asyncio.to_thread(self._open_model, *key, added)
 
     async def _take_back(self) -> None:
         """The last first. What does not go back is logged: no client has seen it."""

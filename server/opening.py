@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from weakref import WeakKeyDictionary
 
+from models.bundles.bundle import ModelBundle
 from models.bundles.labels import load_labels
 from models.bundles.settings import Settings
 from models.engines.selection import choose
@@ -17,7 +18,7 @@ from models.images.speed import relative_speed
 from runtime.errors import UnknownModel
 from runtime.folder import StoreFolder
 from runtime.kinds.image_classifier import ImageClassifier
-from runtime.model_set import FIXED_VERSION, AddedModel, ModelSet
+from runtime.model_set import AddedModel, ModelSet
 from runtime.sources import Bundles, open_source
 from runtime.version import AnyModel
 from server.config import Config
@@ -47,30 +48,43 @@ class Opener:
     def first(self, models: ModelSet) -> dict[str, AnyModel]:
         """The models that a process is created with, by name; the first is the default one. Raises ModelError."""
         found: dict[str, AnyModel] = {}
-        for name, version in models.first():
-            added = models.find(name, version)
+        for key in models.first():
             try:
-                found[name] = self.open(added) if added else self._classifier(name, FIXED_VERSION, self._bundles)
+                found[key[0]] = self.open(*key, models.find(*key))
             except UnknownModel as error:
-                raise ModelError(f"{name} {version}: {error}") from None
+                raise ModelError(f"{' '.join(key)}: {error}") from None
         return found
 
-    def open(self, added: AddedModel) -> AnyModel:
-        """Reads and checks the files of a model that was added.
+    def open(self, name: str, version: str, added: AddedModel | None) -> AnyModel:
+        """Reads and checks the files of a version.
+
+        Args:
+            name: of the model.
+            version: of it.
+            added: how it was added; None for one of the command line.
 
         Raises:
             UnknownModel: there is nothing at its path, or it leads out of the model store.
             ModelError: it is damaged, or cannot be served on this machine.
         """
-        folder = store_folder(self._config.models)
-        if folder is None:
-            raise ModelError(NO_STORE)
-        bundle = open_source(folder.resolve(added.path), added.name, _settings(added, folder))
-        model = self._classifier(added.name, added.version, {added.name: bundle})
+        given = self._config.models
+        if added is None:
+            return self._classifier(name, version, self._bundles[name], given.engine)
+        model = self._classifier(name, version, self._bundle_of(added), "")
         if not added.batchable:
             model.facts = dataclasses.replace(model.facts, max_batch_size=1)
         self._added[model] = added
         return model
+
+    def _bundle_of(self, added: AddedModel) -> ModelBundle:
+        folder = store_folder(self._config.models)
+        if folder is None:
+            raise ModelError(NO_STORE)
+        path = folder.resolve(added.path)
+        for beside in path.iterdir() if path.is_dir() else (path.with_suffix(".json"),):
+            if beside.is_symlink() and not beside.resolve().is_relative_to(folder.path):
+                raise UnknownModel("No model of that name is in the store.")
+        return open_source(path, added.name, _settings(added, folder))
 
     def settings_of(self, model: AnyModel) -> Config:
         """The configuration of a model's deployment: the server's, but for what was said when it was added."""
@@ -83,11 +97,9 @@ class Opener:
         )
         return dataclasses.replace(self._config, models=models)
 
-    def _classifier(self, name: str, version: str, bundles: Bundles) -> ImageClassifier:
-        given = self._config.models
-        engine = given.engine if bundles is self._bundles else ""
-        choice = choose(bundles[name], given.device, engine, given.intra_op_threads)
-        scaled = self._config.server.scaled_decode
+    def _classifier(self, name: str, version: str, bundle: ModelBundle, engine: str) -> ImageClassifier:
+        given, scaled = self._config.models, self._config.server.scaled_decode
+        choice = choose(bundle, given.device, engine, given.intra_op_threads)
         spec = choice.bundle.spec.preprocess
         preprocessor = Preprocessor(spec, self._max_pixels, scaled, self._formats, self._budget)
         model = ImageClassifier(name, choice, preprocessor)

@@ -94,7 +94,6 @@ class Service:
 
     async def load(self) -> None:
         """Loads and warms up the models. Raises ModelError where one cannot be loaded."""
-        await self.context.store.load()
         await self.control.start()
 
     def watch_loop(self) -> None:

@@ -270,3 +270,17 @@ def test_what_is_no_json_of_a_set_is_refused(text):
 
 def test_a_default_knows_no_way_back_at_first():
     assert Default("1").before == ""
+
+
+def test_a_process_is_created_with_the_default_versions_the_default_model_first():
+    later = AddedModel("c", "1", "x", on_use=True)
+    models = START.with_model(TWO).with_model(OTHER).with_default("a", "2").without("a", "1")
+    assert models.first() == (("a", "2"), ("b", "1"), ("c", "1"))
+    assert START.with_model(later).first() == (("a", "1"), ("b", "1"))
+    only = (
+        ModelSet(("a",))
+        .with_model(AddedModel("a", "2", "x", on_use=True))
+        .with_default("a", "2")
+        .without("a", "1")
+    )
+    assert only.first() == (("a", "2"),)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from models.errors import BundleError, EngineError
+from models.errors import BundleError, EngineError, ModelError
 from runtime.errors import ChangeFailed, ModelRefused, UnknownModel
 from runtime.model_set import AddedModel, GoldenRules, ModelSet, Shadow
 from server.control import Control, Guard
@@ -17,9 +17,12 @@ class FakeStore:
 
     def __init__(self, *loaded):
         self.loaded, self.registered, self.defaults = list(loaded), [], dict(loaded)
-        self.processes, self.broken = {}, set()
+        self.processes, self.broken, self.first = {}, set(), []
         self.gate = asyncio.Event()
         self.gate.set()
+
+    async def load(self):
+        self.loaded += self.first
 
     async def add(self, name, version, model):
         await self.gate.wait()
@@ -61,6 +64,10 @@ class FakeGuard(Guard):
         self.seen.append(("shadow", name, shadow))
 
 
+def open_model(name, version, added):
+    return added.path if added else f"bundle of {name}"
+
+
 BEFORE = ModelSet(("a",))
 TWO = AddedModel("a", "2", "new")
 THREE = AddedModel("a", "3", "newer")
@@ -78,7 +85,7 @@ def guard():
 
 @pytest.fixture
 def control(store, guard):
-    return Control(store, lambda model: model.path, BEFORE, guard)
+    return Control(store, open_model, BEFORE, guard)
 
 
 async def test_a_new_version_is_loaded_first_and_served_at_the_commit(control, store):
@@ -116,7 +123,7 @@ async def test_a_set_of_which_one_model_does_not_load_leaves_nothing_behind(cont
     ],
 )
 async def test_what_the_opening_of_a_model_raises_is_told(store, raised, expected, text):
-    def fail(_):
+    def fail(*_):
         raise raised
 
     control = Control(store, fail, BEFORE)
@@ -165,3 +172,35 @@ async def test_undoing_a_change_that_is_still_loading_ends_it_after_that_step(co
     with pytest.raises(ChangeFailed):
         await preparing
     assert store.loaded == [("a", "1")]
+
+
+async def test_a_process_starts_with_the_committed_set(guard):
+    models = (
+        BEFORE.with_model(TWO)
+        .with_model(THREE)
+        .with_model(AddedModel("b", "1", "later", on_use=True))
+        .with_model(AddedModel("c", "1", "x", golden=GoldenRules()))
+        .with_default("a", "2")
+        .with_shadow("a", Shadow("3", 0.5))
+        .scaled("a", "1", 2)
+    )
+    store = FakeStore()
+    store.first = list(models.first())
+    assert store.first == [("a", "2"), ("c", "1")], "so that requests meet the default version, loading or loaded"
+    control = Control(store, open_model, models, guard)
+    await control.start()
+    assert sorted(store.loaded) == [("a", "1"), ("a", "2"), ("a", "3"), ("c", "1")]
+    assert (store.registered, store.defaults) == ([("b", "1")], {"a": "2", "b": "1", "c": "1"})
+    assert (store.processes, guard.seen) == ({("a", "1"): 2}, [("shadow", "a", Shadow("3", 0.5))])
+    await control.prepare(models.without("a", "1"))
+    await control.commit()
+    assert ("a", "1") not in store.loaded
+
+
+async def test_a_start_without_the_files_of_an_added_model_says_so(store):
+    def fail(*_):
+        raise UnknownModel("No model of that name is in the store.")
+
+    control = Control(store, fail, BEFORE.with_model(TWO))
+    with pytest.raises(ModelError, match="added while the server ran: No model"):
+        await control.start()
