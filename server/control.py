@@ -87,7 +87,7 @@ class Control:
 
         Args:
             store: created with `committed.first()`.
-            open_model: reads and checks the files of a version, on a thread; the last argument is None for a version
+            open_model: reads and checks the files of a version, on a thread; the last argument is None for one
                 of the command line. Raises ModelError, UnknownModel.
             committed: what the store serves, once `start` is done.
             guard: watches over new versions.
