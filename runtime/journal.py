@@ -46,28 +46,12 @@ class Journal:
             raise JournalError(f"{file}: the journal of models cannot be kept here: {error.strerror}") from None
 
     def read(self, fixed: tuple[str, ...]) -> ModelSet:
-        """The committed set; that of the command line where there is no journal.
-
-        Args:
-            fixed: names that the command line gives.
+        """The committed set; see `read_journal`.
 
         Raises:
             JournalError: the file is damaged, not a journal or cannot be read.
         """
-        try:
-            with self.file.open("rb") as opened:
-                data = opened.read(_MOST_BYTES)
-        except FileNotFoundError:
-            return ModelSet(fixed)
-        except OSError as error:
-            raise JournalError(f"{self.file}: the journal of models cannot be read: {error.strerror}") from None
-        head, _, rest = data.partition(b"\n")
-        if head != json.dumps(_FORMAT).encode():
-            raise JournalError(f"{self.file}: not a journal of models, or damaged")
-        try:
-            return ModelSet.from_json(rest, fixed)
-        except RecordError as error:
-            raise JournalError(f"{self.file}: a damaged journal of models: {error}") from None
+        return read_journal(self.file, fixed)
 
     def write(self, models: ModelSet) -> None:
         """Replaces the journal; when it returns, the set survives a loss of power. It blocks.
@@ -103,3 +87,29 @@ class Journal:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def read_journal(file: Path, fixed: tuple[str, ...]) -> ModelSet:
+    """The set in a journal, which another server may have; that of the command line where there is no journal.
+
+    Args:
+        file: of the journal.
+        fixed: names that the command line gives.
+
+    Raises:
+        JournalError: the file is damaged, not a journal or cannot be read.
+    """
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(_MOST_BYTES)
+    except FileNotFoundError:
+        return ModelSet(fixed)
+    except OSError as error:
+        raise JournalError(f"{file}: the journal of models cannot be read: {error.strerror}") from None
+    head, _, rest = data.partition(b"\n")
+    if head != json.dumps(_FORMAT).encode():
+        raise JournalError(f"{file}: not a journal of models, or damaged")
+    try:
+        return ModelSet.from_json(rest, fixed)
+    except RecordError as error:
+        raise JournalError(f"{file}: a damaged journal of models: {error}") from None

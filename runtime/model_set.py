@@ -244,10 +244,11 @@ class ModelSet:
         )
 
     def _defaults_without(self, name: str, version: str) -> Mapping[str, Default]:
-        """Holds the default fast, which would otherwise be the first version that is left."""
-        before = self.before(name)
-        kept = Default(self.default_of(name), "" if before == version else before)
-        return {**self.defaults, name: kept}
+        """There is no way back to it, nor to another version that takes its number."""
+        given = self.defaults.get(name)
+        if given is None or given.before != version:
+            return self.defaults
+        return {**self.defaults, name: Default(given.version)}
 
     def with_default(self, name: str, version: str, undoing: bool = False) -> ModelSet:
         """With another default version of a name. Its shadow, if it was one, ends.

@@ -9,7 +9,10 @@ from batching.batcher import BatchObserver
 
 if TYPE_CHECKING:
     from runtime.deployment import Deployment
+    from runtime.inputs import Input
     from runtime.model import ModelFacts
+    from runtime.outputs import Output
+    from runtime.phases import PhaseClock
 
 
 class DeploymentObserver(BatchObserver, Protocol):
@@ -17,6 +20,18 @@ class DeploymentObserver(BatchObserver, Protocol):
 
     def item_answered(self, phases_s: Mapping[str, float]) -> None:
         """An item has its output; seconds by phase."""
+        ...
+
+
+class Audience(Protocol):
+    """Is told what became of each input of one deployment, before its client is."""
+
+    def answered(self, given: Input, output: Output, clock: PhaseClock) -> None:
+        """An input has its output. What `given` refers to may be gone after the call."""
+        ...
+
+    def failed(self, error: Exception) -> None:
+        """An input has none."""
         ...
 
 
@@ -33,4 +48,27 @@ class Observer(Protocol):
 
     def removed(self, deployment: Deployment[Any, Any]) -> None:
         """The deployment is closed."""
+        ...
+
+
+class ShadowObserver(Protocol):
+    """Is told about the inputs that a shadow has taken."""
+
+    def compared(self, agreed: bool, score_difference: float, primary_s: float, shadow_s: float) -> None:
+        """Both versions have answered an input.
+
+        Args:
+            agreed: whether they have the same best label.
+            score_difference: of the primary's best label, absolute, 0 to 1.
+            primary_s: from acceptance to the scores, in seconds.
+            shadow_s: likewise.
+        """
+        ...
+
+    def dropped(self) -> None:
+        """An input was not run: the backlog was full, or the shadow was closed."""
+        ...
+
+    def failed(self) -> None:
+        """The shadow gave no scores for an input that the primary has answered."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,8 +30,8 @@ class Capacity:
 class Meter(Protocol):
     """Measures what a model takes."""
 
-    async def measure(self, start: Awaitable[None], deployment: AnyDeployment) -> int:
-        """Awaits `start`, and returns by how many bytes the model has grown this process and its own."""
+    async def measure(self, deployment: AnyDeployment, /) -> int:
+        """Starts a deployment, and returns the bytes that it takes. Raises ModelError."""
         ...
 
 
@@ -132,7 +132,7 @@ class Room:
 
     async def _start(self, deployment: AnyDeployment) -> int:
         if self._meter:
-            return await self._meter.measure(deployment.start(), deployment)
+            return await self._meter.measure(deployment)
         await deployment.start()
         return 0
 

@@ -50,7 +50,8 @@ def _serve(config: Config, alone: bool) -> NoReturn:
     prepare_process()
     raise_limit()
     from server.model_options import find_bundles
-    from server.operations.lifecycle import listen, loop_factory
+    from server.operations.lifecycle import loop_factory
+    from server.operations.listeners import open_listeners
     from server.operations.logs import set_up_logs
     from server.operations.temporary_folder import name_temporary_folder
     from server.workers.sizing import plan
@@ -62,7 +63,7 @@ def _serve(config: Config, alone: bool) -> NoReturn:
     bundles = find_bundles(config.models)
     config = plan(config, bundles)
     managing = _management_port(config.management, alone)
-    listening = listen(config.server)
+    config, listening = open_listeners(config)
     if not alone:
         asyncio.run(supervise(config, bundles, listening, managing))
     with asyncio.Runner(loop_factory=loop_factory(config.server.loop)) as runner:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
@@ -13,9 +14,10 @@ from models.machine.resources import usable_cores
 from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
 from runtime.interim_store import InterimStore
+from runtime.memory import ModelMeter
 from runtime.model_set import ModelSet
 from runtime.process_runner import ProcessLimits, ProcessRunner
-from runtime.room import Room
+from runtime.room import Capacity, Room
 from runtime.runner import ThreadRunner
 from runtime.sources import Bundles
 from runtime.stay import AnyDeployment
@@ -27,6 +29,7 @@ from server.dialects.classify.upload import UploadParser
 from server.http.answer import add_dialect, around
 from server.http.body import BodyReader
 from server.http.context import CONTEXT, Context
+from server.http.dialect import DIALECTS, Dialect, Dialects
 from server.http.forwarded import Proxies
 from server.opening import Opener
 from server.operations.access_log import AccessLog
@@ -37,10 +40,22 @@ from server.pages import add_pages
 CONTROL = web.AppKey("control", Control)
 
 
-def make_app(
+class Apps(NamedTuple):
+    """What answers on each port.
+
+    Attributes:
+        main: on the service's own.
+        ports: the others, and what answers there.
+    """
+
+    main: web.Application
+    ports: Mapping[int, web.Application]
+
+
+def make_apps(
     config: Config, bundles: Bundles, shared: SharedMetrics | None = None, models: ModelSet | None = None
-) -> web.Application:
-    """An application whose models are not loaded yet: `app[CONTROL].start()` does that.
+) -> Apps:
+    """Applications whose models are not loaded yet: `main[CONTROL].start()` does that.
 
     Args:
         config: of this process.
@@ -51,36 +66,43 @@ def make_app(
     Raises:
         BundleError: a bundle cannot be served on this machine, or lacks the engine that is asked for.
     """
+    context, classify, control = _context(config, bundles, shared, models or ModelSet(tuple(bundles)))
+    main = _app(context, classify)
+    main[CONTROL] = control
+    for prefix in {"", config.server.root_path}:
+        add_dialect(main, classify, prefix)
+        add_pages(main, prefix)
+    return Apps(main, {})
+
+
+def _app(context: Context, dialect: Dialect) -> web.Application:
     # aiohttp's own limit is out of the way: `BodyReader` bounds every body.
     app = web.Application(middlewares=[around], client_max_size=0)
+    app[CONTEXT], app[DIALECTS] = context, Dialects(dialect)
+    return app
+
+
+def _context(
+    config: Config, bundles: Bundles, shared: SharedMetrics | None, models: ModelSet
+) -> tuple[Context, Classify, Control]:
+    """What the applications share, the dialect of our own, and what changes the models."""
     metrics = Metrics(shared)
     threads = config.server.decode_threads or usable_cores()
     cpu_pool = CpuPool(threads, give_way, give_way_entirely, give_back_memory)
-    models, opener = models or ModelSet(tuple(bundles)), Opener(config, bundles)
-    room = Room(lambda model: _deploy(opener.settings_of(model), model, cpu_pool, metrics), observer=metrics)
+    opener, given = Opener(config, bundles), config.models
+    capacity = Capacity(given.max_models, given.model_memory_mb * 1_000_000)
+    room = Room(
+        lambda model: _deploy(opener.settings_of(model), model, cpu_pool, metrics), capacity, metrics, ModelMeter()
+    )
     store = InterimStore(opener.first(models), room)
-    app[CONTROL] = Control(store, opener.open, models)
     proxies, log = Proxies(config.server.trusted_proxy, config.server.root_path), config.server
     access_log = (
         AccessLog(log.access_log_format, log.access_log_probes, proxies.client_of) if log.access_log else None
     )
-    dialect = Classify(store, UploadParser(config.limits, cpu_pool))
-    prefixes = {"", config.server.root_path}
-    app[CONTEXT] = Context(
-        config,
-        store,
-        metrics,
-        cpu_pool,
-        BodyReader(config.limits),
-        proxies,
-        dialect,
-        frozenset(prefix + path for prefix in prefixes for path in dialect.paths()),
-        access_log,
-    )
-    for prefix in prefixes:
-        add_dialect(app, dialect, prefix)
-        add_pages(app, prefix)
-    return app
+    bodies = BodyReader(config.limits)
+    context = Context(config, store, metrics, cpu_pool, bodies, proxies, access_log)
+    classify = Classify(store, UploadParser(config.limits, cpu_pool))
+    return context, classify, Control(store, opener.open, models)
 
 
 def _deploy(config: Config, model: AnyModel, cpu_pool: CpuPool, metrics: Metrics) -> AnyDeployment:

@@ -32,10 +32,10 @@ def find_bundles(config: ModelConfig) -> Bundles:
 
 def store_folder(config: ModelConfig) -> StoreFolder | None:
     """The folder of `--model-store`; None without one. Raises BundleError where it cannot be read."""
-    if config.model_store is None:
+    if not config.model_store:
         return None
     try:
-        folder = StoreFolder(config.model_store)
+        folder = StoreFolder(Path(config.model_store))
         if folder.path.is_dir():
             return folder
         reason = "is no folder"

@@ -18,7 +18,7 @@ from runtime.stay import AnyDeployment
 from server.http.connection import check_place
 from server.http.context import CONTEXT, Context
 from server.http.cors import preflight
-from server.http.dialect import Dialect
+from server.http.dialect import DIALECTS, Dialect
 from server.http.exchange import EXCHANGE, Exchange
 from server.http.faults import fault_of, log_if_internal
 from server.operations.access_log import MODEL, STARTED
@@ -97,6 +97,7 @@ def add_dialect(app: web.Application, dialect: Dialect, prefix: str = "") -> Non
     """Routes requests to the dialect's addresses, with and without a slash at their end."""
     handler, expect = partial(answer, dialect), partial(expect_continue, dialect)
     for path in dialect.paths():
+        app[DIALECTS].add(prefix + path, dialect)
         for method in dialect.methods():
             for end in ("", "/"):
                 app.router.add_route(method, f"{prefix}{path}{end}", handler, expect_handler=expect)
@@ -129,12 +130,13 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def refuse(context: Context, exchange: Exchange, error: Exception) -> web.StreamResponse:
     """The response to an error, counted, and logged if it is internal."""
-    fault = fault_of(error, context.dialect.hint)
+    dialect = _dialect_of(exchange.request)
+    fault = fault_of(error, dialect.hint)
     if isinstance(error, Overloaded):
         exchange.note_retry(error.retry_after_s)
     log_if_internal(error, fault, exchange.id)
     _count(context, exchange.request, fault.kind)
-    return _finish(context, exchange, context.dialect.refuse(fault, exchange.id))
+    return _finish(context, exchange, dialect.refuse(fault, exchange.id))
 
 
 def _finish(context: Context, exchange: Exchange, response: web.StreamResponse) -> web.StreamResponse:
@@ -144,5 +146,10 @@ def _finish(context: Context, exchange: Exchange, response: web.StreamResponse) 
 
 def _count(context: Context, request: web.Request, outcome: str) -> None:
     """Counts a request to a dialect."""
-    if request.path.rstrip("/") in context.counted:
+    if request.app[DIALECTS].of(request.path):
         context.metrics.count_request(outcome)
+
+
+def _dialect_of(request: web.Request) -> Dialect:
+    dialects = request.app[DIALECTS]
+    return dialects.of(request.path) or dialects.main

@@ -40,6 +40,27 @@ class Call(NamedTuple):
     asked: Any = None
 
 
+class Dialects:
+    """The dialects of one port, by their addresses.
+
+    Attributes:
+        main: of requests at no address of a dialect.
+    """
+
+    def __init__(self, main: Dialect) -> None:
+        """Creates it with one dialect, whose addresses `add` then names."""
+        self.main = main
+        self._by_path: dict[str, Dialect] = {}
+
+    def add(self, path: str, dialect: Dialect) -> None:
+        """Names an address, without a slash at its end."""
+        self._by_path[path] = dialect
+
+    def of(self, path: str) -> Dialect | None:
+        """The dialect of an address; None where there is none."""
+        return self._by_path.get(path.rstrip("/"))
+
+
 class Dialect(Protocol):
     """One HTTP API.
 
@@ -81,3 +102,6 @@ class Dialect(Protocol):
     def refuse(self, fault: Fault, request_id: str) -> web.Response:
         """The response to a request that cannot be answered."""
         ...
+
+
+DIALECTS = web.AppKey("dialects", Dialects)

@@ -11,6 +11,7 @@ from runtime.model import ModelFacts
 from runtime.phases import PHASES
 from runtime.stay import AnyDeployment
 from server.operations.line_writer import dropped_lines
+from server.operations.shadow_metrics import ShadowMetrics
 from server.operations.shared_metrics import SharedMetrics
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -34,7 +35,12 @@ class _DroppedLines:
 
 
 class Metrics:
-    """Counters, histograms and gauges of a server process that answers requests."""
+    """Counters, histograms and gauges of a server process that answers requests.
+
+    Attributes:
+        registry: that holds them.
+        shadows: the counters of versions that run in the shadow of others.
+    """
 
     def __init__(self, shared: SharedMetrics | None = None) -> None:
         """Creates them.
@@ -81,6 +87,7 @@ class Metrics:
         self._info = longest(
             "snapserve_model_info", "1 for each model that is served, with its facts as labels.", facts
         )
+        self.shadows = ShadowMetrics(self.registry)
         self._dropped_lines = _DroppedLines(self.registry)
         self._loop_lag = histogram("snapserve_event_loop_lag_seconds", lag, buckets=_LAGS)
         # `labels` checks and converts its words each time.

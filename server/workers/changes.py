@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import ChangeFailed, ModelRefused, RuntimeFault, TooManyChanges, UnknownModel
-from runtime.journal import Journal, JournalError
+from runtime.journal import Journal, JournalError, read_journal
 from runtime.model_set import ModelSet
 from runtime.transition import Transition
 from server.config import Config, ModelConfig
@@ -243,6 +243,8 @@ def _error_of(report: Refused) -> RuntimeFault:
 def changes_of(config: Config, fixed: tuple[str, ...], workers: Callable[[], Iterable[WorkerProcess]]) -> Changes:
     """The changes of a service, which begins with the set of its journal, if it has one.
 
+    Without management the journal is only read: the folder may be another server's, or read-only.
+
     Args:
         config: of the service.
         fixed: names of the models of the command line.
@@ -252,8 +254,8 @@ def changes_of(config: Config, fixed: tuple[str, ...], workers: Callable[[], Ite
         ModelError: the journal is damaged, or another server has it.
     """
     file = journal_file(config.models)
-    journal = Journal(file) if file else None
-    committed = journal.read(fixed) if journal else ModelSet(fixed)
+    journal = Journal(file) if file and config.management.management_port != "off" else None
+    committed = read_journal(file, fixed) if file else ModelSet(fixed)
     limits = ChangeLimits(
         prepare_s=config.management.management_timeout_s,
         commit_s=config.limits.request_timeout_ms / 1000 + _UNDO_S,
@@ -265,4 +267,4 @@ def journal_file(config: ModelConfig) -> Path | None:
     """Where the journal of models is: where the options say, else in the model store; None without a store."""
     if config.model_journal is not None:
         return config.model_journal
-    return config.model_store and config.model_store / _JOURNAL
+    return Path(config.model_store, _JOURNAL) if config.model_store else None

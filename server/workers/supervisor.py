@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
@@ -68,7 +69,10 @@ _GRACE_S = 5.0  # beyond the time to drain, before a worker is killed
 
 
 async def supervise(
-    config: Config, bundles: Bundles, listening: socket.socket, managing: socket.socket | None = None
+    config: Config,
+    bundles: Bundles,
+    listening: Sequence[socket.socket],
+    managing: socket.socket | None = None,
 ) -> NoReturn:
     """Runs a supervisor until the service is told to stop, then ends the process.
 
@@ -83,14 +87,18 @@ class Supervisor:
     """Starts the workers, starts anew those that end, and drains all."""
 
     def __init__(
-        self, config: Config, bundles: Bundles, listening: socket.socket, managing: socket.socket | None = None
+        self,
+        config: Config,
+        bundles: Bundles,
+        listening: Sequence[socket.socket],
+        managing: socket.socket | None = None,
     ) -> None:
         """Creates it on the running event loop.
 
         Args:
             config: of the whole service, with a number of workers.
             bundles: of the command line, verified.
-            listening: where clients connect.
+            listening: where clients connect; first the service's own port.
             managing: where models are managed; None: nowhere.
 
         Raises:
@@ -276,7 +284,7 @@ class Supervisor:
         elif len(self._ready) == workers:
             self._was_ready = True
             self._changes.refusal = ""
-            address = self._listening.getsockname()
+            address = self._listening[0].getsockname()
             root_path = self._config.server.root_path
             why = reason(self._config.models, self._bundles)
             say(banner(models, self._bundles, address, now - self._began, workers, root_path, why))
@@ -292,7 +300,8 @@ class Supervisor:
         """Gives out what the kernel has accepted, then lets every worker answer what it has."""
         self._stopping, began = True, time.monotonic()
         self._spare.kill()
-        ignore_newcomers(self._listening)
+        for listening in self._listening:
+            ignore_newcomers(listening)
         await asyncio.sleep(LAST_CALL_S)
         running = [worker for worker in self._workers.values() if worker.process.returncode is None]
         with contextlib.suppress(TimeoutError):

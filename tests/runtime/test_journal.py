@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.journal import Journal, JournalError
+from runtime.journal import Journal, JournalError, read_journal
 from runtime.model_set import AddedModel, ModelSet
 
 FIXED = ("a",)
@@ -29,6 +29,14 @@ def journal(tmp_path):
 def test_without_a_journal_the_command_line_is_served(journal):
     assert journal.read(FIXED) == ModelSet(FIXED)
     assert not journal.file.exists(), "reading writes nothing"
+
+
+def test_reading_alone_takes_no_lock_and_writes_nothing(journal):
+    journal.write(ONE)
+    before = sorted(journal.file.parent.iterdir())
+    assert read_journal(journal.file, FIXED) == ONE
+    assert read_journal(journal.file.with_name("none"), FIXED) == ModelSet(FIXED)
+    assert sorted(journal.file.parent.iterdir()) == before
 
 
 def test_what_was_written_is_read(journal):

@@ -65,6 +65,7 @@ def test_the_default_before_is_known_until_it_is_gone():
     models = FULL.with_default("a", "2").with_default("a", "3")
     assert (models.default_of("a"), models.before("a")) == ("3", "2")
     assert models.without("a", "2").before("a") == ""
+    assert models.without("a", "2").with_model(TWO).before("a") == "", "another version 2"
     assert models.without("a", "1").before("a") == "2"
     assert models.with_default("a", "3") is models
     back = models.with_default("a", "2", undoing=True)

@@ -22,8 +22,8 @@ class Meter:
     def __init__(self, takes):
         self.takes = takes
 
-    async def measure(self, start, deployment):
-        await start
+    async def measure(self, deployment):
+        await deployment.start()
         return self.takes[deployment.model.facts.name]
 
 

@@ -91,7 +91,7 @@ async def start(hash_bundle):
         async def run(bundles=None, load=True, **options):
             service = Service(make_config(**options), bundles or {"hash": hash_bundle})
             listening = listen(ServerConfig(port=0))
-            await service.start(listening)
+            await service.start([listening])
             stack.push_async_callback(finish, service)
             if load:
                 await service.load()

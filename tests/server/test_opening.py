@@ -21,7 +21,7 @@ def store(hash_bundle, tmp_path):
 
 
 def opener_of(store, bundle, **options):
-    return Opener(Config(models=ModelConfig(model_store=store, **options)), {"hash": bundle})
+    return Opener(Config(models=ModelConfig(model_store=str(store or ""), **options)), {"hash": bundle})
 
 
 def open_added(opener, path="hash", version="2", **settings):

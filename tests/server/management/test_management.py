@@ -66,7 +66,7 @@ async def start(tmp_path):
     async def run(has_store=True, **limits):
         store = tmp_path / "store"
         config = Config(
-            models=ModelConfig(model_store=store if has_store else None),
+            models=ModelConfig(model_store=str(store) if has_store else ""),
             management=ManagementConfig(management_token_file=tmp_path / "token"),
             limits=LimitConfig(**limits),
         )

@@ -9,13 +9,15 @@ import asyncio
 import json
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
 from runtime.errors import ChangeFailed, ModelRefused, TooManyChanges, UnknownModel, VersionTaken
 from runtime.journal import Journal, JournalError
 from runtime.model_set import AddedModel, ModelSet
-from server.workers.changes import MOST_WAITING, ChangeLimits, Changes
+from server.config import Config, ManagementConfig, ModelConfig
+from server.workers.changes import MOST_WAITING, ChangeLimits, Changes, changes_of, journal_file
 from server.workers.messages import (
     Commit,
     Committed,
@@ -394,3 +396,29 @@ async def test_other_reports_do_not_disturb_a_change(fleet):
     assert not changing.done()
     worker.end.send(Prepared(order.change))
     assert await changing == NEW
+
+
+@pytest.mark.parametrize(("port", "writes"), [("off", False), ("0", True)])
+async def test_without_management_the_journal_is_read_and_not_written(tmp_path, fleet, port, writes):
+    file = tmp_path / "other.json"
+    journal = Journal(file)
+    journal.write(NEW)
+    journal.close()
+    lock = file.with_name("other.json.lock")
+    lock.unlink()
+    config = Config(models=ModelConfig(model_journal=file), management=ManagementConfig(management_port=port))
+    changes = changes_of(config, OLD.fixed, list)
+    assert changes.committed == NEW
+    assert (lock.exists(), changes._journal is not None) == (writes, writes)
+
+
+@pytest.mark.parametrize(
+    ("options", "file"),
+    [
+        ({}, None),
+        ({"model_store": "store"}, Path("store/models.json")),
+        ({"model_store": "store", "model_journal": Path("here")}, Path("here")),
+    ],
+)
+def test_where_the_journal_is(options, file):
+    assert journal_file(ModelConfig(**options)) == file
