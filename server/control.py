@@ -54,10 +54,25 @@ class Guard:
     """What watches over new versions; this one lets everything pass.
 
     One that does more replaces it: it judges golden sets, compares shadows, and watches new defaults.
+
+    Attributes:
+        on_unhealthy: called with name, version and reason when a new default version fails too often.
     """
 
-    async def judge(self, deployment: AnyDeployment, rules: GoldenRules) -> None:
-        """Runs the golden set of a version that was loaded. Raises ModelError with the reason if it fails."""
+    def __init__(self) -> None:
+        """Creates it; nobody is told of what fails."""
+        self.on_unhealthy: Callable[[str, str, str], None] = lambda name, version, reason: None
+
+    async def judge(self, deployment: AnyDeployment, rules: GoldenRules | None) -> None:
+        """Runs the golden set of a version that was loaded.
+
+        Args:
+            deployment: that has started.
+            rules: that came with the model; None: the server's, where its bundle has a golden set.
+
+        Raises:
+            ModelError: it fails; the message is the reason.
+        """
 
     def watch(self, name: str, version: str) -> None:
         """Begins to count the errors of a version that became the default."""
@@ -74,6 +89,7 @@ class Control:
 
     Attributes:
         committed: what the store serves.
+        guard: watches over new versions.
     """
 
     def __init__(
@@ -95,7 +111,7 @@ class Control:
         self.committed = committed
         self._store = store
         self._open_model = open_model
-        self._guard = guard or Guard()
+        self.guard = guard or Guard()
         self._prepared: tuple[ModelSet, Transition] | None = None
         self._done: list[AddedModel | Scaling] = []
         self._given_up = False
@@ -124,7 +140,7 @@ class Control:
         for name in dict.fromkeys(name for name, _ in models):
             self._store.set_default(name, models.default_of(name))
         for name, shadow in models.shadows.items():
-            self._guard.shadow(name, shadow)
+            self.guard.shadow(name, shadow)
 
     def status(self) -> list[dict[str, Any]]:
         """What is known of every version, for JSON."""
@@ -159,9 +175,9 @@ class Control:
             models, transition = self._prepared
             for key in transition.switch:
                 self._store.set_default(*key)
-                self._guard.watch(*key)
+                self.guard.watch(*key)
             for name, shadow in transition.shadow:
-                self._guard.shadow(name, shadow)
+                self.guard.shadow(name, shadow)
             self.committed, self._prepared = models, None
             self._done.clear()
             await asyncio.gather(*(self._store.remove(*key) for key in transition.remove))
@@ -181,8 +197,8 @@ class Control:
             self._done.append(step)
             return
         deployment = await self._load(step)
-        if step.golden and deployment:
-            await self._guard.judge(deployment, step.golden)
+        if deployment:
+            await self.guard.judge(deployment, step.golden)
 
     async def _load(self, added: AddedModel) -> AnyDeployment | None:
         """The deployment of a version that is new; None for one that is loaded on use."""

@@ -58,6 +58,7 @@ from server.workers.messages import (
     Stuck,
     Undo,
     Undone,
+    Unhealthy,
     WorkerEnd,
     WorkerSettings,
 )
@@ -118,6 +119,7 @@ class Worker:
         try:
             bundles = find_bundles(config.models)
             self._service = Service(config, bundles, shared, self._connection_closed, self._settings.models)
+            self._service.control.guard.on_unhealthy = self._report_unhealthy
             self._foretell()
             await self._service.start()
             loop.add_reader(self._channel.socket, self._obey)
@@ -226,6 +228,9 @@ class Worker:
         with open(answer, "wb") as file:
             file.write(json.dumps(self._service.control.status()).encode())
         self._channel.send(Shown(question))
+
+    def _report_unhealthy(self, name: str, version: str, reason: str) -> None:
+        self._channel.send(Unhealthy(name, version, reason[:_LONGEST_REASON]))
 
     async def _adopt(self, connection: socket.socket) -> None:
         try:

@@ -50,10 +50,11 @@ class FakeStore:
 
 class FakeGuard(Guard):
     def __init__(self):
-        self.seen, self.verdict = [], None
+        super().__init__()
+        self.seen, self.judged, self.verdict = [], [], None
 
     async def judge(self, deployment, rules):
-        self.seen.append((deployment, rules))
+        self.judged.append((deployment, rules))
         if self.verdict:
             raise BundleError(self.verdict)
 
@@ -144,11 +145,18 @@ async def test_a_version_that_fails_its_golden_set_stays_out(control, store, gua
     models = BEFORE.with_model(AddedModel("a", "2", "new", golden=rules))
     with pytest.raises(ModelRefused, match=r"agreement 0\.12, 0\.9 is needed"):
         await control.prepare(models)
-    assert guard.seen == [("deployment of new", rules)]
+    assert guard.judged == [("deployment of new", rules)]
     assert store.loaded == [("a", "1")]
     guard.verdict = None
     await control.prepare(models)
     assert store.loaded == [("a", "1"), ("a", "2")]
+
+
+async def test_every_version_that_is_loaded_is_judged_and_none_at_a_start(control, store, guard):
+    await control.prepare(BEFORE.with_model(TWO).with_model(AddedModel("b", "1", "later", on_use=True)))
+    assert guard.judged == [("deployment of new", None)]
+    await Control(FakeStore(), open_model, BEFORE.with_model(TWO), guard).start()
+    assert len(guard.judged) == 1
 
 
 async def test_new_defaults_are_watched_and_shadows_begin_and_end(control, guard):

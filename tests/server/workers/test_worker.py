@@ -21,6 +21,7 @@ from server.workers.messages import (
     SupervisorEnd,
     Undo,
     Undone,
+    Unhealthy,
     WorkerEnd,
     file_in_memory,
     read_file,
@@ -60,7 +61,7 @@ async def pair():
         worker, control = Worker(None, WorkerEnd(below)), FakeControl()
         worker._service = types.SimpleNamespace(control=control)
         asyncio.get_running_loop().add_reader(below, worker._obey)
-        yield SupervisorEnd(above), control
+        yield SupervisorEnd(above), control, worker
         asyncio.get_running_loop().remove_reader(below)
 
 
@@ -73,7 +74,7 @@ async def report_of(above):
 
 
 async def test_the_orders_of_a_change_are_obeyed_and_answered_with_their_number(pair):
-    above, control = pair
+    above, control, _ = pair
     for order, report in (
         (Prepare(7, NEW.to_json()), Prepared(7)),
         (Commit(7), Committed(7)),
@@ -88,14 +89,14 @@ async def test_the_orders_of_a_change_are_obeyed_and_answered_with_their_number(
     ("error", "reason"), [(ModelRefused("damaged"), "damaged"), (ZeroDivisionError("x" * 9000), "x" * 2000)]
 )
 async def test_what_cannot_be_prepared_is_told_with_its_reason(pair, error, reason):
-    above, control = pair
+    above, control, _ = pair
     control.error = error
     above.send(Prepare(1, NEW.to_json()))
     assert await report_of(above) == Refused(1, "Prepare", type(error).__name__, reason)
 
 
 async def test_without_a_descriptor_for_the_set_the_change_is_refused(pair, monkeypatch):
-    above, control = pair
+    above, control, _ = pair
     monkeypatch.setattr(WorkerEnd, "orders", lambda self: (self.socket.recv(2), iter([Prepare(1, None)]))[1])
     above.send(Commit(1))
     report = await report_of(above)
@@ -103,8 +104,14 @@ async def test_without_a_descriptor_for_the_set_the_change_is_refused(pair, monk
 
 
 async def test_what_is_known_of_the_models_is_written_into_the_file(pair):
-    above, _ = pair
+    above, *_ = pair
     with file_in_memory() as answer:
         above.send(Show(5, answer))
         assert await report_of(above) == Shown(5)
         assert read_file(answer) == b'[{"name": "a"}]'
+
+
+async def test_a_version_that_fails_too_often_is_reported(pair):
+    above, _, worker = pair
+    worker._report_unhealthy("a", "2", "errors")
+    assert await report_of(above) == Unhealthy("a", "2", "errors")
