@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from models.errors import ModelError
-from runtime.errors import ChangeFailed, ModelRefused, RuntimeFault
+from runtime.errors import ChangeFailed, ModelRefused, NotScalable, RuntimeFault
 from runtime.model_set import FIXED_VERSION, AddedModel, GoldenRules, ModelSet, Shadow
 from runtime.stay import AnyDeployment
 from runtime.store import VersionStatus
@@ -42,7 +43,7 @@ class Store(Protocol):
         ...
 
     async def scale(self, name: str, version: str, processes: int, /) -> None:
-        """Runs an engine in so many processes; 0: as the server is set."""
+        """Runs an engine in so many processes. Raises NotScalable, ModelError."""
         ...
 
     def status(self) -> Sequence[VersionStatus]:
@@ -98,6 +99,7 @@ class Control:
         open_model: Callable[[str, str, AddedModel | None], AnyModel],
         committed: ModelSet,
         guard: Guard | None = None,
+        processes: int = 1,
     ) -> None:
         """Creates it.
 
@@ -107,11 +109,13 @@ class Control:
                 of the command line. Raises ModelError, UnknownModel.
             committed: what the store serves, once `start` is done.
             guard: watches over new versions.
+            processes: of an engine for which no number was said.
         """
         self.committed = committed
         self._store = store
         self._open_model = open_model
         self.guard = guard or Guard()
+        self._processes = processes
         self._prepared: tuple[ModelSet, Transition] | None = None
         self._done: list[AddedModel | Scaling] = []
         self._given_up = False
@@ -134,7 +138,8 @@ class Control:
                 if not (added and added.on_use):
                     await self._store.add(*key, await self._open(key, added))
             for name, processes in models.processes.items():
-                await self._store.scale(name, FIXED_VERSION, processes)
+                with contextlib.suppress(NotScalable):  # the server has other options since
+                    await self._store.scale(name, FIXED_VERSION, processes)
         except RuntimeFault as error:
             raise ModelError(f"a model that was added while the server ran: {error}") from None
         for name in dict.fromkeys(name for name, _ in models):
@@ -193,7 +198,7 @@ class Control:
         if self._given_up:
             raise ChangeFailed("The change was undone while it was prepared.")
         if isinstance(step, Scaling):
-            await self._store.scale(step.name, step.version, step.after)
+            await self._store.scale(step.name, step.version, step.after or self._processes)
             self._done.append(step)
             return
         deployment = await self._load(step)
@@ -220,7 +225,7 @@ class Control:
             step = self._done.pop()
             try:
                 if isinstance(step, Scaling):
-                    await self._store.scale(step.name, step.version, step.before)
+                    await self._store.scale(step.name, step.version, step.before or self._processes)
                 else:
                     await self._store.remove(*step.key)
             except Exception:

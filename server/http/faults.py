@@ -35,6 +35,7 @@ from runtime.errors import (
     ModelRefused,
     ModelUnloaded,
     NoRoom,
+    NotScalable,
     Overloaded,
     TooManyChanges,
     TooManyModels,
@@ -308,6 +309,11 @@ def _stuck(error: EngineStuck) -> Fault:
     )
 
 
+def _engine_unavailable(error: EngineUnavailable) -> Fault:
+    detail = "Its process ended; try again later."
+    return _unavailable("engine-unavailable", "The model is being restarted", detail, error.retry_after_s)
+
+
 def _deadline(error: DeadlineExceeded) -> Fault:
     return Fault(504, "deadline-exceeded", "The deadline passed", "The answer was not ready in time.")
 
@@ -355,12 +361,7 @@ _CAUSES: Mapping[type[BaseException], Callable[[Any], Fault]] = {
         "The model takes too long for this image",
         "The model was stopped at its time limit.",
     ),
-    EngineUnavailable: lambda error: _unavailable(
-        "engine-unavailable",
-        "The model is being restarted",
-        "Its process ended; try again later.",
-        error.retry_after_s,
-    ),
+    EngineUnavailable: _engine_unavailable,
 }
 
 
@@ -393,6 +394,7 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     Unauthorized: _unauthorized,
     ModelRefused: _refused,
     ChangeFailed: _change_failed,
+    NotScalable: _conflict("not-scalable", "The engine has no processes"),
     NoRoom: _no_room,
     QueueFull: _queue_full,
     Overloaded: _overloaded,
@@ -401,6 +403,7 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     ModelUnloaded: _unloaded,
     ModelLoading: _not_ready,
     EngineStuck: _stuck,
+    EngineUnavailable: _engine_unavailable,
     Draining: _draining,
     Leaving: _leaving,
     DeadlineExceeded: _deadline,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import ChangeFailed, ModelRefused, RuntimeFault, TooManyChanges, UnknownModel
+from runtime.errors import ChangeFailed, ModelRefused, NotScalable, RuntimeFault, TooManyChanges, UnknownModel
 from runtime.journal import Journal, JournalError, read_journal
 from runtime.model_set import ModelSet
 from runtime.transition import Transition
@@ -233,7 +233,9 @@ class Changes:
             self._rounds.remove(asked)
 
 
-_ERRORS: dict[str, type[RuntimeFault]] = {each.__name__: each for each in (UnknownModel, ModelRefused)}
+_ERRORS: dict[str, type[RuntimeFault]] = {
+    each.__name__: each for each in (UnknownModel, ModelRefused, NotScalable)
+}
 
 
 def _error_of(report: Refused) -> RuntimeFault:

@@ -86,7 +86,7 @@ def guard():
 
 @pytest.fixture
 def control(store, guard):
-    return Control(store, open_model, BEFORE, guard)
+    return Control(store, open_model, BEFORE, guard, processes=4)
 
 
 async def test_a_new_version_is_loaded_first_and_served_at_the_commit(control, store):
@@ -101,7 +101,7 @@ async def test_undoing_frees_what_was_loaded_and_puts_processes_back(control, st
     await control.prepare(BEFORE.with_model(TWO).scaled("a", "1", 3))
     assert store.processes == {("a", "1"): 3}
     await control.undo()
-    assert (store.loaded, store.processes, control.committed) == ([("a", "1")], {("a", "1"): 0}, BEFORE)
+    assert (store.loaded, store.processes, control.committed) == ([("a", "1")], {("a", "1"): 4}, BEFORE)
     await control.prepare(BEFORE.with_model(TWO))  # the next change finds it as it was
     await control.commit()
     assert store.loaded == [("a", "1"), ("a", "2")]
