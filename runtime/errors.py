@@ -106,3 +106,23 @@ class EngineUnavailable(RuntimeFault):
     def __init__(self, retry_after_s: float) -> None:
         super().__init__("no process of the engine runs")
         self.retry_after_s = retry_after_s
+
+
+class VersionInUse(RuntimeFault):
+    """The version cannot be removed, or shadow another: it is the default one."""
+
+
+class TooManyModels(RuntimeFault):
+    """No further model can be added while the server runs."""
+
+
+class ModelRefused(RuntimeFault):
+    """The model does not load, or fails its golden set. The message is the reason."""
+
+
+class ChangeFailed(RuntimeFault):
+    """A change of the models was undone for a reason that is not the model's: it may be tried again."""
+
+
+class TooManyChanges(RuntimeFault):
+    """Other changes of the models wait already."""

@@ -37,6 +37,25 @@ def open_sources(words: Sequence[str], settings: SettingsOf) -> Bundles:
     }
 
 
+def open_source(path: Path, name: str, settings: Settings) -> ModelBundle:
+    """Reads and checks one bundle folder or TorchScript file. Runs nothing.
+
+    Args:
+        path: of it.
+        name: under which it is served.
+        settings: of a TorchScript file; a bundle brings its own.
+
+    Raises:
+        BundleError: it is damaged, or a bundle has settings.
+        EngineError: it is a damaged file, or no TorchScript.
+    """
+    if not path.is_dir():
+        return _bare(name, path, settings)
+    if settings != Settings():
+        raise BundleError(f"{path}: a bundle brings its labels, preprocess, activation and output; leave them out")
+    return ModelBundle.load(path)
+
+
 def _split(word: str) -> tuple[str, Path]:
     """[NAME=]PATH; a path may contain "=", a name no "/"."""
     name, equals, path = word.partition("=")

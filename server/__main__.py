@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from models.errors import ModelError
 from models.machine.process import prepare_process
-from server.config import Config, ConfigError
+from server.config import Config, ConfigError, ManagementConfig
 from server.operations.descriptors import raise_limit
 from server.operations.lifecycle import ExitCode
 from server.operations.line_writer import take_over_streams
@@ -18,7 +19,7 @@ from server.options import config_text, parse_config
 
 
 def main(arguments: Sequence[str] | None = None, alone: bool = False) -> int:
-    """Runs the server.
+    """Runs the server; `models …` manages the models of one that runs.
 
     Args:
         arguments: of the command line; None: those of this process.
@@ -28,8 +29,13 @@ def main(arguments: Sequence[str] | None = None, alone: bool = False) -> int:
         The exit code: 0 after a clean stop, 1 when requests were left unanswered, 2 for a wrong option, a
         port that is taken or a model that cannot be served; the last three say why in one line.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["models"]:
+        from snapserve.models_command import main as manage
+
+        return manage(arguments[1:], os.environ)
     try:
-        config, only_print = parse_config(sys.argv[1:] if arguments is None else arguments, os.environ)
+        config, only_print = parse_config(arguments, os.environ)
         if only_print:
             print(config_text(config))
             return 0
@@ -56,13 +62,24 @@ def _serve(config: Config, alone: bool) -> NoReturn:
     name_temporary_folder()
     bundles = find_bundles(config.models)
     config = plan(config, bundles)
+    managing = _management_port(config.management, alone)
     config, listening = open_listeners(config)
     if not alone:
-        asyncio.run(supervise(config, bundles, listening))
+        asyncio.run(supervise(config, bundles, listening, managing))
     with asyncio.Runner(loop_factory=loop_factory(config.server.loop)) as runner:
         from server.service import serve
 
         runner.run(serve(config, bundles, listening))
+
+
+def _management_port(config: ManagementConfig, alone: bool) -> socket.socket | None:
+    from server.operations.lifecycle import listen_on
+
+    if config.management_port == "off":
+        return None
+    if alone:
+        raise ConfigError("--management-port: this program serves without a supervisor, which manages models")
+    return listen_on(config.management_host, int(config.management_port), "--management-")
 
 
 def _check_formats(config: Config) -> None:

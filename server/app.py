@@ -8,19 +8,14 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from models.engines.base import EngineOptions
-from models.engines.selection import choose
-from models.images.budget import DEFAULT_MEMORY, DecodeBudget
-from models.images.formats import SUPPORTED
-from models.images.preprocess import Preprocessor
-from models.images.speed import relative_speed
 from models.machine.allocator import give_back_memory
 from models.machine.priority import give_way, give_way_entirely
 from models.machine.resources import usable_cores
 from runtime.batch_limit import BatchLimit
 from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
-from runtime.kinds.image_classifier import ImageClassifier
 from runtime.memory import ModelMeter
+from runtime.model_set import ModelSet
 from runtime.observer import RunnerObserver
 from runtime.process_runner import ProcessLimits, ProcessRunner
 from runtime.processes.spares import Spares
@@ -31,6 +26,7 @@ from runtime.stay import AnyDeployment
 from runtime.store import ModelStore
 from runtime.version import AnyModel
 from server.config import Config, ModelConfig
+from server.control import Control
 from server.dialects.classify.handlers import Classify
 from server.dialects.classify.upload import UploadParser
 from server.http.answer import add_dialect, around
@@ -38,10 +34,13 @@ from server.http.body import BodyReader
 from server.http.context import CONTEXT, Context
 from server.http.dialect import DIALECTS, Dialect, Dialects
 from server.http.forwarded import Proxies
+from server.opening import Opener
 from server.operations.access_log import AccessLog
 from server.operations.metrics import Metrics
 from server.operations.shared_metrics import SharedMetrics
 from server.pages import add_pages
+
+CONTROL = web.AppKey("control", Control)
 
 
 class Apps(NamedTuple):
@@ -56,19 +55,23 @@ class Apps(NamedTuple):
     ports: Mapping[int, web.Application]
 
 
-def make_apps(config: Config, bundles: Bundles, shared: SharedMetrics | None = None) -> Apps:
-    """Applications whose models are not loaded yet: `main[CONTEXT].store.load()` does that.
+def make_apps(
+    config: Config, bundles: Bundles, shared: SharedMetrics | None = None, models: ModelSet | None = None
+) -> Apps:
+    """Applications whose models are not loaded yet: `main[CONTROL].start()` does that.
 
     Args:
         config: of this process.
-        bundles: to be served.
+        bundles: of the command line.
         shared: where the figures of other workers are.
+        models: to be served; None: the bundles.
 
     Raises:
         BundleError: a bundle cannot be served on this machine, or lacks the engine that is asked for.
     """
-    context, classify = _context(config, bundles, shared)
+    context, classify, control = _context(config, bundles, shared, models or ModelSet(tuple(bundles)))
     main = _app(context, classify)
+    main[CONTROL] = control
     for prefix in {"", config.server.root_path}:
         add_dialect(main, classify, prefix)
         add_pages(main, prefix)
@@ -82,35 +85,30 @@ def _app(context: Context, dialect: Dialect) -> web.Application:
     return app
 
 
-def _context(config: Config, bundles: Bundles, shared: SharedMetrics | None) -> tuple[Context, Classify]:
-    """What the applications share, and the dialect of our own."""
+def _context(
+    config: Config, bundles: Bundles, shared: SharedMetrics | None, models: ModelSet
+) -> tuple[Context, Classify, Control]:
+    """What the applications share, the dialect of our own, and what changes the models."""
     metrics = Metrics(shared)
     threads = config.server.decode_threads or usable_cores()
     cpu_pool = CpuPool(threads, give_way, give_way_entirely, give_back_memory)
-    given, spares = config.models, Spares()
+    opener, given, spares = Opener(config, bundles), config.models, Spares()
     capacity = Capacity(given.max_models, given.model_memory_mb * 1_000_000)
-    room = Room(lambda model: _deploy(config, model, cpu_pool, spares, metrics), capacity, metrics, ModelMeter())
-    store = ModelStore(_models(config, bundles), room)
+    room = Room(
+        lambda model: _deploy(opener.settings_of(model), model, cpu_pool, spares, metrics),
+        capacity,
+        metrics,
+        ModelMeter(),
+    )
+    store = ModelStore(opener.first(models), room)
     proxies, log = Proxies(config.server.trusted_proxy, config.server.root_path), config.server
     access_log = (
         AccessLog(log.access_log_format, log.access_log_probes, proxies.client_of) if log.access_log else None
     )
     bodies = BodyReader(config.limits)
     context = Context(config, store, metrics, cpu_pool, spares, bodies, proxies, access_log)
-    return context, Classify(store, UploadParser(config.limits, cpu_pool))
-
-
-def _models(config: Config, bundles: Bundles) -> Mapping[str, AnyModel]:
-    given, limits = config.models, config.limits
-    max_pixels, formats = int(limits.max_image_mpixels * 1_000_000), SUPPORTED + limits.accept_format
-    budget = DecodeBudget(limits.max_decode_ms, limits.decode_memory_mb * 1e6 or DEFAULT_MEMORY, relative_speed)
-    models: dict[str, AnyModel] = {}
-    for name, bundle in bundles.items():
-        choice = choose(bundle, given.device, given.engine, given.intra_op_threads)
-        spec = choice.bundle.spec.preprocess
-        preprocessor = Preprocessor(spec, max_pixels, config.server.scaled_decode, formats, budget)
-        models[name] = ImageClassifier(name, choice, preprocessor)
-    return models
+    classify = Classify(store, UploadParser(config.limits, cpu_pool))
+    return context, classify, Control(store, opener.open, models, processes=given.engine_processes)
 
 
 def _deploy(config: Config, model: AnyModel, cpu_pool: CpuPool, spares: Spares, metrics: Metrics) -> AnyDeployment:

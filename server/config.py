@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from ipaddress import ip_network
+from pathlib import Path
 
 from snapserve.options import Options, option
 
@@ -36,6 +37,11 @@ def is_time_limit(text: str) -> bool:
         return text == "auto" or 1 <= float(text) <= 3_600_000
     except ValueError:
         return False
+
+
+def is_port_or_off(text: str) -> bool:
+    """Whether a text is "off" or a port, 0 to 65535."""
+    return text == "off" or (text.isdecimal() and text.isascii() and len(text) <= 5 and int(text) <= 65_535)
 
 
 APIS = ("torch-serving",)
@@ -119,6 +125,9 @@ class ModelConfig(_Section):
     )
     engine_memory_mb: int = option(
         0, "memory of an engine's process, in MB beyond that of its libraries; 0: no limit", 0, 1_000_000
+    )
+    model_journal: Path | None = option(
+        None, "file that remembers the models that were added; default: models.json in --model-store"
     )
 
     @property
@@ -269,6 +278,25 @@ class ServerConfig(_Section):
 
 
 @dataclass(frozen=True)
+class ManagementConfig(_Section):
+    """Management of models."""
+
+    management_port: str = option(
+        "off",
+        "port on which models are added, switched and removed while the server runs; 0: any free port",
+        valid=is_port_or_off,
+        form="off or a port between 0 and 65535",
+    )
+    management_host: str = option("127.0.0.1", "address of --management-port")
+    management_token_file: Path | None = option(
+        None, "file with the token that requests must have; default: a new one is printed at each start"
+    )
+    management_timeout_s: float = option(
+        300.0, "time limit for loading and checking the models of a change, then it is undone", 1, 86_400
+    )
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that can be set."""
 
@@ -276,3 +304,4 @@ class Config:
     batching: BatchConfig = field(default_factory=BatchConfig)
     limits: LimitConfig = field(default_factory=LimitConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
+    management: ManagementConfig = field(default_factory=ManagementConfig)

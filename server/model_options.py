@@ -10,9 +10,12 @@ from models.bundles.paths import exists
 from models.bundles.settings import Settings
 from models.errors import BundleError
 from models.images.presets import read_preprocess
+from runtime.folder import StoreFolder
 from runtime.sources import Bundles, open_sources
 from server.config import ModelConfig
 from server.default_model import default_model
+
+NO_STORE = "The server has no --model-store FOLDER; only below it models can be added."
 
 _FIELDS = ("labels", "preprocess", "activation", "output")
 
@@ -25,6 +28,20 @@ def find_bundles(config: ModelConfig) -> Bundles:
     """
     words = config.model or (str(default_model()),)
     return open_sources(words, lambda models: model_settings(config, models))
+
+
+def store_folder(config: ModelConfig) -> StoreFolder | None:
+    """The folder of `--model-store`; None without one. Raises BundleError where it cannot be read."""
+    if not config.model_store:
+        return None
+    try:
+        folder = StoreFolder(Path(config.model_store))
+        if folder.path.is_dir():
+            return folder
+        reason = "is no folder"
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "cannot be read"
+    raise BundleError(f"--model-store {config.model_store}: {reason}")
 
 
 def model_settings(config: ModelConfig, models: Mapping[str, bool]) -> dict[str, Settings]:

@@ -14,9 +14,10 @@ from typing import NoReturn
 from aiohttp import web
 
 from runtime.errors import EngineStuck
+from runtime.model_set import ModelSet
 from runtime.sources import Bundles
 from runtime.stay import AnyDeployment
-from server.app import make_apps
+from server.app import CONTROL, make_apps
 from server.config import Config
 from server.default_model import reason
 from server.http.connection import Connection
@@ -53,18 +54,21 @@ class Service:
         bundles: Bundles,
         shared: SharedMetrics | None = None,
         on_closed: Callable[[], None] | None = None,
+        models: ModelSet | None = None,
     ) -> None:
         """Creates it; nothing is loaded yet.
 
         Args:
             config: of this process.
-            bundles: to be served.
+            bundles: of the command line.
             shared: where the figures of other workers are.
             on_closed: called after a connection was closed.
+            models: to be served; None: the bundles.
         """
         self._config = config
-        apps = make_apps(config, bundles, shared)
+        apps = make_apps(config, bundles, shared, models)
         self.context = apps.main[CONTEXT]
+        self.control = apps.main[CONTROL]
         self._connections = Connections(on_closed, config.limits.max_connections)
         self._runner = web.AppRunner(apps.main, handler_cancellation=True)
         self._runners = {port: web.AppRunner(app, handler_cancellation=True) for port, app in apps.ports.items()}
@@ -94,7 +98,7 @@ class Service:
 
     async def load(self) -> None:
         """Loads and warms up the models. Raises ModelError where one cannot be loaded."""
-        await self.context.store.load()
+        await self.control.start()
 
     def watch_loop(self) -> None:
         """Begins to measure the event loop's delay: that of a start is nobody's."""

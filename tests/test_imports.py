@@ -27,10 +27,13 @@ SERVER = (
     "options",
     "default_model",
     "model_options",
+    "control",
     "operations",
     "http",
+    "management",
     "pages",
     "dialects",
+    "opening",
     "app",
     "service",
     "workers",
@@ -122,3 +125,11 @@ def test_importing_the_core_needs_no_http_and_changes_nothing_of_the_process():
         return done.stdout
 
     assert threads(CODE) == threads("import torch; print(torch.get_num_threads())")
+
+
+def test_the_supervisor_needs_no_torch_and_aiohttp_only_for_its_management():
+    code = (
+        "import sys, server.workers.supervisor; assert not {'torch', 'aiohttp'} & sys.modules.keys(); "
+        "import server.management.listener; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

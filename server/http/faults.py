@@ -25,17 +25,22 @@ from models.errors import (
     UnsupportedImage,
 )
 from runtime.errors import (
+    ChangeFailed,
     EngineDied,
     EngineStuck,
     EngineTimeout,
     EngineUnavailable,
     LastModel,
     ModelLoading,
+    ModelRefused,
     ModelUnloaded,
     NoRoom,
     NotScalable,
     Overloaded,
+    TooManyChanges,
+    TooManyModels,
     UnknownModel,
+    VersionInUse,
     VersionTaken,
 )
 
@@ -94,6 +99,14 @@ class Leaving(RequestError):
 
 class TooManyConnections(RequestError):
     """The connection is one more than are allowed, and none is idle."""
+
+
+class Unauthorized(RequestError):
+    """The request has no token, or a wrong one."""
+
+
+class NoModelStore(RequestError):
+    """There is no folder that models could be added from."""
 
 
 class OutOfUploadMemory(RequestError):
@@ -217,6 +230,20 @@ def _unknown_model(error: UnknownModel) -> Fault:
 
 def _conflict(kind: str, title: str) -> Callable[[Exception], Fault]:
     return lambda error: Fault(409, kind, title, str(error))
+
+
+def _unauthorized(error: Unauthorized) -> Fault:
+    hint = {"hint": "Send Authorization: Bearer TOKEN; the server has printed the token, or the file that has it."}
+    headers = {"WWW-Authenticate": "Bearer"}
+    return Fault(401, "unauthorized", "The token is missing or wrong", str(error), hint, headers)
+
+
+def _refused(error: ModelRefused) -> Fault:
+    return Fault(422, "model-refused", "The model is not served", str(error))
+
+
+def _change_failed(error: ChangeFailed) -> Fault:
+    return _unavailable("change-failed", "The models were not changed", str(error), 5.0)
 
 
 def _no_room(error: NoRoom) -> Fault:
@@ -360,6 +387,13 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     ModelError: _does_not_load,
     VersionTaken: _conflict("version-taken", "That version is there"),
     LastModel: _conflict("last-model", "That is the last model"),
+    VersionInUse: _conflict("version-in-use", "That version is in use"),
+    TooManyModels: _conflict("too-many-models", "There are too many models"),
+    TooManyChanges: _conflict("too-many-changes", "Other changes are under way"),
+    NoModelStore: _conflict("no-model-store", "The server has no model store"),
+    Unauthorized: _unauthorized,
+    ModelRefused: _refused,
+    ChangeFailed: _change_failed,
     NotScalable: _conflict("not-scalable", "The engine has no processes"),
     NoRoom: _no_room,
     QueueFull: _queue_full,

@@ -49,27 +49,37 @@ _DROP_SYN = b"".join(
 
 
 def listen(config: ServerConfig) -> socket.socket:
+    """The listening socket of clients. Raises ConfigError as `listen_on` does."""
+    return listen_on(config.host, config.port)
+
+
+def listen_on(host: str, port: int, option: str = "--") -> socket.socket:
     """A listening socket.
+
+    Args:
+        host: name or address.
+        port: 0: any free one.
+        option: how the options begin that give both.
 
     Raises:
         ConfigError: the address is not ours or the port is taken.
     """
     try:
         family, *_, address = socket.getaddrinfo(
-            config.host or None, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        both = config.host == "::" and socket.has_dualstack_ipv6()
+        both = host == "::" and socket.has_dualstack_ipv6()
         return socket.create_server(address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except (socket.gaierror, UnicodeError):
-        raise ConfigError(f"--host {config.host}: must be a name or address of this machine") from None
+        raise ConfigError(f"{option}host {host}: must be a name or address of this machine") from None
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL:
-            raise ConfigError(f"--host {config.host}: must be a name or address of this machine") from None
+            raise ConfigError(f"{option}host {host}: must be a name or address of this machine") from None
         reason = {errno.EADDRINUSE: "is in use", errno.EACCES: "needs privileges"}.get(
             error.errno or 0, "cannot be used"
         )
         raise ConfigError(
-            f"--port {config.port}: {reason} on {config.host}; must be a free one between 0 and 65535, 0 takes any"
+            f"{option}port {port}: {reason} on {host}; must be a free one between 0 and 65535, 0 takes any"
         ) from None
 
 

@@ -220,6 +220,11 @@ class SupervisorMetrics:
         self.ended = Counter(
             "snapserve_workers_ended", "Workers that ended without being told to.", registry=registry
         )
+        self.rollbacks = Counter(
+            "snapserve_model_rollbacks",
+            "Default versions that failed and were rolled back.",
+            registry=registry,
+        )
         self._dropped_lines = _DroppedLines(registry)
 
     def count_dropped_lines(self) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, get_args
 
+from runtime.model_set import ModelSet
 from server.config import Config
 from server.operations.watchdog import INTERVAL_S
 
@@ -36,6 +39,7 @@ class WorkerSettings:
         started_at: monotonic time of its start; that clock is the same in all processes.
         delay_s: seconds to wait before the models are loaded, because the worker before it ended soon.
         start_s: how long the last start of a worker took, in seconds; 0: unknown.
+        models: that are to be served.
     """
 
     number: int
@@ -46,6 +50,7 @@ class WorkerSettings:
     started_at: float
     delay_s: float
     start_s: float
+    models: ModelSet
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,47 @@ class Drain:
     """Answer the requests in flight, and end."""
 
 
-Order = Adopt | ReadyWorkers | Leave | Drain
+@dataclass(frozen=True)
+class Prepare:
+    """Load what is new in a set of models, without a client seeing it. None: no descriptor was left to receive it.
+
+    Attributes:
+        change: its number, 0 to 255.
+        models: JSON of a `ModelSet`.
+    """
+
+    change: int
+    models: str | None
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Serve what was prepared."""
+
+    change: int
+
+
+@dataclass(frozen=True)
+class Undo:
+    """Take back what was prepared, or is being prepared."""
+
+    change: int
+
+
+@dataclass(frozen=True)
+class Show:
+    """Write what is known of every model into a file, as JSON.
+
+    Attributes:
+        question: its number, 0 to 255.
+        answer: descriptor of the file; None: none was left to receive it.
+    """
+
+    question: int
+    answer: int | None
+
+
+Order = Adopt | ReadyWorkers | Leave | Drain | Prepare | Commit | Undo | Show
 
 
 @dataclass(frozen=True)
@@ -136,11 +181,69 @@ class Drained:
     unanswered: int
 
 
-Report = Ready | Failed | Heartbeat | Closed | Leaving | Stuck | Draining | Drained
-_REPORTS = {kind.__name__: kind for kind in (Ready, Failed, Heartbeat, Closed, Leaving, Stuck, Draining, Drained)}
+@dataclass(frozen=True)
+class Prepared:
+    """What is new in a set of models is loaded."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The set of models is served, and what is gone is freed."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Undone:
+    """The models are as before the change."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A change cannot be prepared, and is undone here; or it cannot be committed or undone.
+
+    Attributes:
+        number: of the change.
+        order: name of the order that was not obeyed.
+        kind: name of the exception.
+        reason: in one line.
+    """
+
+    number: int
+    order: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The file has what is known of every model."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Unhealthy:
+    """A version that became the default lately fails too often."""
+
+    name: str
+    version: str
+    reason: str
+
+
+Change = Prepare | Commit | Undo
+ChangeReport = Prepared | Committed | Undone | Refused | Shown
+Report = Ready | Failed | Heartbeat | Closed | Leaving | Stuck | Draining | Drained | ChangeReport | Unhealthy
+_REPORTS: Mapping[str, Callable[..., Report]] = {kind.__name__: kind for kind in get_args(Report)}
 
 # An order on the wire is two bytes, so that a stream of them needs no borders; Drain is the end of the stream.
+# What takes more than a byte is in a file in memory, whose descriptor goes with the order.
 _ADOPT, _READY_WORKERS, _LEAVE = b"c", b"r", b"l"
+_PREPARE, _COMMIT, _UNDO, _SHOW = b"p", b"o", b"u", b"s"
 
 
 class SupervisorEnd:
@@ -155,25 +258,40 @@ class SupervisorEnd:
         self.socket = end
         self._rest = b""
 
-    def send(self, order: Adopt | ReadyWorkers | Leave) -> bool:
-        """Sends an order. A connection is duplicated: the caller closes its own.
+    def send(self, order: Adopt | ReadyWorkers | Leave | Change | Show) -> bool:
+        """Sends an order. A descriptor is duplicated: the caller closes its own.
 
         Returns:
             False when there is no room because earlier orders are unread, or the worker is gone.
         """
         try:
-            if isinstance(order, Adopt):
-                assert order.connection is not None
-                socket.send_fds(self.socket, [_ADOPT + b"\0"], [order.connection.fileno()])
-            elif isinstance(order, ReadyWorkers):
-                self.socket.send(_READY_WORKERS + bytes([min(order.count, 255)]))
-            else:
-                self.socket.send(_LEAVE + b"\0")
+            self._send(order)
         except OSError as error:
             if error.errno in (*_FULL, *_GONE):
                 return False
             raise
         return True
+
+    def _send(self, order: Adopt | ReadyWorkers | Leave | Change | Show) -> None:
+        match order:
+            case Adopt(connection):
+                assert connection is not None
+                socket.send_fds(self.socket, [_ADOPT + b"\0"], [connection.fileno()])
+            case ReadyWorkers(count):
+                self.socket.send(_READY_WORKERS + bytes([min(count, 255)]))
+            case Leave():
+                self.socket.send(_LEAVE + b"\0")
+            case Prepare(change, models):
+                assert models is not None
+                with file_in_memory(models.encode()) as file:
+                    socket.send_fds(self.socket, [_PREPARE + bytes([change])], [file])
+            case Commit(change):
+                self.socket.send(_COMMIT + bytes([change]))
+            case Undo(change):
+                self.socket.send(_UNDO + bytes([change]))
+            case Show(question, answer):
+                assert answer is not None
+                socket.send_fds(self.socket, [_SHOW + bytes([question])], [answer])
 
     def drain(self) -> None:
         """Sends Drain, behind every earlier order; there is always room for it."""
@@ -195,8 +313,48 @@ class SupervisorEnd:
 
 
 def _report(line: bytes) -> Report:
-    fields = json.loads(line)
+    fields: dict[str, Any] = json.loads(line)
     return _REPORTS[fields.pop("report")](**fields)
+
+
+@contextlib.contextmanager
+def file_in_memory(data: bytes = b"") -> Iterator[int]:
+    """Descriptor of a file that lies in memory and has no name; closed at the end."""
+    descriptor = os.memfd_create("snapserve-models")
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def read_file(descriptor: int) -> bytes:
+    """All of a file from its beginning, wherever another process that has it stands."""
+    size = os.fstat(descriptor).st_size
+    parts = bytearray()
+    while len(parts) < size and (part := os.pread(descriptor, size - len(parts), len(parts))):
+        parts += part
+    return bytes(parts)
+
+
+def _taken(descriptor: int) -> str:
+    try:
+        return read_file(descriptor).decode()
+    finally:
+        os.close(descriptor)
+
+
+_ORDERS: Mapping[bytes, Callable[[int, int | None], Order]] = {
+    _ADOPT: lambda _, file: Adopt(None if file is None else socket.socket(fileno=file)),
+    _READY_WORKERS: lambda count, _: ReadyWorkers(count),
+    _LEAVE: lambda *_: Leave(),
+    _PREPARE: lambda change, file: Prepare(change, None if file is None else _taken(file)),
+    _COMMIT: lambda change, _: Commit(change),
+    _UNDO: lambda change, _: Undo(change),
+    _SHOW: Show,
+}
 
 
 class WorkerEnd:
@@ -220,10 +378,7 @@ class WorkerEnd:
             if not message:
                 yield Drain()
                 return
-            if message[:1] == _ADOPT:
-                yield Adopt(socket.socket(fileno=descriptors[0]) if descriptors else None)
-            else:
-                yield ReadyWorkers(message[1]) if message[:1] == _READY_WORKERS else Leave()
+            yield _ORDERS[message[:1]](message[1], descriptors[0] if descriptors else None)
 
     @property
     def abandoned(self) -> bool:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from runtime.processes.restarts import Restarts
 from runtime.sources import Bundles
@@ -32,24 +32,35 @@ from server.operations.lifecycle import (
 )
 from server.operations.metrics import SupervisorMetrics
 from server.operations.shared_metrics import SUPERVISOR, SharedMetrics, make_metrics_folder
+from server.workers.changes import STOPPING, changes_of
 from server.workers.dispatcher import Dispatcher
 from server.workers.messages import (
     HEARTBEAT_S,
     SPARE,
     Closed,
+    Committed,
     Draining,
     Failed,
     Heartbeat,
     Leave,
     Leaving,
+    Prepared,
     Ready,
     ReadyWorkers,
+    Refused,
     Report,
+    Shown,
     Stuck,
+    Undone,
+    Unhealthy,
 )
+from server.workers.rollback import roll_back
 from server.workers.sizing import share_of
 from server.workers.spare import Spare
 from server.workers.worker_process import WorkerProcess
+
+if TYPE_CHECKING:
+    from server.management.listener import ManagementListener
 
 log = logging.getLogger("snapserve")
 
@@ -57,31 +68,54 @@ MOST_MISSED_HEARTBEATS = 80  # counted, not seconds: a suspended machine counts 
 _GRACE_S = 5.0  # beyond the time to drain, before a worker is killed
 
 
-async def supervise(config: Config, bundles: Bundles, listening: Sequence[socket.socket]) -> NoReturn:
-    """Runs a supervisor until the service is told to stop, then ends the process."""
-    await Supervisor(config, bundles, listening).run()
+async def supervise(
+    config: Config,
+    bundles: Bundles,
+    listening: Sequence[socket.socket],
+    managing: socket.socket | None = None,
+) -> NoReturn:
+    """Runs a supervisor until the service is told to stop, then ends the process.
+
+    Raises:
+        ModelError: the journal of models is damaged, or another server has it.
+        ConfigError: the token or the model store cannot be read.
+    """
+    await Supervisor(config, bundles, listening, managing).run()
 
 
 class Supervisor:
     """Starts the workers, starts anew those that end, and drains all."""
 
-    def __init__(self, config: Config, bundles: Bundles, listening: Sequence[socket.socket]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        bundles: Bundles,
+        listening: Sequence[socket.socket],
+        managing: socket.socket | None = None,
+    ) -> None:
         """Creates it on the running event loop.
 
         Args:
             config: of the whole service, with a number of workers.
-            bundles: verified.
+            bundles: of the command line, verified.
             listening: where clients connect; first the service's own port.
+            managing: where models are managed; None: nowhere.
+
+        Raises:
+            ModelError, ConfigError: see `supervise`.
         """
         self._config = config
         self._bundles = bundles
         self._listening = listening
+        self._managing = managing
+        self._management_line = ""
+        self._workers: dict[int, WorkerProcess] = {}
         self._began = time.monotonic()
+        self._changes = changes_of(config, tuple(bundles), self._workers.values)
         self._folder = make_metrics_folder(config.server.workers)
         self._shared = SharedMetrics(self._folder.path, SUPERVISOR) if self._folder else None
         self._metrics = SupervisorMetrics(self._shared)
         self._lifeline, self._held = os.pipe()
-        self._workers: dict[int, WorkerProcess] = {}
         self._spare = Spare(partial(self._spawn, SPARE))
         self._dispatcher = Dispatcher(listening, self._workers.values)
         self._was_ready = False
@@ -89,6 +123,7 @@ class Supervisor:
         self._start_s = 0.0  # how long the last start of a worker took
         self._leaving = False
         self._stopping = False
+        self._rolling_back: set[asyncio.Task[None]] = set()
 
     async def run(self) -> NoReturn:
         """Serves until SIGTERM, SIGINT or SIGHUP, then drains and ends the process; a second one ends it at once.
@@ -96,6 +131,7 @@ class Supervisor:
         The exit code is one of `ExitCode`.
         """
         stop = stop_on_signals(second=self._kill)
+        managed = await self._manage()
         self._dispatcher.start()
         places = [asyncio.ensure_future(self._keep(number)) for number in range(self._config.server.workers)]
         stopping, watching = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._watch())
@@ -107,7 +143,21 @@ class Supervisor:
         self._tell_ready()
         if self._ready:
             await shutdown_delay(self._config.server)
+        self._changes.refusal = STOPPING
+        if managed:
+            await managed.close()
         await self._drain()
+
+    async def _manage(self) -> ManagementListener | None:
+        """Begins to listen for changes of the models."""
+        if self._managing is None:
+            return None
+        from server.management.listener import ManagementListener  # aiohttp, which nothing else here needs
+
+        listener = ManagementListener(self._config, self._changes, self._managing)
+        await listener.start()
+        self._management_line = listener.line
+        return listener
 
     async def _keep(self, number: int) -> None:
         """Starts the worker of one place again and again, until the end."""
@@ -116,7 +166,7 @@ class Supervisor:
             if self._stopping:
                 return
             worker = await self._spare.take() or await self._spawn()
-            worker.begin(number, config, self._shared, delay_s, self._start_s)
+            worker.begin(number, config, self._shared, delay_s, self._start_s, self._changes.committed)
             self._workers[number] = worker
             if delay_s:
                 self._spare.want()  # what ended the last one soon may come again
@@ -126,6 +176,12 @@ class Supervisor:
             self._tell_ready()
             if self._stopping:
                 return
+            if worker.outdated:
+                log.info(
+                    "worker %d (process %d) has ended and is started with other models", number, worker.process.pid
+                )
+                delay_s = 0.0
+                continue
             if code:
                 self._metrics.ended.inc()
             ready_s = None if worker.ready_at is None else time.monotonic() - worker.ready_at
@@ -165,6 +221,7 @@ class Supervisor:
             self._spare.look()
 
     def _heard(self, worker: WorkerProcess, report: Report | None) -> None:
+        self._changes.heard(worker, report)
         match report:
             case Heartbeat(overdue, unavailable):
                 if overdue and not (worker.leaving or self._stopping):
@@ -172,7 +229,10 @@ class Supervisor:
                 if overdue or unavailable or self._told_ready < len(self._workers):
                     self._tell_changes()
                 return
-            case Closed():
+            case Closed() | Prepared() | Committed() | Undone() | Refused() | Shown():
+                return
+            case Unhealthy():
+                self._roll_back(report)
                 return
             case Failed(reason) if not self._was_ready:
                 self._end(ExitCode.WRONG_USE, reason)
@@ -189,6 +249,11 @@ class Supervisor:
         if isinstance(report, Ready):
             self._start_s = worker.start_s
             self._show_ready(worker, report.models)
+
+    def _roll_back(self, report: Unhealthy) -> None:
+        rolling_back = asyncio.ensure_future(roll_back(self._changes, report, self._metrics.rollbacks.inc))
+        self._rolling_back.add(rolling_back)
+        rolling_back.add_done_callback(self._rolling_back.discard)
 
     @property
     def _ready(self) -> list[WorkerProcess]:
@@ -218,10 +283,13 @@ class Supervisor:
             log.info("worker %d is ready, %.1f s after its start", worker.number, now - worker.started_at)
         elif len(self._ready) == workers:
             self._was_ready = True
+            self._changes.refusal = ""
             address = self._listening[0].getsockname()
             root_path = self._config.server.root_path
             why = reason(self._config.models, self._bundles)
             say(banner(models, self._bundles, address, now - self._began, workers, root_path, why))
+            if self._management_line:
+                say(self._management_line)
 
     def _show_stopping(self) -> None:
         ready = [worker for worker in self._workers.values() if worker.ready_at is not None]

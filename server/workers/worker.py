@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import json
 import logging
 import os
 import pickle
@@ -13,10 +14,13 @@ import socket
 import sys
 import threading
 import time
-from typing import NoReturn
+from collections.abc import Coroutine
+from typing import Any, NoReturn
 
 from models.errors import ModelError
 from models.machine.process import prepare_process
+from runtime.errors import ChangeFailed, RuntimeFault
+from runtime.model_set import ModelSet
 from server.model_options import find_bundles
 from server.operations.lifecycle import ExitCode, leave, loop_factory
 from server.operations.line_writer import take_over_streams
@@ -31,7 +35,11 @@ from server.workers.messages import (
     HEARTBEAT_S,
     SPARE,
     Adopt,
+    Change,
+    ChangeReport,
     Closed,
+    Commit,
+    Committed,
     Drain,
     Drained,
     Draining,
@@ -40,14 +48,24 @@ from server.workers.messages import (
     Leave,
     Leaving,
     Order,
+    Prepare,
+    Prepared,
     Ready,
     ReadyWorkers,
+    Refused,
+    Show,
+    Shown,
     Stuck,
+    Undo,
+    Undone,
+    Unhealthy,
     WorkerEnd,
     WorkerSettings,
 )
 
 log = logging.getLogger("snapserve")
+
+_LONGEST_REASON = 2000  # characters
 
 
 def main() -> NoReturn:
@@ -91,7 +109,7 @@ class Worker:
         self._drain = asyncio.Event()
         self._closed = 0
         self._warn = RareLine(log)
-        self._adopting: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Loads, serves, drains, and ends the process."""
@@ -99,7 +117,9 @@ class Worker:
         folder = self._settings.metrics
         shared = SharedMetrics(folder, str(self._settings.number)) if folder else None
         try:
-            self._service = Service(config, find_bundles(config.models), shared, self._connection_closed)
+            bundles = find_bundles(config.models)
+            self._service = Service(config, bundles, shared, self._connection_closed, self._settings.models)
+            self._service.control.guard.on_unhealthy = self._report_unhealthy
             self._foretell()
             await self._service.start()
             loop.add_reader(self._channel.socket, self._obey)
@@ -161,9 +181,7 @@ class Worker:
                 self._connection_closed()
             case Adopt(connection):
                 assert connection is not None
-                adopting = asyncio.ensure_future(self._adopt(connection))
-                self._adopting.add(adopting)
-                adopting.add_done_callback(self._adopting.discard)
+                self._begin(self._adopt(connection))
             case ReadyWorkers(count):
                 self._service.context.ready_workers = count
             case Leave():
@@ -171,6 +189,48 @@ class Worker:
             case Drain():
                 asyncio.get_running_loop().remove_reader(self._channel.socket)
                 self._drain.set()
+            case Prepare() | Commit() | Undo():
+                self._begin(self._change(order))
+            case Show(question, answer) if answer is not None:
+                self._show(question, answer)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        running = asyncio.ensure_future(work)
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
+
+    async def _change(self, order: Change) -> None:
+        try:
+            report = await self._changed(order)
+        except Exception as error:
+            if not isinstance(error, RuntimeFault):
+                log.exception("a change of models failed")
+            reason = str(error)[:_LONGEST_REASON]
+            report = Refused(order.change, type(order).__name__, type(error).__name__, reason)
+        self._channel.send(report)
+
+    async def _changed(self, order: Change) -> ChangeReport:
+        control = self._service.control
+        match order:
+            case Prepare(number, models):
+                if models is None:
+                    raise ChangeFailed("No descriptor is left; `ulimit -n` sets how many there are.")
+                await control.prepare(ModelSet.from_json(models, control.committed.fixed))
+                return Prepared(number)
+            case Commit(number):
+                await control.commit()
+                return Committed(number)
+            case Undo(number):
+                await control.undo()
+                return Undone(number)
+
+    def _show(self, question: int, answer: int) -> None:
+        with open(answer, "wb") as file:
+            file.write(json.dumps(self._service.control.status()).encode())
+        self._channel.send(Shown(question))
+
+    def _report_unhealthy(self, name: str, version: str, reason: str) -> None:
+        self._channel.send(Unhealthy(name, version, reason[:_LONGEST_REASON]))
 
     async def _adopt(self, connection: socket.socket) -> None:
         try:

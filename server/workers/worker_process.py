@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from runtime.model_set import ModelSet
 from server.config import Config
 from server.operations.shared_metrics import SharedMetrics
 from server.workers.messages import (
@@ -41,6 +42,8 @@ class WorkerProcess:
         overdue: whether one of its engines is busy for far longer than usual.
         unavailable: whether one of its engines cannot be started now.
         drained: its last report; None before.
+        models: that it serves, or began with; None before it has a place.
+        outdated: it was told to end because its models are no longer the right ones.
     """
 
     def __init__(self, on_report: Callable[[WorkerProcess, Report | None], None]) -> None:
@@ -58,6 +61,8 @@ class WorkerProcess:
         self.drained: Drained | None = None
         self.missed_heartbeats = 0
         self.overdue = self.unavailable = False
+        self.models: ModelSet | None = None
+        self.outdated = False
         self._delay_s = 0.0
         self._on_report = on_report
 
@@ -94,7 +99,13 @@ class WorkerProcess:
         asyncio.get_running_loop().add_reader(self.channel.socket, self._read)
 
     def begin(
-        self, number: int, config: Config, shared: SharedMetrics | None, delay_s: float, start_s: float
+        self,
+        number: int,
+        config: Config,
+        shared: SharedMetrics | None,
+        delay_s: float,
+        start_s: float,
+        models: ModelSet,
     ) -> None:
         """Lets it become a worker.
 
@@ -104,10 +115,12 @@ class WorkerProcess:
             shared: the folder of the figures; None where there is none.
             delay_s: seconds that it waits before it loads the models.
             start_s: how long the last start of a worker took; 0: unknown.
+            models: that it serves.
         """
-        self.number, self.started_at, self._delay_s = number, time.monotonic(), delay_s
+        self.number, self.started_at, self._delay_s, self.models = number, time.monotonic(), delay_s, models
         folder = shared.folder if shared else None
-        settings = WorkerSettings(*(number, config, *self._descriptors, folder, self.started_at, delay_s, start_s))
+        times = self.started_at, delay_s, start_s
+        settings = WorkerSettings(*(number, config, *self._descriptors, folder, *times, models))
         assert self.process.stdin is not None
         self.process.stdin.write(pickle.dumps(settings))
         self.process.stdin.close()

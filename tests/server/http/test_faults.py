@@ -24,17 +24,22 @@ from models.errors import (
     UnsupportedImage,
 )
 from runtime.errors import (
+    ChangeFailed,
     EngineDied,
     EngineStuck,
     EngineTimeout,
     EngineUnavailable,
     LastModel,
     ModelLoading,
+    ModelRefused,
     ModelUnloaded,
     NoRoom,
     NotScalable,
     Overloaded,
+    TooManyChanges,
+    TooManyModels,
     UnknownModel,
+    VersionInUse,
     VersionTaken,
 )
 from server.http.faults import (
@@ -45,9 +50,11 @@ from server.http.faults import (
     Draining,
     FormWithoutType,
     Leaving,
+    NoModelStore,
     OutOfUploadMemory,
     SlowBody,
     TooManyConnections,
+    Unauthorized,
     fault_of,
 )
 from tests.conftest import flat
@@ -391,6 +398,13 @@ ROWS = {
     LastModel("a 1 is the last model"): (409, "last-model"),
     NotScalable("x"): (409, "not-scalable"),
     NoRoom("a", 3_000_000, 2_000_000): (503, "no-memory"),
+    VersionInUse("Version 1 is the default one of a."): (409, "version-in-use"),
+    TooManyModels("1,000 models were added."): (409, "too-many-models"),
+    TooManyChanges("16 changes wait already."): (409, "too-many-changes"),
+    NoModelStore("There is no model store."): (409, "no-model-store"),
+    Unauthorized("Models are managed with the token."): (401, "unauthorized"),
+    ModelRefused("a is damaged"): (422, "model-refused"),
+    ChangeFailed("Worker 1 ended."): (503, "change-failed"),
     ModelLoading("x"): (503, "not-ready"),
     EngineStuck(3.2): (503, "engine-stuck"),
     DeadlineExceeded("x"): (504, "deadline-exceeded"),

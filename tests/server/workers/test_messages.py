@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from pathlib import Path
 
 import pytest
 
 from server.workers.messages import (
     Adopt,
     Closed,
+    Commit,
+    Committed,
     Drain,
     Drained,
     Draining,
@@ -16,11 +20,21 @@ from server.workers.messages import (
     Heartbeat,
     Leave,
     Leaving,
+    Prepare,
+    Prepared,
     Ready,
     ReadyWorkers,
+    Refused,
+    Show,
+    Shown,
     Stuck,
     SupervisorEnd,
+    Undo,
+    Undone,
+    Unhealthy,
     WorkerEnd,
+    file_in_memory,
+    read_file,
 )
 
 
@@ -58,12 +72,53 @@ def test_orders_arrive_in_order_and_a_connection_can_be_used(ends):
         Heartbeat(overdue=True),
         Heartbeat(unavailable=True),
         *(Closed(2), Leaving(), Stuck("a"), Draining(3), Drained(4, 0)),
+        *(Prepared(1), Committed(255), Undone(0), Shown(3), Unhealthy("a", "2", "errors")),
+        Refused(1, "Prepare", "ModelRefused", "Größe\n\u2028"),
     ],
 )
 def test_a_report_arrives_as_it_was_sent(ends, report):
     above, below = ends
     below.send(report)
     assert above.reports() == [report]
+
+
+def test_the_orders_of_a_change_arrive_in_order_however_large_the_set_is(ends):
+    above, below = ends
+    models = "ä" * 1_000_000
+    with file_in_memory() as answer:
+        for order in (Prepare(1, models), Prepare(255, ""), Leave(), Undo(2), Commit(0), Show(7, answer)):
+            assert above.send(order)
+        *orders, show = below.orders()
+        assert orders == [Prepare(1, models), Prepare(255, ""), Leave(), Undo(2), Commit(0)]
+        with os.fdopen(show.answer, "wb") as file:
+            file.write(b"told")
+        assert (show.question, read_file(answer)) == (7, b"told")
+
+
+def test_a_worker_without_descriptors_learns_of_a_change_and_not_of_its_models(ends):
+    above, below = ends
+    with file_in_memory() as answer, pytest.MonkeyPatch.context() as patch:
+        assert above.send(Prepare(1, "models"))
+        assert above.send(Show(2, answer))
+        receive = socket.recv_fds
+
+        def without(end, size, most):
+            message, descriptors, flags, address = receive(end, size, most)
+            for each in descriptors:
+                os.close(each)
+            return message, [], flags, address
+
+        patch.setattr(socket, "recv_fds", without)
+        assert list(below.orders()) == [Prepare(1, None), Show(2, None)]
+
+
+def test_no_descriptor_is_left_open(ends):
+    above, below = ends
+    before = len([*Path("/proc/self/fd").iterdir()])
+    for number in range(20):
+        assert above.send(Prepare(number, "models"))
+    assert len(list(below.orders())) == 20
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
 
 
 def test_reports_are_whole_even_if_they_come_in_pieces(ends):

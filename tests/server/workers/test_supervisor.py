@@ -11,9 +11,10 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 import server.workers.supervisor
+from runtime.model_set import AddedModel, ModelSet
 from server.config import Config, ServerConfig
 from server.operations.lifecycle import ExitCode
-from server.workers.messages import Drain, Failed, Heartbeat, Leave, Ready, ReadyWorkers, Stuck
+from server.workers.messages import Drain, Failed, Heartbeat, Leave, Ready, ReadyWorkers, Stuck, Unhealthy
 from server.workers.supervisor import MOST_MISSED_HEARTBEATS, Supervisor
 from server.workers.worker_process import WorkerProcess
 
@@ -49,7 +50,7 @@ async def supervisor(monkeypatch):
     monkeypatch.setattr(server.workers.supervisor, "HEARTBEAT_S", 0)
     monkeypatch.setattr(server.workers.supervisor, "SupervisorMetrics", lambda shared: FakeMetrics())
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        made = Supervisor(Config(server=ServerConfig(workers=2)), {}, [listening])
+        made = Supervisor(Config(server=ServerConfig(workers=2)), {"a": None}, [listening])
         made._spare = FakeSpare()
         yield made
         shutil.rmtree(made._shared.folder, ignore_errors=True)
@@ -79,6 +80,7 @@ class FakeMetrics:
         registry = CollectorRegistry()
         self.ready = Gauge("ready", "", registry=registry)
         self.ended = Counter("ended", "", registry=registry)
+        self.rollbacks = Counter("rollbacks", "", registry=registry)
 
     def count_dropped_lines(self):
         pass
@@ -181,7 +183,7 @@ async def test_workers_that_are_ready_and_soon_end_wait_by_themselves_so_that_co
     class EndsSoon(FakeWorker):
         process = types.SimpleNamespace(pid=1)
 
-        def begin(self, number, config, shared, delay_s, start_s):
+        def begin(self, number, config, shared, delay_s, start_s, models):
             begun.append(delay_s)
             self._note(Ready([]))
 
@@ -200,3 +202,54 @@ async def test_workers_that_are_ready_and_soon_end_wait_by_themselves_so_that_co
     await supervisor._keep(0)
     assert begun == [0, 0.5, 1, 2]
     assert supervisor._spare.wanted == 3, "after the first that ended soon"
+
+
+async def test_a_worker_with_old_models_is_started_again_at_once_with_the_new_ones_and_counts_as_no_failure(
+    supervisor, monkeypatch
+):
+    begun, new = [], ModelSet(("a",)).with_model(AddedModel("a", "2", "x"))
+
+    class Outdated(FakeWorker):
+        process = types.SimpleNamespace(pid=1)
+
+        def begin(self, number, config, shared, delay_s, start_s, models):
+            begun.append((models, delay_s))
+
+        async def wait(self):
+            if len(begun) == 1:
+                supervisor._changes.committed = new
+                self.outdated = True
+            supervisor._stopping = len(begun) == 2
+            return ExitCode.UNANSWERED
+
+    async def spawn():
+        return Outdated(supervisor._heard)
+
+    monkeypatch.setattr(supervisor, "_spawn", spawn)
+    await supervisor._keep(0)
+    assert begun == [(ModelSet(("a",)), 0), (new, 0)]
+    assert supervisor._metrics.ended._value.get() == 0
+
+
+async def test_changes_are_possible_from_when_all_workers_are_ready(supervisor, monkeypatch):
+    for name in ("banner", "reason"):
+        monkeypatch.setattr(server.workers.supervisor, name, lambda *_: "")
+    made = [FakeWorker(supervisor._heard) for number in range(2)]
+    supervisor._workers.update(enumerate(made))
+    for worker in made:
+        assert supervisor._changes.refusal == "The server is starting."
+        worker._note(Ready([]))
+        supervisor._heard(worker, Ready([]))
+    assert supervisor._changes.refusal == ""
+
+
+async def test_a_worker_that_reports_a_failing_version_has_it_rolled_back(supervisor, workers):
+    supervisor._changes.refusal = ""
+    models = ModelSet(("a",)).with_model(AddedModel("a", "2", "x")).with_default("a", "2")
+    supervisor._changes.committed = models
+    for worker in supervisor._workers.values():
+        worker.leaving = True  # nobody is asked
+    supervisor._heard(workers[0], Unhealthy("a", "2", "errors"))
+    await asyncio.gather(*supervisor._rolling_back)
+    assert supervisor._changes.committed.default_of("a") == "1"
+    assert supervisor._metrics.rollbacks._value.get() == 1

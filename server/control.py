@@ -1,0 +1,241 @@
+"""Changes of the models of one process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from models.errors import ModelError
+from runtime.errors import ChangeFailed, ModelRefused, NotScalable, RuntimeFault
+from runtime.model_set import FIXED_VERSION, AddedModel, GoldenRules, ModelSet, Shadow
+from runtime.stay import AnyDeployment
+from runtime.store import VersionStatus
+from runtime.transition import Key, Scaling, Transition
+from runtime.version import AnyModel
+
+log = logging.getLogger("snapserve")
+
+
+class Store(Protocol):
+    """What is needed of `ModelStore`; see there."""
+
+    async def load(self) -> None:
+        """Loads what it was created with. Raises ModelError."""
+        ...
+
+    async def add(self, name: str, version: str, model: AnyModel, /) -> AnyDeployment:
+        """Loads a version and warms it up. Raises ModelError, VersionTaken."""
+        ...
+
+    def register(self, name: str, version: str, model: AnyModel, /) -> None:
+        """Makes a version known, which is loaded on first use."""
+        ...
+
+    async def remove(self, name: str, version: str, /) -> None:
+        """Gives a version no new users, waits for those that it has, and frees it."""
+        ...
+
+    def set_default(self, name: str, version: str, /) -> None:
+        """Gives a version the requests that name none."""
+        ...
+
+    async def scale(self, name: str, version: str, processes: int, /) -> None:
+        """Runs an engine in so many processes. Raises NotScalable, ModelError."""
+        ...
+
+    def status(self) -> Sequence[VersionStatus]:
+        """What is known of every version."""
+        ...
+
+
+class Guard:
+    """What watches over new versions; this one lets everything pass.
+
+    One that does more replaces it: it judges golden sets, compares shadows, and watches new defaults.
+
+    Attributes:
+        on_unhealthy: called with name, version and reason when a new default version fails too often.
+    """
+
+    def __init__(self) -> None:
+        """Creates it; nobody is told of what fails."""
+        self.on_unhealthy: Callable[[str, str, str], None] = lambda name, version, reason: None
+
+    async def judge(self, deployment: AnyDeployment, rules: GoldenRules | None) -> None:
+        """Runs the golden set of a version that was loaded.
+
+        Args:
+            deployment: that has started.
+            rules: that came with the model; None: the server's, where its bundle has a golden set.
+
+        Raises:
+            ModelError: it fails; the message is the reason.
+        """
+
+    def watch(self, name: str, version: str) -> None:
+        """Begins to count the errors of a version that became the default."""
+
+    def shadow(self, name: str, shadow: Shadow | None) -> None:
+        """Begins to run a version beside the default one; None: ends that."""
+
+
+class Control:
+    """Gets a store from one set of models to the next: `prepare`, then `commit` or `undo`.
+
+    Clients that name no version see nothing of a change before its commit. One call at a time, on the event loop;
+    only `undo` may come during a `prepare`, which it stops.
+
+    Attributes:
+        committed: what the store serves.
+        guard: watches over new versions.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        open_model: Callable[[str, str, AddedModel | None], AnyModel],
+        committed: ModelSet,
+        guard: Guard | None = None,
+        processes: int = 1,
+    ) -> None:
+        """Creates it.
+
+        Args:
+            store: created with `committed.first()`.
+            open_model: reads and checks the files of a version, on a thread; the last argument is None for one
+                of the command line. Raises ModelError, UnknownModel.
+            committed: what the store serves, once `start` is done.
+            guard: watches over new versions.
+            processes: of an engine for which no number was said.
+        """
+        self.committed = committed
+        self._store = store
+        self._open_model = open_model
+        self.guard = guard or Guard()
+        self._processes = processes
+        self._prepared: tuple[ModelSet, Transition] | None = None
+        self._done: list[AddedModel | Scaling] = []
+        self._given_up = False
+        self._turn = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Loads the committed set into the store. Its golden sets were passed before.
+
+        Raises:
+            ModelError: a model does not load.
+        """
+        models = self.committed
+        rest = [(key, models.find(*key)) for key in models if key not in models.first()]
+        try:
+            for key, added in rest:
+                if added and added.on_use:
+                    self._store.register(*key, await self._open(key, added))
+            await self._store.load()
+            for key, added in rest:
+                if not (added and added.on_use):
+                    await self._store.add(*key, await self._open(key, added))
+            for name, processes in models.processes.items():
+                with contextlib.suppress(NotScalable):  # the server has other options since
+                    await self._store.scale(name, FIXED_VERSION, processes)
+        except RuntimeFault as error:
+            raise ModelError(f"a model that was added while the server ran: {error}") from None
+        for name in dict.fromkeys(name for name, _ in models):
+            self._store.set_default(name, models.default_of(name))
+        for name, shadow in models.shadows.items():
+            self.guard.shadow(name, shadow)
+
+    def status(self) -> list[dict[str, Any]]:
+        """What is known of every version, for JSON."""
+        return [{"name": each.name, **each.to_json()} for each in self._store.status()]
+
+    async def prepare(self, models: ModelSet) -> None:
+        """Loads what is new in a set; when it fails, everything is as before.
+
+        Raises:
+            ModelRefused: a model does not load, fails its golden set, or finds no memory.
+            UnknownModel: there is nothing at its path.
+            ChangeFailed: it was undone meanwhile.
+        """
+        async with self._turn:
+            assert self._prepared is None
+            transition = Transition.between(self.committed, models)
+            self._given_up = False
+            try:
+                for model in transition.load:
+                    await self._do(model)
+                for scaling in transition.scale:
+                    await self._do(scaling)
+            except BaseException as error:
+                await self._take_back()
+                raise _reason(error) from error
+            self._prepared = models, transition
+
+    async def commit(self) -> None:
+        """Serves the prepared set, at once; returns when the versions that are gone are freed."""
+        async with self._turn:
+            assert self._prepared is not None
+            models, transition = self._prepared
+            for key in transition.switch:
+                self._store.set_default(*key)
+                self.guard.watch(*key)
+            for name, shadow in transition.shadow:
+                self.guard.shadow(name, shadow)
+            self.committed, self._prepared = models, None
+            self._done.clear()
+            await asyncio.gather(*(self._store.remove(*key) for key in transition.remove))
+
+    async def undo(self) -> None:
+        """Takes back what was prepared; of a `prepare` that is under way after the step that it is at."""
+        self._given_up = True
+        async with self._turn:
+            self._prepared = None
+            await self._take_back()
+
+    async def _do(self, step: AddedModel | Scaling) -> None:
+        if self._given_up:
+            raise ChangeFailed("The change was undone while it was prepared.")
+        if isinstance(step, Scaling):
+            await self._store.scale(step.name, step.version, step.after or self._processes)
+            self._done.append(step)
+            return
+        deployment = await self._load(step)
+        if deployment:
+            await self.guard.judge(deployment, step.golden)
+
+    async def _load(self, added: AddedModel) -> AnyDeployment | None:
+        """The deployment of a version that is new; None for one that is loaded on use."""
+        model = await self._open(added.key, added)
+        deployment = None
+        if added.on_use:
+            self._store.register(*added.key, model)
+        else:
+            deployment = await self._store.add(*added.key, model)
+        self._done.append(added)
+        return deployment
+
+    async def _open(self, key: Key, added: AddedModel | None) -> AnyModel:
+        return await asyncio.to_thread(self._open_model, *key, added)
+
+    async def _take_back(self) -> None:
+        """The last first. What does not go back is logged: no client has seen it."""
+        while self._done:
+            step = self._done.pop()
+            try:
+                if isinstance(step, Scaling):
+                    await self._store.scale(step.name, step.version, step.before or self._processes)
+                else:
+                    await self._store.remove(*step.key)
+            except Exception:
+                log.exception("a part of a change of models was not undone: %s %s", step.name, step.version)
+
+
+def _reason(error: BaseException) -> BaseException:
+    """What the one that asked for a change is told."""
+    if isinstance(error, ModelError):
+        return ModelRefused(str(error))
+    if isinstance(error, RuntimeFault | asyncio.CancelledError):
+        return error
+    return ModelRefused(f"{type(error).__name__}: {error}")

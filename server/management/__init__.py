@@ -1,0 +1,1 @@
+"""The API that changes the models while the server runs, on a port of its own."""

@@ -1,0 +1,121 @@
+"""Opens the models of a configuration, and those that are added while the server runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from weakref import WeakKeyDictionary
+
+from models.bundles.bundle import ModelBundle
+from models.bundles.labels import load_labels
+from models.bundles.settings import Settings
+from models.engines.selection import choose
+from models.errors import ModelError
+from models.images.budget import DEFAULT_MEMORY, DecodeBudget
+from models.images.formats import SUPPORTED
+from models.images.preprocess import Preprocessor
+from models.images.presets import PRESETS, read_preprocess
+from models.images.speed import relative_speed
+from runtime.errors import UnknownModel
+from runtime.folder import StoreFolder
+from runtime.kinds.image_classifier import ImageClassifier
+from runtime.model_set import AddedModel, ModelSet
+from runtime.sources import Bundles, open_source
+from runtime.version import AnyModel
+from server.config import Config
+from server.model_options import NO_STORE, store_folder
+
+
+class Opener:
+    """Files -> models. Nothing is loaded."""
+
+    def __init__(self, config: Config, bundles: Bundles) -> None:
+        """Creates it.
+
+        Args:
+            config: of this process.
+            bundles: of the command line, by name.
+        """
+        self._config = config
+        self._bundles = bundles
+        self._added: WeakKeyDictionary[AnyModel, AddedModel] = WeakKeyDictionary()
+        limits = config.limits
+        self._max_pixels = int(limits.max_image_mpixels * 1_000_000)
+        self._formats = SUPPORTED + limits.accept_format
+        self._budget = DecodeBudget(
+            limits.max_decode_ms, limits.decode_memory_mb * 1e6 or DEFAULT_MEMORY, relative_speed
+        )
+
+    def first(self, models: ModelSet) -> dict[str, AnyModel]:
+        """The models that a process is created with, by name; the first is the default one. Raises ModelError."""
+        found: dict[str, AnyModel] = {}
+        for key in models.first():
+            try:
+                found[key[0]] = self.open(*key, models.find(*key))
+            except UnknownModel as error:
+                raise ModelError(f"{' '.join(key)}: {error}") from None
+        return found
+
+    def open(self, name: str, version: str, added: AddedModel | None) -> AnyModel:
+        """Reads and checks the files of a version.
+
+        Args:
+            name: of the model.
+            version: of it.
+            added: how it was added; None for one of the command line.
+
+        Raises:
+            UnknownModel: there is nothing at its path, or it leads out of the model store.
+            ModelError: it is damaged, or cannot be served on this machine.
+        """
+        given = self._config.models
+        if added is None:
+            return self._classifier(name, version, self._bundles[name], given.engine)
+        model = self._classifier(name, version, self._bundle_of(added), "")
+        if not added.batchable:
+            model.facts = dataclasses.replace(model.facts, max_batch_size=1)
+        self._added[model] = added
+        return model
+
+    def _bundle_of(self, added: AddedModel) -> ModelBundle:
+        folder = store_folder(self._config.models)
+        if folder is None:
+            raise ModelError(NO_STORE)
+        path = folder.resolve(added.path)
+        for beside in path.iterdir() if path.is_dir() else (path.with_suffix(".json"),):
+            if beside.is_symlink() and not beside.resolve().is_relative_to(folder.path):
+                raise UnknownModel("No model of that name is in the store.")
+        return open_source(path, added.name, _settings(added, folder))
+
+    def settings_of(self, model: AnyModel) -> Config:
+        """The configuration of a model's deployment: the server's, but for what was said when it was added."""
+        added, given = self._added.get(model), self._config.models
+        if added is None:
+            return self._config
+        runner = given.runner if added.runner == "auto" else added.runner
+        models = dataclasses.replace(
+            given, runner=runner, engine_processes=added.processes or given.engine_processes
+        )
+        return dataclasses.replace(self._config, models=models)
+
+    def _classifier(self, name: str, version: str, bundle: ModelBundle, engine: str) -> ImageClassifier:
+        given, scaled = self._config.models, self._config.server.scaled_decode
+        choice = choose(bundle, given.device, engine, given.intra_op_threads)
+        spec = choice.bundle.spec.preprocess
+        preprocessor = Preprocessor(spec, self._max_pixels, scaled, self._formats, self._budget)
+        model = ImageClassifier(name, choice, preprocessor)
+        model.facts = dataclasses.replace(model.facts, version=version)
+        return model
+
+
+def _settings(added: AddedModel, folder: StoreFolder) -> Settings:
+    """Of a TorchScript file. Raises UnknownModel, ModelError."""
+    return Settings(
+        labels=load_labels(folder.resolve(added.labels)) if added.labels else None,
+        preprocess=read_preprocess(_preprocess(added, folder)) if added.preprocess else None,
+        activation=added.activation,
+        output=added.output,
+    )
+
+
+def _preprocess(added: AddedModel, folder: StoreFolder) -> str:
+    return added.preprocess if added.preprocess in PRESETS else str(folder.resolve(added.preprocess))

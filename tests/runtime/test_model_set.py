@@ -1,0 +1,287 @@
+"""The desired state: what may be asked of it, and its JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.errors import LastModel, RuntimeFault, TooManyModels, UnknownModel, VersionInUse, VersionTaken
+from runtime.model_set import MOST_MODELS, AddedModel, Default, GoldenRules, ModelSet, Shadow
+from runtime.record import RecordError
+from runtime.transition import Scaling, Transition
+
+START = ModelSet(("a", "b"))
+TWO, THREE, OTHER = AddedModel("a", "2", "a2"), AddedModel("a", "3", "a3"), AddedModel("c", "1", "c")
+FULL = START.with_model(TWO).with_model(THREE)
+
+
+def test_the_models_of_the_command_line_have_version_1():
+    assert list(START) == [("a", "1"), ("b", "1")]
+    assert (START.default_name, START.default_of("b"), START.before("b")) == ("a", "1", "")
+    assert START.find("a", "1") is None
+
+
+def test_a_further_version_is_not_the_default_and_the_first_of_a_name_is():
+    models = FULL.with_model(OTHER)
+    assert (models.versions("a"), models.default_of("a")) == (("1", "2", "3"), "1")
+    assert models.default_of("c") == "1"
+    assert models.find("a", "2") == TWO
+    assert ModelSet(("a", "b")) == START, "operations change nothing"
+
+
+@pytest.mark.parametrize(
+    ("operation", "error", "text"),
+    [
+        (lambda: FULL.with_model(TWO), VersionTaken, "a has a version 2"),
+        (lambda: START.with_model(AddedModel("a", "1", "x")), VersionTaken, "a has a version 1"),
+        (lambda: FULL.without("a", "1"), VersionInUse, "default one of a"),
+        (lambda: START.without("a", "1"), LastModel, "last version"),
+        (lambda: START.without("a", "2"), UnknownModel, "there are 1"),
+        (lambda: START.without("z", "2"), UnknownModel, "'z'"),
+        (lambda: START.with_default("a", "2"), UnknownModel, "there are 1"),
+        (lambda: FULL.with_shadow("a", Shadow("1", 0.1)), VersionInUse, "cannot shadow itself"),
+        (lambda: FULL.with_shadow("a", Shadow("9", 0.1)), UnknownModel, "there are 1, 2, 3"),
+        (lambda: FULL.without_shadow("a"), UnknownModel, "no shadow"),
+        (lambda: FULL.without_shadow("z"), UnknownModel, "'z'"),
+        (lambda: FULL.scaled("a", "9", 1), UnknownModel, "there are"),
+        (lambda: FULL.scaled("a", "1", 0), RecordError, "between 1 and 64"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_reason(operation, error, text):
+    with pytest.raises(error, match=text):
+        operation()
+
+
+def test_there_is_a_bound_to_what_is_added():
+    full = ModelSet(("a",), tuple(AddedModel("b", str(number), "x") for number in range(MOST_MODELS)))
+    with pytest.raises(TooManyModels):
+        full.with_model(TWO)
+
+
+def test_the_default_before_is_known_until_it_is_gone():
+    models = FULL.with_default("a", "2").with_default("a", "3")
+    assert (models.default_of("a"), models.before("a")) == ("3", "2")
+    assert models.without("a", "2").before("a") == ""
+    assert models.without("a", "2").with_model(TWO).before("a") == "", "another version 2"
+    assert models.without("a", "1").before("a") == "2"
+    assert models.with_default("a", "3") is models
+    back = models.with_default("a", "2", undoing=True)
+    assert (back.default_of("a"), back.before("a")) == ("2", ""), "not back again to the one that failed"
+
+
+def test_removing_an_old_version_does_not_change_the_default():
+    models = (
+        FULL.with_model(AddedModel("c", "1", "x")).with_model(AddedModel("c", "2", "x")).with_default("c", "2")
+    )
+    assert models.without("c", "1").default_of("c") == "2"
+    assert FULL.without("a", "2").default_of("a") == "1"
+
+
+def test_a_model_of_the_command_line_can_be_replaced_and_removed():
+    models = FULL.with_default("a", "2").without("a", "1").without("b", "1")
+    assert list(models) == [("a", "2"), ("a", "3")]
+    again = models.with_model(AddedModel("b", "1", "new"))
+    assert again.find("b", "1").path == "new"
+    assert list(ModelSet.from_json(again.to_json(), START.fixed)) == list(again)
+
+
+def test_a_shadow_ends_with_its_version_and_when_it_becomes_the_default():
+    shadowed = FULL.with_shadow("a", Shadow("2", 0.1))
+    assert shadowed.shadows == {"a": Shadow("2", 0.1)}
+    for models in (shadowed.without("a", "2"), shadowed.with_default("a", "2"), shadowed.without_shadow("a")):
+        assert models.shadows == {}
+    assert shadowed.with_default("a", "3").shadows == {"a": Shadow("2", 0.1)}
+
+
+def test_scaling():
+    models = FULL.scaled("a", "2", 4).scaled("a", "1", 3)
+    assert [models.processes_of("a", version) for version in "123"] == [3, 4, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"name": "../x"}, "no name of a model"),
+        ({"version": ""}, "no name of a model"),
+        ({"version": "1" * 65}, "no name of a model"),
+        ({"name": "-x"}, "no name of a model"),
+        ({"path": ""}, "path is empty"),
+        ({"path": "x" * 1025}, "more than 1024"),
+        ({"runner": "gpu"}, "runner must be one of auto, thread, process"),
+        ({"processes": 65}, "between 0 and 64"),
+        ({"on_use": True, "golden": GoldenRules()}, "no golden set"),
+    ],
+)
+def test_an_added_model_has_bounds(change, text):
+    with pytest.raises(RecordError, match=text):
+        AddedModel(**{"name": "a", "version": "1", "path": "x", **change})
+
+
+@pytest.mark.parametrize("share", [0, -0.5, 1.5])
+def test_a_share_has_bounds(share):
+    with pytest.raises(RecordError):
+        Shadow("2", share)
+
+
+@pytest.mark.parametrize("rules", [{"least_agreement": 2.0}, {"max_latency_ms": -1.0}, {"folder": "x" * 2000}])
+def test_golden_rules_have_bounds(rules):
+    with pytest.raises(RecordError):
+        GoldenRules(**rules)
+
+
+names = st.sampled_from(["a", "b", "c"])
+versions = st.sampled_from(["1", "2", "3"])
+operations = st.one_of(
+    st.builds(
+        lambda name, version, processes: (
+            lambda models: models.with_model(AddedModel(name, version, "x", processes=processes))
+        ),
+        *(names, versions, st.integers(0, 3)),
+    ),
+    st.builds(lambda name, version: lambda models: models.without(name, version), names, versions),
+    st.builds(lambda name, version: lambda models: models.with_default(name, version), names, versions),
+    st.builds(
+        lambda name, version: lambda models: models.with_shadow(name, Shadow(version, 0.5)), names, versions
+    ),
+    st.builds(lambda name: lambda models: models.without_shadow(name), names),
+    st.builds(lambda name, version: lambda models: models.scaled(name, version, 2), names, versions),
+)
+
+
+def walk(steps):
+    models = START
+    for step in steps:
+        try:
+            models = step(models)
+        except RuntimeFault:
+            continue
+        yield models
+
+
+@given(st.lists(operations, max_size=20))
+def test_whatever_is_asked_the_set_stays_whole_and_its_json_is_the_same_set(steps):
+    for models in walk(steps):
+        keys = list(models)
+        assert len(set(keys)) == len(keys)
+        assert models.versions(models.default_name)
+        for name in {name for name, _ in keys}:
+            assert models.default_of(name) in models.versions(name)
+        for name, shadow in models.shadows.items():
+            assert shadow.version in models.versions(name)
+            assert shadow.version != models.default_of(name)
+        read = ModelSet.from_json(models.to_json(), models.fixed)
+        assert list(read) == keys
+        assert {name: read.default_of(name) for name, _ in keys} == {
+            name: models.default_of(name) for name, _ in keys
+        }
+        assert (read.shadows, read.added) == (models.shadows, models.added)
+
+
+@given(st.lists(operations, max_size=20))
+def test_the_steps_of_a_transition_lead_from_one_set_to_the_other(steps):
+    before = START
+    for after in walk(steps):
+        known = {key: before.processes_of(*key) for key in before}
+        defaults = {name: before.default_of(name) for name, _ in before}
+        shadows = dict(before.shadows)
+        done = Transition.between(before, after)
+        known |= {each.key: each.processes for each in done.load}
+        for scaling in done.scale:
+            assert known[scaling.name, scaling.version] == scaling.before
+            known[scaling.name, scaling.version] = scaling.after
+        defaults |= dict(done.switch)
+        shadows |= dict(done.shadow)
+        for key in done.remove:
+            del known[key]
+        assert known == {key: after.processes_of(*key) for key in after}
+        assert all(defaults[name] == after.default_of(name) for name, _ in after)
+        assert {name: each for name, each in shadows.items() if each} == after.shadows
+        before = after
+
+
+def test_a_transition_is_empty_between_equal_sets_and_has_no_more_than_it_needs():
+    assert Transition.between(FULL, FULL) == Transition()
+    assert Transition.between(FULL, FULL.scaled("a", "2", 2)) == Transition(scale=(Scaling("a", "2", 0, 2),))
+    swapped = FULL.with_default("a", "2").without("a", "1")
+    assert Transition.between(FULL, swapped) == Transition(switch=(("a", "2"),), remove=(("a", "1"),))
+
+
+def test_the_json_of_a_set_that_has_everything():
+    models = (
+        START.with_model(AddedModel("a", "2", "x", labels="l", golden=GoldenRules("g", 0.9, 5), batchable=False))
+        .with_default("a", "2")
+        .with_shadow("a", Shadow("1", 0.25))
+        .without("b", "1")
+        .scaled("a", "1", 2)
+    )
+    assert ModelSet.from_json(models.to_json(), models.fixed) == models
+
+
+def test_another_command_line_leaves_out_what_is_no_more():
+    models = START.with_model(TWO).with_model(OTHER).with_default("a", "2").without("b", "1").scaled("a", "1", 2)
+    text = models.with_shadow("a", Shadow("1", 0.5)).to_json()
+    elsewhere = ModelSet.from_json(text, ("z", "a"))
+    assert list(elsewhere) == [("z", "1"), ("a", "1"), ("a", "2"), ("c", "1")]
+    assert (elsewhere.default_of("a"), elsewhere.removed, elsewhere.processes) == ("2", (), {"a": 2})
+    gone = ModelSet.from_json(text, ("z",))
+    assert (gone.shadows, gone.processes, gone.default_of("a")) == ({}, {}, "2")
+
+
+def test_the_first_model_of_the_command_line_is_served_though_it_was_removed():
+    text = START.without("b", "1").to_json()
+    assert list(ModelSet.from_json(text, ("b",))) == [("b", "1")]
+
+
+GOOD = json.loads(FULL.with_default("a", "2").with_shadow("a", Shadow("3", 0.5)).to_json())
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"more": 1}, "unknown field 'more'"),
+        ({"added": {}}, "added: must be a list"),
+        ({"added": [{"name": "a"}]}, "'version' is missing"),
+        ({"added": [{**GOOD["added"][0], "on_use": 1}]}, "on_use: must be true or false"),
+        ({"added": [{**GOOD["added"][0], "processes": True}]}, "processes: must be a whole number"),
+        ({"added": [{**GOOD["added"][0], "golden": {"least": 1}}]}, "golden: unknown field 'least'"),
+        ({"added": [{**GOOD["added"][0], "x": 1}]}, "unknown field 'x'"),
+        ({"added": [GOOD["added"][0]] * 2}, "one version is there twice"),
+        ({"removed": [1]}, "removed: must be strings"),
+        ({"defaults": []}, "defaults: must be an object"),
+        ({"defaults": {"a": {"version": 2}}}, "version: must be a string"),
+        ({"shadows": {"a": {"version": "2", "share": 7}}}, "share must be above 0"),
+        ({"shadows": {"a": None}}, "must be an object"),
+        ({"processes": {"a": 0}}, "between 1 and 64"),
+        ({"processes": []}, "between 1 and 64"),
+    ],
+)
+def test_json_that_is_anything_else_is_refused_with_the_place(change, text):
+    with pytest.raises(RecordError, match=text):
+        ModelSet.from_json(json.dumps({**GOOD, **change}), START.fixed)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense", "[" * 100_000, b"\xff\xfe", json.dumps(GOOD)[:-5]])
+def test_what_is_no_json_of_a_set_is_refused(text):
+    with pytest.raises(RecordError):
+        ModelSet.from_json(text, START.fixed)
+
+
+def test_a_default_knows_no_way_back_at_first():
+    assert Default("1").before == ""
+
+
+def test_a_process_is_created_with_the_default_versions_the_default_model_first():
+    later = AddedModel("c", "1", "x", on_use=True)
+    models = START.with_model(TWO).with_model(OTHER).with_default("a", "2").without("a", "1")
+    assert models.first() == (("a", "2"), ("b", "1"), ("c", "1"))
+    assert START.with_model(later).first() == (("a", "1"), ("b", "1"))
+    only = (
+        ModelSet(("a",))
+        .with_model(AddedModel("a", "2", "x", on_use=True))
+        .with_default("a", "2")
+        .without("a", "1")
+    )
+    assert only.first() == (("a", "2"),)
