@@ -31,7 +31,7 @@ class Batching:
         queue_limit: most items accepted and not yet answered.
         concurrency: batches that the runner takes at the same time.
         target_latency_ms: an input that would be answered later is refused. 0: some times what an idle model takes
-            for a full batch, measured at the start; None: no such limit.
+            for a full batch, measured at the start, or, without an example, as it runs; None: no such limit.
     """
 
     max_batch_size: int
@@ -79,23 +79,28 @@ class Deployment(Generic[Item, Row]):
         self._may_take_long = getattr(model, "may_take_long", _never)
         self._observer = observer
         self._accepted = self._preparing = 0
+        self._learns_target = False  # from what clients send: there is no example to measure
         self._prepare_s = 0.0
         self._refusal: Callable[[], Exception] | None = None
 
     async def start(self) -> None:
         """Loads the model, and warms up the way of an input through `infer`. Raises ModelError."""
         await self.runner.start()
-        await self._infer(self.model.example(), PhaseClock(time.monotonic), None, math.inf)
-        target_ms = self._batching.target_latency_ms
-        if target_ms is not None:
-            await self._measure()
-            self.admission.target_s = target_ms / 1000 or self._default_target_s()
+        example, target_ms = self.model.example(), self._batching.target_latency_ms
+        if example is not None:
+            await self._infer(example, PhaseClock(time.monotonic), None, math.inf)
+        if target_ms is not None and example is not None:
+            await self._measure(example)
+            self.admission.target_s = self._default_target_s()
+        if target_ms:
+            self.admission.target_s = target_ms / 1000
+        self._learns_target = target_ms == 0 and example is None
 
-    async def _measure(self) -> None:
+    async def _measure(self, example: Input) -> None:
         """Times a batch of one and a full one, while nothing else runs."""
         self._prepare_s = 0.0  # the first input loaded libraries
         for _ in range(_MEASURED_INPUTS):
-            item = await self._cpu_pool.run(partial(self._prepare, self.model.example(), math.inf))
+            item = await self._cpu_pool.run(partial(self._prepare, example, math.inf))
         times, most = self.batcher.batch_time, self._batching.max_batch_size
         for size in (1, 1, most, most):
             if size > 1 and times.of(size) > _LONGEST_MEASUREMENT_S:
@@ -175,6 +180,8 @@ class Deployment(Generic[Item, Row]):
             ModelUnloaded: the deployment is closed.
         """
         output = await self._infer(given, clock, deadline, start_by)
+        if self._learns_target:
+            self.admission.target_s = self._default_target_s()
         if self._observer:
             self._observer.item_answered(clock.seconds)
         return output

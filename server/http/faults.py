@@ -16,6 +16,7 @@ from aiohttp import web
 
 from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.errors import (
+    ModelError,
     TooCostly,
     TooManyPixels,
     TooMuchMemory,
@@ -28,7 +29,9 @@ from runtime.errors import (
     EngineStuck,
     EngineTimeout,
     EngineUnavailable,
+    InvalidInput,
     ModelLoading,
+    ModelRaised,
     ModelUnloaded,
     Overloaded,
     UnknownModel,
@@ -114,6 +117,18 @@ class Fault:
     detail: str
     extras: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Refusal(RequestError):
+    """A fault in the words of the API that the request was sent to.
+
+    Attributes:
+        fault: that it is.
+    """
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.detail)
+        self.fault = fault
 
 
 def _bad_request(error: BadRequest) -> Fault:
@@ -208,6 +223,19 @@ def _undecodable(error: UndecodableImage) -> Fault:
 
 def _unknown_model(error: UnknownModel) -> Fault:
     return Fault(404, "unknown-model", "No such model", str(error), {"hint": "GET /models lists them."})
+
+
+def _invalid_input(error: InvalidInput) -> Fault:
+    return Fault(422, "invalid-input", "The model does not take this", str(error))
+
+
+def _unloadable(error: ModelError) -> Fault:
+    detail = "Its file is damaged, or not what it says, or cannot be run here."
+    return Fault(422, "unloadable-model", "The model cannot be loaded", detail)
+
+
+def _model_raised(error: ModelRaised) -> Fault:
+    return Fault(500, "model-raised", "The model raised on this input", str(error))
 
 
 def _unavailable(kind: str, title: str, detail: str, retry_after_s: float = 1.0) -> Fault:
@@ -318,6 +346,7 @@ _CAUSES: Mapping[type[BaseException], Callable[[Any], Fault]] = {
         "Its process ended; try again later.",
         error.retry_after_s,
     ),
+    ModelRaised: _model_raised,
 }
 
 
@@ -340,6 +369,8 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     CompressedBody: _compressed_body,
     UndecodableImage: _undecodable,
     UnknownModel: _unknown_model,
+    ModelError: _unloadable,
+    InvalidInput: _invalid_input,
     QueueFull: _queue_full,
     Overloaded: _overloaded,
     OutOfUploadMemory: _upload_memory,
@@ -350,6 +381,7 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     Draining: _draining,
     Leaving: _leaving,
     DeadlineExceeded: _deadline,
+    Refusal: lambda error: error.fault,
     web.HTTPException: _http,
     web.RequestPayloadError: _malformed,
     ItemFailed: _item_failed,

@@ -15,6 +15,7 @@ from PIL import Image
 
 from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.errors import (
+    EngineError,
     TooCostly,
     TooManyPixels,
     TooMuchMemory,
@@ -27,10 +28,13 @@ from runtime.errors import (
     EngineStuck,
     EngineTimeout,
     EngineUnavailable,
+    InvalidInput,
     ModelLoading,
+    ModelRaised,
     ModelUnloaded,
     Overloaded,
     UnknownModel,
+    UnsupportedOutput,
 )
 from server.http.faults import (
     TABLE,
@@ -38,9 +42,11 @@ from server.http.faults import (
     BodyTooLarge,
     CompressedBody,
     Draining,
+    Fault,
     FormWithoutType,
     Leaving,
     OutOfUploadMemory,
+    Refusal,
     SlowBody,
     TooManyConnections,
     fault_of,
@@ -368,6 +374,11 @@ ROWS = {
     aiohttp.web.HTTPExpectationFailed(): (417, "expectation-failed"),
     UndecodableImage("PNG"): (422, "undecodable"),
     UnsupportedImage("lossless JPEG"): (422, "unsupported-picture"),
+    InvalidInput("x"): (422, "invalid-input"),
+    EngineError("secret"): (422, "unloadable-model"),
+    Refusal(Fault(418, "teapot", "x", "y")): (418, "teapot"),
+    item_failed(ModelRaised("x")): (500, "model-raised"),
+    item_failed(UnsupportedOutput("dtype", "x")): (500, "model-raised"),
     item_failed(EngineDied("secret")): (422, "engine-crash"),
     item_failed(EngineTimeout("secret")): (422, "engine-timeout"),
     ItemFailed("x"): (500, "internal-error"),
