@@ -27,6 +27,7 @@ Group = list[Any]
 
 BYTES, JSON, TREE = _TEXTS = ("bytes", "json", "tree")
 _ALIGNMENT = 64  # of each group: a cache line
+_ARRAYS = (np.ndarray, np.generic)
 _LEAST_BYTES = 1 << 16
 
 
@@ -52,9 +53,9 @@ class Area:
         Raises:
             TypeError: an item is of no kind that can be shared.
         """
-        encoded: list[_Encoded] = []
-        for item in items:
-            _encode(item, encoded)
+        encoded = [_encoded(item) for item in items]
+        if TREE in [name for name, _, _ in encoded]:
+            encoded = list(_with_leaves(encoded))
         groups, members = [], []
         for (dtype, shape), same in groupby(encoded, key=lambda each: each[:2]):
             members.append([data for _, _, data in same])
@@ -124,26 +125,33 @@ _Encoded = tuple[str, tuple[int, ...], Any]
 
 
 class _Tree(NamedTuple):
-    """What lies there of a tree, without its arrays and bytes."""
+    """What lies there of a tree without its arrays and bytes, and these."""
 
     form: Any
+    leaves: Sequence[Any] = ()
 
 
-def _encode(item: Any, encoded: list[_Encoded]) -> None:
-    """Appends an item, and what belongs to it."""
-    if isinstance(item, np.ndarray | np.generic):
+def _encoded(item: Any) -> _Encoded:
+    if isinstance(item, _ARRAYS):
         if item.dtype.hasobject:
             raise TypeError("arrays of objects cannot be shared")
-        encoded.append((item.dtype.str, item.shape, item))
-    elif isinstance(item, bytes):
-        encoded.append(_text(BYTES, item))
-    elif isinstance(item, list | tuple | dict):
-        leaves: list[Any] = []
-        encoded.append(_text(TREE, json.dumps(flatten(item, leaves)).encode()))
-        for leaf in leaves:
-            _encode(leaf, encoded)
-    else:
-        encoded.append(_text(JSON, json.dumps(item).encode()))
+        return item.dtype.str, item.shape, item
+    if isinstance(item, bytes):
+        return _text(BYTES, item)
+    if not isinstance(item, list | tuple | dict):
+        return _text(JSON, json.dumps(item).encode())
+    leaves: list[Any] = []
+    return TREE, (), _Tree(flatten(item, leaves), leaves)
+
+
+def _with_leaves(encoded: Iterable[_Encoded]) -> Iterator[_Encoded]:
+    """Puts behind each tree what belongs to it."""
+    for each in encoded:
+        if each[0] != TREE:
+            yield each
+            continue
+        yield _text(TREE, json.dumps(each[2].form).encode())
+        yield from map(_encoded, each[2].leaves)
 
 
 def _text(name: str, data: bytes) -> _Encoded:
@@ -164,7 +172,7 @@ def _decoded(name: str, view: NDArray[Any]) -> list[Any]:
         return [json.loads(each.tobytes()) for each in view]
     if name == TREE:
         return [_Tree(json.loads(each.tobytes())) for each in view]
-    if view.dtype == np.bool_:
+    if view.dtype.kind == "b":
         view = view.view(np.uint8) != 0  # any other byte than 0 and 1 would be undefined behaviour
     return list(view)
 
