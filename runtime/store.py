@@ -78,6 +78,10 @@ class ModelStore:
             raise self.loading()
         raise UnknownModel("No model of that name is loaded.")
 
+    def peek(self, name: str | None) -> AnyDeployment | None:
+        """The deployment of that name. Raises as `find` does."""
+        return self.find(name)
+
     def loading(self) -> ModelLoading:
         """The error of a request that comes while the models are loading."""
         return ModelLoading("the models are loading", max(1.0, self.expected_at - time.monotonic()))

@@ -10,7 +10,7 @@ from functools import partial
 
 from aiohttp import HttpVersion11, web
 
-from runtime.errors import Overloaded
+from runtime.errors import Overloaded, UnknownModel
 from runtime.inputs import Input
 from runtime.outputs import Output
 from runtime.phases import PhaseClock
@@ -51,8 +51,21 @@ def _admit(context: Context, dialect: Dialect, exchange: Exchange, deadline: flo
     """Refuses what needs no body to be refused: an unknown model, an overloaded one, a body that is too large."""
     request = exchange.request
     check_place(request)
-    context.store.find(dialect.model_of(request)).admit(1, deadline, exchange.is_retry)
+    deployment = _opened(context, dialect, request)
+    if deployment is not None:
+        deployment.admit(1, deadline, exchange.is_retry)
     context.bodies.check_announced(request, dialect.body_limit_of(request))
+
+
+def _opened(context: Context, dialect: Dialect, request: web.Request) -> AnyDeployment | None:
+    """The deployment that a request names; None where it is still to be opened, or where that can wait."""
+    name = dialect.model_of(request)
+    try:
+        return context.store.peek(name)
+    except UnknownModel:
+        if dialect.reads_body_first:
+            return None
+        raise
 
 
 async def _infer(

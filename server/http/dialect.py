@@ -32,9 +32,11 @@ class Dialect(Protocol):
 
     Attributes:
         hint: where to send what, for a client at a wrong address or with a wrong method.
+        reads_body_first: whether a body that is wrong is told before a model that is unknown.
     """
 
     hint: str
+    reads_body_first: bool
 
     def paths(self) -> Iterable[str]:
         """Its addresses."""

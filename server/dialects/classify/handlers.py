@@ -41,6 +41,7 @@ class Classify:
     """The dialect of SnapServe itself."""
 
     hint = "Images go to POST /classify: curl -F image=@cat.jpg sends one there."
+    reads_body_first = False
 
     def __init__(self, store: ModelStore, parser: UploadParser) -> None:
         """Creates it.

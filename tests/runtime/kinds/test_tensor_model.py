@@ -83,9 +83,7 @@ async def test_values_and_errors_of_a_model_are_the_same_on_every_runner(deploy,
     tree = (await infer(deployment, "echo", x)).tree
     assert [(each.dtype, each.tolist()) for each in tree["a"]] == [("f2", [[1.5, -2]]), ("f2", [[1.5], [-2]])]
     assert tree["b"] == ("echo", 1, 0.1, True, None)
-    interpreter = (
-        "The following operation failed in the TorchScript interpreter. builtins.ValueError: it was asked to"
-    )
+    interpreter = "The following operation failed in the TorchScript interpreter. builtins.ValueError: it was told"
     wrong_type = "forward() Expected a value of type 'str' for argument 'word' but instead found type 'Tensor'."
     unsupported = "The model returned a tensor of torch.bfloat16."
     for values, kind, text in [
