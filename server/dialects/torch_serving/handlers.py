@@ -22,6 +22,7 @@ from server.http.context import CONTEXT
 from server.http.dialect import Call
 from server.http.exchange import Exchange
 from server.http.faults import BodyTooLarge, Fault, Refusal
+from server.http.json_pieces import loads_in_pieces
 
 _PARAMETER = "servable_identifier"
 _PARSE_ON_LOOP = 200_000  # bytes that are parsed in a few milliseconds; longer bodies are parsed on the CPU pool
@@ -123,10 +124,11 @@ def parsed(body: bytes | bytearray) -> Arguments | Refusal:
         text = f"The JSON has {brackets:,} objects and lists, at most {_MOST_BRACKETS:,} are allowed."
         raise BodyTooLarge(text, _MOST_BRACKETS, brackets)
     try:
-        document = orjson.loads(body.removeprefix(_BOM))
+        body = body.removeprefix(_BOM)
+        document = orjson.loads(body) if len(body) <= _PARSE_ON_LOOP else loads_in_pieces(body)
     except orjson.JSONDecodeError as error:
-        text = f"parse error at line {error.lineno}, column {error.colno}: {error.msg}"
-        raise refusal(INVALID_JSON, text) from None
+        place = f"line {error.lineno}, column {error.colno}"
+        raise refusal(INVALID_JSON, f"parse error at {place}: {error.msg}") from None
     try:
         return Arguments(arguments_of(document))
     except Refusal as fault:
