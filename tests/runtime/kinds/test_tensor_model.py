@@ -19,6 +19,7 @@ from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
 from runtime.errors import InvalidInput, ModelRaised, UnsupportedOutput
 from runtime.inputs import Arguments, Image
+from runtime.kinds.tensor_batch import join
 from runtime.kinds.tensor_model import normalised, open_tensor_model
 from runtime.phases import PhaseClock
 from runtime.process_runner import ProcessLimits, ProcessRunner
@@ -163,13 +164,27 @@ def test_calls_are_joined_only_where_that_is_declared_and_they_fit(tmp_path):
     joined = engine.infer([(a, 1), (b, 1)])
     assert calls(joined) == [[1], [1, 1]], "one call"
     assert [row[0]["y"].tolist() for row in joined] == [(2 * a).tolist(), (2 * b).tolist()]
-    for other in [(wide, 1), (a.astype(np.float32), 1), (a, 2), (np.array(1.0), 1)]:
+    for other in [(wide, 1), (a.astype(np.float32), 1), (a, 2)]:
         before = engine.infer([(a, 1)])[0][0]["calls"][0]
-        rows = engine.infer([(a, 1), other]) if other[0].ndim else None
-        assert rows is None or calls(rows) == [[before + 1], [before + 2]], "one by one"
-    assert engine.infer([(a, 0), (b, 0)])[1][0]["y"].tolist() == (2 * b).tolist(), "what cannot be split"
-    alone = engine_of(tmp_path / "", programs.Doubled(), max_batch_size=1)
+        assert calls(engine.infer([(a, 1), other])) == [[before + 1], [before + 2]], "one by one"
+    whole = engine.infer([(a, 0), (b, 0)])
+    assert [len(each) for each in calls(whole)] == [1, 1], "what cannot be split is run one by one"
+    assert whole[1][0]["y"].tolist() == (2 * b).tolist()
+    alone = engine_of(tmp_path, programs.Doubled(), max_batch_size=1)
     assert calls(alone.infer([(a, 1), (b, 1)])) == [[1], [2, 2]]
+
+
+@pytest.mark.parametrize("arguments", [(torch.tensor(1.0),), ("text",), (torch.ones(2), torch.ones(3))])
+def test_calls_without_one_number_of_entries_are_not_joined(arguments):
+    assert join([arguments, arguments]) is None
+
+
+def test_calls_are_joined_at_any_depth():
+    joined = join([({"a": [torch.full((n, 2), n)]}, (torch.full((n,), n), "x")) for n in (1, 2)])
+    assert joined.arguments[0]["a"][0].tolist() == [[1, 1], [2, 2], [2, 2]]
+    first, second = joined.split({"b": (joined.arguments[1][0], "all")})
+    assert first["b"][0].tolist() == [1] and second["b"][0].tolist() == [2, 2] and second["b"][1] == "all"
+    assert joined.split(torch.ones(())) is None
 
 
 def test_a_program_that_writes_to_its_input_does_not_change_an_item_that_may_run_again(tmp_path):
