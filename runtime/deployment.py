@@ -15,7 +15,7 @@ from runtime.cpu_pool import CpuPool
 from runtime.errors import ModelUnloaded
 from runtime.inputs import Input
 from runtime.model import Item, Model, Row
-from runtime.observer import DeploymentObserver
+from runtime.observer import Audience, DeploymentObserver
 from runtime.outputs import Output
 from runtime.phases import PhaseClock
 from runtime.runner import Runner
@@ -56,6 +56,7 @@ class Deployment(Generic[Item, Row]):
         model: that is served.
         runner: that hosts its engine.
         batcher: that gathers its items.
+        audience: is told of each input; None: nobody is.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Deployment(Generic[Item, Row]):
         self.batcher: Batcher[Item, Row] = Batcher(
             runner.run, policy, concurrency=batching.concurrency, queue_limit=None, observer=observer
         )
+        self.audience: Audience | None = None
         self.admission = Admission()
         self._cpu_pool = cpu_pool
         self._batching = batching
@@ -117,6 +119,11 @@ class Deployment(Generic[Item, Row]):
     def accepted(self) -> int:
         """Inputs that were accepted and not yet answered."""
         return self._accepted
+
+    @property
+    def waiting(self) -> int:
+        """Inputs on the CPU pool or in the queue, apart from those that may take long to prepare."""
+        return self._preparing + self.batcher.queued
 
     @property
     def is_open(self) -> bool:
@@ -179,11 +186,18 @@ class Deployment(Generic[Item, Row]):
             Overloaded: other inputs took longer than was forecast, and the output would come too late.
             ModelUnloaded: the deployment is closed.
         """
-        output = await self._infer(given, clock, deadline, start_by)
+        try:
+            output = await self._infer(given, clock, deadline, start_by)
+        except Exception as error:
+            if self.audience:
+                self.audience.failed(error)
+            raise
         if self._learns_target:
             self.admission.target_s = self._default_target_s()
         if self._observer:
             self._observer.item_answered(clock.seconds)
+        if self.audience:
+            self.audience.answered(given, output, clock)
         return output
 
     async def _infer(self, given: Input, clock: PhaseClock, deadline: float | None, start_by: float) -> Output:

@@ -9,6 +9,29 @@ class UnknownModel(RuntimeFault):
     """No model of that name is known."""
 
 
+class VersionTaken(RuntimeFault):
+    """A version of that number is there."""
+
+
+class LastModel(RuntimeFault):
+    """It cannot be removed: it is all that there is."""
+
+
+class NoRoom(RuntimeFault):
+    """There is no memory for the model.
+
+    Attributes:
+        needed: bytes that it takes.
+        left: bytes that could be had.
+    """
+
+    def __init__(self, name: str, needed: int, left: int) -> None:
+        megabytes = f"it takes {needed / 1e6:,.0f} MB, {max(0, left) / 1e6:,.0f} can be had"
+        super().__init__(f"There is no memory for {name}: {megabytes}.")
+        self.needed = needed
+        self.left = left
+
+
 class ModelLoading(RuntimeFault):
     """The model is known and not loaded yet.
 

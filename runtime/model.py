@@ -31,6 +31,8 @@ class ModelFacts:
         num_classes: length of a row; 0: rows are no scores.
         max_batch_size: largest batch that pays; 1: items cannot be stacked.
         is_untried: whether nobody has run it yet; the optimiser runs what it puts into a bundle.
+        version: its number.
+        size: of its files, in bytes; 0: unknown.
     """
 
     name: str
@@ -40,6 +42,8 @@ class ModelFacts:
     num_classes: int
     max_batch_size: int
     is_untried: bool = False
+    version: str = "1"
+    size: int = 0
 
 
 @dataclass(frozen=True)

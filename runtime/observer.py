@@ -9,6 +9,10 @@ from batching.batcher import BatchObserver
 
 if TYPE_CHECKING:
     from runtime.deployment import Deployment
+    from runtime.inputs import Input
+    from runtime.model import ModelFacts
+    from runtime.outputs import Output
+    from runtime.phases import PhaseClock
 
 
 class DeploymentObserver(BatchObserver, Protocol):
@@ -19,17 +23,52 @@ class DeploymentObserver(BatchObserver, Protocol):
         ...
 
 
+class Audience(Protocol):
+    """Is told what became of each input of one deployment, before its client is."""
+
+    def answered(self, given: Input, output: Output, clock: PhaseClock) -> None:
+        """An input has its output. What `given` refers to may be gone after the call."""
+        ...
+
+    def failed(self, error: Exception) -> None:
+        """An input has none."""
+        ...
+
+
 class Observer(Protocol):
     """Is told which models are in service."""
 
-    def of(self, model: str) -> DeploymentObserver:
+    def of(self, facts: ModelFacts) -> DeploymentObserver:
         """What a deployment of that model reports to."""
         ...
 
-    def deployed(self, model: str, deployment: Deployment[Any, Any]) -> None:
+    def deployed(self, deployment: Deployment[Any, Any]) -> None:
         """A deployment is ready; its gauges can be read from now on."""
         ...
 
-    def removed(self, model: str) -> None:
-        """The deployment of that model is closed."""
+    def removed(self, deployment: Deployment[Any, Any]) -> None:
+        """The deployment is closed."""
+        ...
+
+
+class ShadowObserver(Protocol):
+    """Is told about the inputs that a shadow has taken."""
+
+    def compared(self, agreed: bool, score_difference: float, primary_s: float, shadow_s: float) -> None:
+        """Both versions have answered an input.
+
+        Args:
+            agreed: whether they have the same best label.
+            score_difference: of the primary's best label, absolute, 0 to 1.
+            primary_s: from acceptance to the scores, in seconds.
+            shadow_s: likewise.
+        """
+        ...
+
+    def dropped(self) -> None:
+        """An input was not run: the backlog was full, or the shadow was closed."""
+        ...
+
+    def failed(self) -> None:
+        """The shadow gave no scores for an input that the primary has answered."""
         ...

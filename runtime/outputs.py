@@ -48,6 +48,7 @@ class Scores(NamedTuple):
     def top(self, k: int, min_score: float = 0.0) -> list[Prediction]:
         """The `k` classes with the highest scores of at least `min_score`, best first; equal scores by index."""
         values, indices = self.values, range(len(self.values))
+        k = min(k, len(values))  # another version may have fewer classes than the one that was asked
         chosen: Sequence[int] = indices
         if len(indices) > _FEW_CLASSES:  # sort only those that can be among the best
             candidates = np.flatnonzero(values >= np.partition(values, -k)[-k])

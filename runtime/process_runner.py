@@ -86,6 +86,12 @@ class ProcessRunner(Generic[Item, Row]):
         self._resting: dict[int, float] = {}  # places that wait to start a child -> until when
         self._closed = False
 
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the spare and of the children that run."""
+        running = [child.pid for child in self._children if not child.ended.is_set()]
+        return [pid for pid in (self._spare.pid, *running) if pid]
+
     async def start(self) -> None:
         """Starts the processes and loads the engine in each. Raises ModelError."""
         try:

@@ -41,9 +41,20 @@ class ThreadRunner(Generic[Item, Row]):
     """An engine on a thread of this process."""
 
     def __init__(
-        self, model: Model[Item, Row], options: EngineOptions, clock: Callable[[], float] = time.monotonic
+        self,
+        model: Model[Item, Row],
+        options: EngineOptions,
+        clock: Callable[[], float] = time.monotonic,
+        begin: Callable[[], None] = give_way,
     ) -> None:
-        """Starts the thread; `start` then loads the engine on it."""
+        """Starts the thread; `start` then loads the engine on it.
+
+        Args:
+            model: whose engine it is.
+            options: of the engine.
+            clock: tells the time in seconds.
+            begin: called first on the thread; a shadow's is `give_way_entirely`.
+        """
         self.facts: EngineFacts | None = None
         self._engine: Engine[Item, Row] | None = None
         self.busy_since: float | None = None
@@ -51,7 +62,7 @@ class ThreadRunner(Generic[Item, Row]):
         self._options = options
         self._now = clock
         self._closed = False
-        self._thread = ThreadPoolExecutor(1, f"engine-{model.facts.name}", initializer=give_way)
+        self._thread = ThreadPoolExecutor(1, f"engine-{model.facts.name}", initializer=begin)
 
     async def start(self) -> None:
         """Loads the engine and warms it up. Raises ModelError."""

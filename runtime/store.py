@@ -1,164 +1,269 @@
-"""The models in service, by name."""
+"""The models in service, by name and version."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
-from runtime.deployment import Deployment
-from runtime.errors import ModelLoading, ModelUnloaded, UnknownModel
-from runtime.model import Model
-from runtime.observer import Observer
+from runtime.errors import LastModel, ModelLoading, UnknownModel, VersionTaken
+from runtime.room import Room
+from runtime.stay import AnyDeployment, Stay
+from runtime.version import AnyModel, Version
 
-AnyModel = Model[Any, Any]
-AnyDeployment = Deployment[Any, Any]
+
+class Catalog(Protocol):
+    """Finds the model that a request names."""
+
+    def peek(self, name: str | None, version: str | None = None) -> AnyDeployment | None:
+        """The deployment, without loading it; None where it would be loaded first.
+
+        Raises:
+            UnknownModel: there is none of that name and version.
+            ModelLoading: the server is starting.
+        """
+        ...
+
+    def use(self, name: str | None, version: str | None = None, deadline: float | None = None) -> Use:
+        """An async context in which the deployment stays loaded.
+
+        Args:
+            name: of the model; None for the default one.
+            version: of it; None for the default one.
+            deadline: `time.monotonic()` after which nobody waits for its load.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class VersionStatus:
+    """What is known of a version.
+
+    Attributes:
+        name: of the model.
+        version: its number.
+        is_default: requests that name no version get it.
+        state: "known", "loading" or "loaded".
+        users: requests that use it or wait for it.
+        memory: bytes that it takes, measured; 0: unknown.
+    """
+
+    name: str
+    version: str
+    is_default: bool
+    state: str
+    users: int
+    memory: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object, without the name."""
+        return {
+            "version": self.version,
+            "default": self.is_default,
+            "state": self.state,
+            "users": self.users,
+            "memory_bytes": self.memory,
+        }
 
 
 class ModelStore:
-    """Deploys models, finds the one that a request names, and closes them.
+    """Finds the version that a request names, and adds, removes and switches versions.
 
     Attributes:
-        models: in service or loading, by name; the first is the default.
-        expected_at: monotonic time at which the models will probably be loaded; 0: unknown.
+        expected_at: monotonic time at which the models of the start will probably be loaded; 0: unknown.
     """
 
-    def __init__(
-        self,
-        models: Mapping[str, AnyModel],
-        deploy: Callable[[AnyModel], AnyDeployment],
-        observer: Observer | None = None,
-    ) -> None:
+    def __init__(self, models: Mapping[str, AnyModel], room: Room) -> None:
         """Creates it; `load` then loads the models.
 
         Args:
-            models: by name, at least one.
-            deploy: makes the deployment of a model, which is not started yet.
-            observer: is told which models are in service.
+            models: of the start, by name, at least one; the first is the default.
+            room: where they are loaded.
         """
-        self.models = dict(models)
         self.expected_at = 0.0
-        self._deploy = deploy
-        self._observer = observer
-        self._deployments: dict[str, AnyDeployment] = {}
-        self._users: dict[AnyDeployment, int] = {}
-        self._unused = asyncio.Condition()
+        self._room = room
+        self._versions = {name: {model.facts.version: _version(model)} for name, model in models.items()}
+        self._models = {(name, model.facts.version): model for name, model in models.items()}
+        self._defaults = {name: model.facts.version for name, model in models.items()}
 
     @property
     def default(self) -> str:
         """Name of the model of a request that names none."""
-        return next(iter(self.models))
+        return next(iter(self._versions))
+
+    @property
+    def models(self) -> dict[str, AnyModel]:
+        """The default version of each name."""
+        return {name: self._models[name, number] for name, number in self._defaults.items()}
 
     @property
     def ready(self) -> bool:
-        """Whether every model is loaded, warm and open."""
-        return self._deployments.keys() == self.models.keys() and all(each.is_open for each in self)
+        """Whether every resident version is loaded, warm and open."""
+        return all(
+            version.deployment is not None and version.deployment.is_open
+            for versions in self._versions.values()
+            for version in versions.values()
+            if version.is_resident
+        )
 
     def __iter__(self) -> Iterator[AnyDeployment]:
-        return iter(self._deployments.values())
+        """Every deployment that is loaded."""
+        return iter(self._room)
 
-    def loaded(self, name: str) -> AnyDeployment | None:
+    def loaded(self, name: str, version: str | None = None) -> AnyDeployment | None:
         """The deployment of that name, if it is loaded."""
-        return self._deployments.get(name)
+        try:
+            return self._find(name, version).deployment
+        except UnknownModel:
+            return None
 
-    def find(self, name: str | None) -> AnyDeployment:
-        """The deployment of that name, or the default one.
-
-        Raises:
-            UnknownModel: there is none of that name.
-            ModelLoading: it is still loading.
-        """
-        name = self.default if name is None else name
-        deployment = self._deployments.get(name)
-        if deployment is not None:
-            return deployment
-        if name in self.models:
+    def find(self, name: str | None, version: str | None = None) -> AnyDeployment:
+        """The deployment of that name and version, or the default one. Raises UnknownModel, ModelLoading."""
+        deployment = self._find(name, version).deployment
+        if deployment is None:
             raise self.loading()
-        raise UnknownModel("No model of that name is loaded.")
+        return deployment
 
-    def peek(self, name: str | None) -> AnyDeployment | None:
-        """The deployment of that name. Raises as `find` does."""
-        return self.find(name)
+    def peek(self, name: str | None, version: str | None = None) -> AnyDeployment | None:
+        """See Catalog."""
+        found = self._find(name, version)
+        if found.is_resident and found.deployment is None:
+            raise self.loading()
+        return found.deployment
+
+    def use(self, name: str | None, version: str | None = None, deadline: float | None = None) -> Use:
+        """See Catalog; entering raises as `peek` and `Stay.enter` do."""
+        return Use(lambda: self._stay(name, version), deadline)
+
+    def _stay(self, name: str | None, version: str | None) -> Stay:
+        found = self._find(name, version)
+        if found.is_resident and found.deployment is None:
+            raise self.loading()
+        return self._room.stay_of(found)
 
     def loading(self) -> ModelLoading:
         """The error of a request that comes while the models are loading."""
         return ModelLoading("the models are loading", max(1.0, self.expected_at - time.monotonic()))
 
-    def use(self, name: str | None) -> Use:
-        """An async context in which the deployment of that name stays loaded; entering raises as `find` does."""
-        return Use(self, name)
-
     async def load(self) -> None:
-        """Loads every model, one after the other, and warms each up. Raises ModelError."""
-        for name in list(self.models):
-            await self._load(name)
+        """Loads every resident version, one after the other, and warms each up. Raises ModelError."""
+        for versions in list(self._versions.values()):
+            for version in versions.values():
+                if version.is_resident:
+                    await self._room.stay_of(version).ready
 
-    async def add(self, name: str, model: AnyModel) -> AnyDeployment:
-        """Loads a further model. Raises ModelError, and is then as before; ValueError for a name that is taken."""
-        if name in self.models:
-            raise ValueError(f"a model of the name {name} is in service")
-        self.models[name] = model
-        try:
-            return await self._load(name)
-        except BaseException:
-            del self.models[name]
-            raise
+    async def add(self, name: str, number: str, model: AnyModel) -> AnyDeployment:
+        """Loads a resident version; of a name that is new it becomes the default.
 
-    async def remove(self, name: str) -> None:
-        """Takes a model out of service, waits for the requests that use it, and frees it. Raises UnknownModel."""
-        deployment = self.find(name)
-        del self.models[name], self._deployments[name]
-        async with self._unused:
-            await self._unused.wait_for(lambda: deployment not in self._users)
-        await self._close(name, deployment)
+        Raises:
+            VersionTaken: it is there.
+            ModelError: it does not load.
+            NoRoom: there is no memory for it.
+        """
+        version = Version(name, number, lambda: model)
+        self._check_free(name, number)
+        deployment = await self._room.stay_of(version).ready
+        if number in self._versions.get(name, ()):
+            await self._room.free(version)
+        self._check_free(name, number)
+        self._enter(version, model)
+        return deployment
+
+    def register(self, name: str, number: str, model: AnyModel) -> None:
+        """Makes a version known: it is loaded on first use, and may be freed after it. Raises VersionTaken."""
+        self._check_free(name, number)
+        self._enter(Version(name, number, lambda: model, is_resident=False), model)
+
+    def _enter(self, version: Version, model: AnyModel) -> None:
+        self._versions.setdefault(version.name, {})[version.number] = version
+        self._models[version.name, version.number] = model
+        self._defaults.setdefault(version.name, version.number)
+
+    def _check_free(self, name: str, number: str) -> None:
+        if number in self._versions.get(name, ()):
+            raise VersionTaken(f"{name} has a version {number}")
+
+    async def remove(self, name: str, number: str) -> None:
+        """Takes a version out of service, waits for the requests that use it, and frees it.
+
+        Raises:
+            UnknownModel: it is not there.
+            LastModel: it is all that there is.
+            ValueError: it is the default among several.
+        """
+        version = self._find(name, number)
+        versions = self._versions[name]
+        if len(versions) > 1 and self._defaults[name] == number:
+            raise ValueError(f"version {number} is the default one of {name}")
+        if len(versions) == 1 and len(self._versions) == 1:
+            raise LastModel(f"{name} {number} is the last model")
+        del versions[number], self._models[name, number]
+        if not versions:
+            del self._versions[name], self._defaults[name]
+        await self._room.free(version)
+
+    def set_default(self, name: str, number: str) -> None:
+        """Gives the requests that name no version this one, at once. Raises UnknownModel."""
+        self._defaults[name] = self._find(name, number).number
+
+    def default_version(self, name: str) -> str:
+        """Number of the version of requests that name none. Raises UnknownModel."""
+        return self._find(name, None).number
+
+    def model(self, name: str | None, number: str | None = None) -> AnyModel:
+        """What is known of a version, loaded or not. Raises UnknownModel."""
+        found = self._find(name, number)
+        return self._models[found.name, found.number]
+
+    def status(self) -> list[VersionStatus]:
+        """What is known of every version."""
+        return [
+            VersionStatus(name, number, self._defaults[name] == number, *_state(version))
+            for name, versions in self._versions.items()
+            for number, version in versions.items()
+        ]
 
     async def close(self) -> None:
         """Runs what is queued, then frees every model."""
-        for name, deployment in list(self._deployments.items()):
-            await self._close(name, deployment)
+        await self._room.close()
 
-    async def _load(self, name: str) -> AnyDeployment:
-        deployment = self._deploy(self.models[name])
-        await deployment.start()
-        if name not in self.models:
-            await deployment.close()
-            raise ModelUnloaded("The model was unloaded while it was loading.")
-        if self._observer:
-            self._observer.deployed(name, deployment)
-        self._deployments[name] = deployment
-        return deployment
-
-    async def _close(self, name: str, deployment: AnyDeployment) -> None:
-        await deployment.close()
-        if self._observer:
-            self._observer.removed(name)
+    def _find(self, name: str | None, number: str | None) -> Version:
+        name = self.default if name is None else name
+        versions = self._versions.get(name)
+        if versions is None:
+            raise UnknownModel("No model of that name is loaded.")
+        version = versions.get(self._defaults[name] if number is None else number)
+        if version is None:
+            raise UnknownModel("That model has no such version.")
+        return version
 
 
 class Use:
-    """One request's use of a deployment; `ModelStore.remove` waits for its end."""
+    """One request's use of a deployment."""
 
-    __slots__ = ("_deployment", "_name", "_store")
+    __slots__ = ("_deadline", "_find", "_stay")
 
-    def __init__(self, store: ModelStore, name: str | None) -> None:
-        self._store = store
-        self._name = name
+    def __init__(self, find: Callable[[], Stay], deadline: float | None) -> None:
+        self._find = find
+        self._deadline = deadline
 
     async def __aenter__(self) -> AnyDeployment:
-        self._deployment = self._store.find(self._name)
-        users = self._store._users
-        users[self._deployment] = users.get(self._deployment, 0) + 1
-        return self._deployment
+        self._stay = self._find()
+        return await self._stay.enter(self._deadline)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        users, left = self._store._users, self._store._users[self._deployment] - 1
-        if left:
-            users[self._deployment] = left
-            return
-        del users[self._deployment]
-        if self._deployment.model.facts.name not in self._store.models:
-            async with self._store._unused:
-                self._store._unused.notify_all()
+        self._stay.release()
+
+
+def _version(model: AnyModel) -> Version:
+    return Version(model.facts.name, model.facts.version, lambda: model)
+
+
+def _state(version: Version) -> tuple[str, int, int]:
+    if version.stay is None:
+        return "known", 0, version.memory
+    return "loaded" if version.deployment else "loading", version.stay.users, version.memory

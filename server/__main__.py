@@ -44,7 +44,8 @@ def _serve(config: Config, alone: bool) -> NoReturn:
     prepare_process()
     raise_limit()
     from server.model_options import find_bundles
-    from server.operations.lifecycle import listen, loop_factory
+    from server.operations.lifecycle import loop_factory
+    from server.operations.listeners import open_listeners
     from server.operations.logs import set_up_logs
     from server.operations.temporary_folder import name_temporary_folder
     from server.workers.sizing import plan
@@ -55,7 +56,7 @@ def _serve(config: Config, alone: bool) -> NoReturn:
     name_temporary_folder()
     bundles = find_bundles(config.models)
     config = plan(config, bundles)
-    listening = listen(config.server)
+    config, listening = open_listeners(config)
     if not alone:
         asyncio.run(supervise(config, bundles, listening))
     with asyncio.Runner(loop_factory=loop_factory(config.server.loop)) as runner:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
@@ -19,16 +19,21 @@ from models.machine.resources import usable_cores
 from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
 from runtime.kinds.image_classifier import ImageClassifier
+from runtime.memory import ModelMeter
 from runtime.process_runner import ProcessLimits, ProcessRunner
+from runtime.room import Capacity, Room
 from runtime.runner import ThreadRunner
 from runtime.sources import Bundles
-from runtime.store import AnyDeployment, AnyModel, ModelStore
+from runtime.stay import AnyDeployment
+from runtime.store import ModelStore
+from runtime.version import AnyModel
 from server.config import Config, ModelConfig
 from server.dialects.classify.handlers import Classify
 from server.dialects.classify.upload import UploadParser
 from server.http.answer import add_dialect, around
 from server.http.body import BodyReader
 from server.http.context import CONTEXT, Context
+from server.http.dialect import DIALECTS, Dialect, Dialects
 from server.http.forwarded import Proxies
 from server.operations.access_log import AccessLog
 from server.operations.metrics import Metrics
@@ -36,8 +41,20 @@ from server.operations.shared_metrics import SharedMetrics
 from server.pages import add_pages
 
 
-def make_app(config: Config, bundles: Bundles, shared: SharedMetrics | None = None) -> web.Application:
-    """An application whose models are not loaded yet: `app[CONTEXT].store.load()` does that.
+class Apps(NamedTuple):
+    """What answers on each port.
+
+    Attributes:
+        main: on the service's own.
+        ports: the others, and what answers there.
+    """
+
+    main: web.Application
+    ports: Mapping[int, web.Application]
+
+
+def make_apps(config: Config, bundles: Bundles, shared: SharedMetrics | None = None) -> Apps:
+    """Applications whose models are not loaded yet: `main[CONTEXT].store.load()` does that.
 
     Args:
         config: of this process.
@@ -47,34 +64,37 @@ def make_app(config: Config, bundles: Bundles, shared: SharedMetrics | None = No
     Raises:
         BundleError: a bundle cannot be served on this machine, or lacks the engine that is asked for.
     """
+    context, classify = _context(config, bundles, shared)
+    main = _app(context, classify)
+    for prefix in {"", config.server.root_path}:
+        add_dialect(main, classify, prefix)
+        add_pages(main, prefix)
+    return Apps(main, {})
+
+
+def _app(context: Context, dialect: Dialect) -> web.Application:
     # aiohttp's own limit is out of the way: `BodyReader` bounds every body.
     app = web.Application(middlewares=[around], client_max_size=0)
+    app[CONTEXT], app[DIALECTS] = context, Dialects(dialect)
+    return app
+
+
+def _context(config: Config, bundles: Bundles, shared: SharedMetrics | None) -> tuple[Context, Classify]:
+    """What the applications share, and the dialect of our own."""
     metrics = Metrics(shared)
     threads = config.server.decode_threads or usable_cores()
     cpu_pool = CpuPool(threads, give_way, give_way_entirely, give_back_memory)
-    models = _models(config, bundles)
-    store = ModelStore(models, lambda model: _deploy(config, model, cpu_pool, metrics), metrics)
+    given = config.models
+    capacity = Capacity(given.max_models, given.model_memory_mb * 1_000_000)
+    room = Room(lambda model: _deploy(config, model, cpu_pool, metrics), capacity, metrics, ModelMeter())
+    store = ModelStore(_models(config, bundles), room)
     proxies, log = Proxies(config.server.trusted_proxy, config.server.root_path), config.server
     access_log = (
         AccessLog(log.access_log_format, log.access_log_probes, proxies.client_of) if log.access_log else None
     )
-    dialect = Classify(store, UploadParser(config.limits, cpu_pool))
-    prefixes = {"", config.server.root_path}
-    app[CONTEXT] = Context(
-        config,
-        store,
-        metrics,
-        cpu_pool,
-        BodyReader(config.limits),
-        proxies,
-        dialect,
-        frozenset(prefix + path for prefix in prefixes for path in dialect.paths()),
-        access_log,
-    )
-    for prefix in prefixes:
-        add_dialect(app, dialect, prefix)
-        add_pages(app, prefix)
-    return app
+    bodies = BodyReader(config.limits)
+    context = Context(config, store, metrics, cpu_pool, bodies, proxies, access_log)
+    return context, Classify(store, UploadParser(config.limits, cpu_pool))
 
 
 def _models(config: Config, bundles: Bundles) -> Mapping[str, AnyModel]:
@@ -106,7 +126,7 @@ def _deploy(config: Config, model: AnyModel, cpu_pool: CpuPool, metrics: Metrics
             given.engine_processes if in_process else 1,
             batching.target_ms,
         ),
-        metrics.of(model.facts.name),
+        metrics.of(model.facts),
     )
 
 

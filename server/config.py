@@ -33,6 +33,15 @@ def is_target(text: str) -> bool:
         return False
 
 
+APIS = ("torch-serving",)
+
+
+def is_api(text: str) -> bool:
+    """Whether a text is the name of an API, or NAME=PORT."""
+    name, equals, port = text.partition("=")
+    return name in APIS and (not equals or (port.isascii() and port.isdigit() and int(port) <= 65535))
+
+
 def _is_network(text: str) -> bool:
     try:
         ip_network(text, strict=False)
@@ -78,6 +87,19 @@ class ModelConfig(_Section):
         "where an engine runs; thread: in the worker; process: in a process of its own; auto: TorchScript files "
         "in a process, bundles on a thread",
         choices=("auto", "thread", "process"),
+    )
+    model_store: str = option(
+        "", "folder below which models are opened while the server runs, by other APIs and by management"
+    )
+    max_models: int = option(
+        10,
+        "most models per worker that were loaded on first use; the one that was not used for longest gives way; "
+        "0: no limit",
+        0,
+        100_000,
+    )
+    model_memory_mb: int = option(
+        0, "memory for all models, measured, in MB, divided among the workers; 0: no limit", 0, 10_000_000
     )
     engine_processes: int = option(1, "processes per engine and worker, with --runner process", 1, 64)
     engine_spares: int = option(
@@ -188,6 +210,12 @@ class ServerConfig(_Section):
 
     host: str = option("127.0.0.1", "address to listen on")
     port: int = option(8088, "port to listen on; 0: any free port", 0, 65535)
+    api: tuple[str, ...] = option(
+        (),
+        "API of another server, torch-serving; with =PORT on a port of its own; repeatable",
+        valid=is_api,
+        form="torch-serving or torch-serving=PORT",
+    )
     cors_origin: tuple[str, ...] = option((), "origin allowed by CORS, or *; repeatable")
     workers: int = option(
         0, "worker processes behind the port; auto: one per core, fewer if memory is short", 0, 256, auto=True
@@ -221,6 +249,12 @@ class ServerConfig(_Section):
     access_log: bool = option(False, "log one line per request")
     access_log_format: str = option("text", "format of the access log", choices=("text", "json"))
     access_log_probes: bool = option(False, "log requests for /healthz, /readyz and /metrics, too")
+
+    @property
+    def apis(self) -> dict[str, int | None]:
+        """The further APIs, and the port of each that has one of its own."""
+        pairs = (each.partition("=") for each in self.api)
+        return {name: int(port) if equals else None for name, equals, port in pairs}
 
 
 @dataclass(frozen=True)

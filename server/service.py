@@ -7,7 +7,7 @@ import contextlib
 import gc
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NoReturn
 
@@ -15,8 +15,8 @@ from aiohttp import web
 
 from runtime.errors import EngineStuck
 from runtime.sources import Bundles
-from runtime.store import AnyDeployment
-from server.app import make_app
+from runtime.stay import AnyDeployment
+from server.app import make_apps
 from server.config import Config
 from server.default_model import reason
 from server.http.connection import Connection
@@ -36,6 +36,7 @@ from server.operations.lifecycle import (
     stop_on_signals,
     stopping_line,
 )
+from server.operations.listeners import port_of
 from server.operations.shared_metrics import SharedMetrics
 
 _READ_BUFFER = 1 << 18  # bytes of a body that are read ahead of the handler
@@ -62,31 +63,34 @@ class Service:
             on_closed: called after a connection was closed.
         """
         self._config = config
-        self._app = make_app(config, bundles, shared)
-        self.context = self._app[CONTEXT]
+        apps = make_apps(config, bundles, shared)
+        self.context = apps.main[CONTEXT]
         self._connections = Connections(on_closed, config.limits.max_connections)
-        self._runner = web.AppRunner(self._app, handler_cancellation=True)
+        self._runner = web.AppRunner(apps.main, handler_cancellation=True)
+        self._runners = {port: web.AppRunner(app, handler_cancellation=True) for port, app in apps.ports.items()}
         self._loop_lag = LoopLag(self.context.metrics.observe_loop_lag)
-        self._listening: socket.socket | None = None
-        self._acceptor: Acceptor | None = None
+        self._listening: Sequence[socket.socket] = ()
+        self._acceptors: list[Acceptor] = []
         self._adopting: set[asyncio.Task[None]] = set()
         self._drain_limit: asyncio.Timeout | None = None
         self._gave_up_at: float | None = None
 
-    async def start(self, listening: socket.socket | None = None) -> None:
-        """Accepts connections on a socket, or only those that are given to `adopt`.
+    async def start(self, listening: Sequence[socket.socket] = ()) -> None:
+        """Accepts connections on sockets, or only those that are given to `adopt`.
 
         Until `load` is done, images are answered with 503.
         """
-        await self._runner.setup()
+        for runner in (self._runner, *self._runners.values()):
+            await runner.setup()
         self._listening = listening
-        if listening is not None:
-            self._acceptor = Acceptor(listening, self._take)
-            self._acceptor.start()
+        self._acceptors = [Acceptor(each, self._take) for each in listening]
+        for acceptor in self._acceptors:
+            acceptor.start()
 
     async def adopt(self, connection: socket.socket) -> None:
-        """Serves a connection that somebody else has accepted."""
-        await asyncio.get_running_loop().connect_accepted_socket(self._connect, connection)
+        """Serves a connection that somebody else has accepted, with the APIs of its port."""
+        runner = self._runners.get(port_of(connection), self._runner) if self._runners else self._runner
+        await asyncio.get_running_loop().connect_accepted_socket(partial(self._connect, runner), connection)
 
     async def load(self) -> None:
         """Loads and warms up the models. Raises ModelError where one cannot be loaded."""
@@ -114,12 +118,11 @@ class Service:
         """
         context = self.context
         context.draining = True
-        if self._listening is not None:
-            ignore_newcomers(self._listening)
+        for listening in self._listening:
+            ignore_newcomers(listening)
         await asyncio.sleep(LAST_CALL_S)
-        if self._acceptor is not None:
-            await self._acceptor.close()
-            await asyncio.gather(*self._adopting)
+        await asyncio.gather(*(acceptor.close() for acceptor in self._acceptors))
+        await asyncio.gather(*self._adopting)
         self._connections.close_idle()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.server.drain_timeout_s) as self._drain_limit:
@@ -154,7 +157,8 @@ class Service:
     async def close(self) -> None:
         """Ends what the drain has left."""
         self._loop_lag.stop()
-        await self._runner.cleanup()
+        for runner in (self._runner, *self._runners.values()):
+            await runner.cleanup()
 
     def _take(self, connection: socket.socket) -> bool:
         adopting = asyncio.ensure_future(self._adopt(connection))
@@ -168,11 +172,11 @@ class Service:
         except OSError:  # the client has left again
             connection.close()
 
-    def _connect(self) -> Connection:
+    def _connect(self, runner: web.AppRunner) -> Connection:
         server, limits = self._config.server, self._config.limits
-        assert self._runner.server is not None
+        assert runner.server is not None
         return Connection(
-            self._runner.server,
+            runner.server,
             self._connections,
             limits,
             loop=asyncio.get_running_loop(),
@@ -194,7 +198,7 @@ def _target_line(deployment: AnyDeployment) -> str:
     )
 
 
-async def serve(config: Config, bundles: Bundles, listening: socket.socket) -> NoReturn:
+async def serve(config: Config, bundles: Bundles, listening: Sequence[socket.socket]) -> NoReturn:
     """Serves in this process alone until SIGTERM, SIGINT or SIGHUP, then ends it; a second signal ends it at once.
 
     There is no supervisor, so an engine that hangs is not replaced: for programs that change what is served.
@@ -212,7 +216,7 @@ async def serve(config: Config, bundles: Bundles, listening: socket.socket) -> N
         leave(ExitCode.OK)
     seconds, root_path = time.monotonic() - began, config.server.root_path
     why = reason(config.models, bundles)
-    address = listening.getsockname()
+    address = listening[0].getsockname()
     say(banner(service.describe(), bundles, address, seconds, root_path=root_path, reason=why))
     await stop.wait()
     service.context.leaving = True

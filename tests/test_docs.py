@@ -11,7 +11,7 @@ import pytest
 
 import server.http.connection
 import server.http.faults
-from server.app import make_app
+from server.app import make_apps
 from server.config import Config, ModelConfig
 from server.model_options import find_bundles
 from server.operations.metrics import Metrics
@@ -40,7 +40,7 @@ def test_the_configuration_file_of_the_documents_is_valid(tmp_path):
 
 
 async def test_every_route_is_documented():
-    app = make_app(Config(), find_bundles(ModelConfig()))
+    app = make_apps(Config(), find_bundles(ModelConfig())).main
     for resource in app.router.resources():
         assert (resource.canonical.rstrip("/") or "/") in API
 

@@ -54,7 +54,8 @@ class TensorModel:
             settings: how it is run.
             preprocessor: for images among the arguments.
         """
-        self.facts = ModelFacts(name, KIND, program, file.name, 0, settings.max_batch_size, is_untried=True)
+        size = settings.max_batch_size
+        self.facts = ModelFacts(name, KIND, program, file.name, 0, size, True, size=file.stat().st_size)
         self.file = file
         self.settings = settings
         self._preprocessor = preprocessor

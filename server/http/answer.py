@@ -10,15 +10,15 @@ from functools import partial
 
 from aiohttp import HttpVersion11, web
 
-from runtime.errors import Overloaded, UnknownModel
+from runtime.errors import Overloaded
 from runtime.inputs import Input
 from runtime.outputs import Output
 from runtime.phases import PhaseClock
-from runtime.store import AnyDeployment
+from runtime.stay import AnyDeployment
 from server.http.connection import check_place
 from server.http.context import CONTEXT, Context
 from server.http.cors import preflight
-from server.http.dialect import Dialect
+from server.http.dialect import DIALECTS, Dialect
 from server.http.exchange import EXCHANGE, Exchange
 from server.http.faults import fault_of, log_if_internal
 from server.operations.access_log import MODEL, STARTED
@@ -35,8 +35,9 @@ async def answer(dialect: Dialect, request: web.Request) -> web.StreamResponse:
     try:
         exchange.clock.mark("read")
         call = await dialect.parse(exchange, body, deadline)
-        async with context.store.use(call.model) as deployment:
-            request[MODEL] = deployment.model.facts.name
+        async with dialect.catalog.use(*call.target, deadline) as deployment:
+            exchange.model = deployment.model.facts
+            request[MODEL] = exchange.model.name
             start_by = deployment.admit(len(call.inputs), deadline, exchange.is_retry)
             exchange.note_retry(math.inf)
             answers = await _infer(deployment, call.inputs, exchange.clock, (deadline, start_by))
@@ -51,21 +52,9 @@ def _admit(context: Context, dialect: Dialect, exchange: Exchange, deadline: flo
     """Refuses what needs no body to be refused: an unknown model, an overloaded one, a body that is too large."""
     request = exchange.request
     check_place(request)
-    deployment = _opened(context, dialect, request)
-    if deployment is not None:
+    if (deployment := dialect.catalog.peek(*dialect.target_of(request))) is not None:
         deployment.admit(1, deadline, exchange.is_retry)
     context.bodies.check_announced(request, dialect.body_limit_of(request))
-
-
-def _opened(context: Context, dialect: Dialect, request: web.Request) -> AnyDeployment | None:
-    """The deployment that a request names; None where it is still to be opened, or where that can wait."""
-    name = dialect.model_of(request)
-    try:
-        return context.store.peek(name)
-    except UnknownModel:
-        if dialect.reads_body_first:
-            return None
-        raise
 
 
 async def _infer(
@@ -108,6 +97,7 @@ def add_dialect(app: web.Application, dialect: Dialect, prefix: str = "") -> Non
     """Routes requests to the dialect's addresses, with and without a slash at their end."""
     handler, expect = partial(answer, dialect), partial(expect_continue, dialect)
     for path in dialect.paths():
+        app[DIALECTS].add(prefix + path, dialect)
         for method in dialect.methods():
             for end in ("", "/"):
                 app.router.add_route(method, f"{prefix}{path}{end}", handler, expect_handler=expect)
@@ -140,12 +130,13 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def refuse(context: Context, exchange: Exchange, error: Exception) -> web.StreamResponse:
     """The response to an error, counted, and logged if it is internal."""
-    fault = fault_of(error, context.dialect.hint)
+    dialect = _dialect_of(exchange.request)
+    fault = fault_of(error, dialect.hint)
     if isinstance(error, Overloaded):
         exchange.note_retry(error.retry_after_s)
     log_if_internal(error, fault, exchange.id)
     _count(context, exchange.request, fault.kind)
-    return _finish(context, exchange, context.dialect.refuse(fault, exchange.id))
+    return _finish(context, exchange, dialect.refuse(fault, exchange.id))
 
 
 def _finish(context: Context, exchange: Exchange, response: web.StreamResponse) -> web.StreamResponse:
@@ -155,5 +146,10 @@ def _finish(context: Context, exchange: Exchange, response: web.StreamResponse) 
 
 def _count(context: Context, request: web.Request, outcome: str) -> None:
     """Counts a request to a dialect."""
-    if request.path.rstrip("/") in context.counted:
+    if request.app[DIALECTS].of(request.path):
         context.metrics.count_request(outcome)
+
+
+def _dialect_of(request: web.Request) -> Dialect:
+    dialects = request.app[DIALECTS]
+    return dialects.of(request.path) or dialects.main

@@ -11,7 +11,6 @@ from runtime.errors import EngineStuck
 from runtime.store import ModelStore
 from server.config import Config
 from server.http.body import BodyReader
-from server.http.dialect import Dialect
 from server.http.faults import Draining, Leaving
 from server.http.forwarded import Proxies
 from server.operations.access_log import AccessLog
@@ -29,8 +28,6 @@ class Context:
         cpu_pool: where inputs are prepared.
         bodies: reads them.
         proxies: in front.
-        dialect: of requests at no address of a dialect.
-        counted: addresses whose requests are counted, without a slash at their end.
         access_log: None unless it is on.
         leaving: set when the server is to stop: it still takes requests, and says that it is not ready.
         draining: set when the server stops: every response then closes its connection.
@@ -46,8 +43,6 @@ class Context:
     cpu_pool: CpuPool
     bodies: BodyReader
     proxies: Proxies
-    dialect: Dialect
-    counted: frozenset[str] = frozenset()
     access_log: AccessLog | None = None
     leaving: bool = False
     draining: bool = False

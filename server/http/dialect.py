@@ -9,22 +9,56 @@ from aiohttp import web
 
 from runtime.inputs import Input
 from runtime.outputs import Output
+from runtime.store import Catalog
 from server.http.exchange import Exchange
 from server.http.faults import Fault
+
+
+class Target(NamedTuple):
+    """What a request is for.
+
+    Attributes:
+        model: name of the model; None for the default one.
+        version: of it; None for the default one.
+    """
+
+    model: str | None = None
+    version: str | None = None
 
 
 class Call(NamedTuple):
     """A request that was parsed.
 
     Attributes:
-        model: name of the model; None for the default one.
+        target: whose inputs they are.
         inputs: for the model, at least one; or the error of one that is wrong by itself.
         asked: the dialect's own options.
     """
 
-    model: str | None
+    target: Target
     inputs: Sequence[Input | Exception]
     asked: Any = None
+
+
+class Dialects:
+    """The dialects of one port, by their addresses.
+
+    Attributes:
+        main: of requests at no address of a dialect.
+    """
+
+    def __init__(self, main: Dialect) -> None:
+        """Creates it with one dialect, whose addresses `add` then names."""
+        self.main = main
+        self._by_path: dict[str, Dialect] = {}
+
+    def add(self, path: str, dialect: Dialect) -> None:
+        """Names an address, without a slash at its end."""
+        self._by_path[path] = dialect
+
+    def of(self, path: str) -> Dialect | None:
+        """The dialect of an address; None where there is none."""
+        return self._by_path.get(path.rstrip("/"))
 
 
 class Dialect(Protocol):
@@ -32,11 +66,14 @@ class Dialect(Protocol):
 
     Attributes:
         hint: where to send what, for a client at a wrong address or with a wrong method.
-        reads_body_first: whether a body that is wrong is told before a model that is unknown.
     """
 
     hint: str
-    reads_body_first: bool
+
+    @property
+    def catalog(self) -> Catalog:
+        """Where its models are found."""
+        ...
 
     def paths(self) -> Iterable[str]:
         """Its addresses."""
@@ -46,8 +83,8 @@ class Dialect(Protocol):
         """HTTP methods that it takes there."""
         ...
 
-    def model_of(self, request: web.Request) -> str | None:
-        """The model that path and query name, before the body is read; None for the default one."""
+    def target_of(self, request: web.Request) -> Target:
+        """What path and query name, before the body is read."""
         ...
 
     def body_limit_of(self, request: web.Request) -> int:
@@ -65,3 +102,6 @@ class Dialect(Protocol):
     def refuse(self, fault: Fault, request_id: str) -> web.Response:
         """The response to a request that cannot be answered."""
         ...
+
+
+DIALECTS = web.AppKey("dialects", Dialects)

@@ -8,6 +8,7 @@ import time
 
 from aiohttp import web
 
+from runtime.model import ModelFacts
 from runtime.phases import PhaseClock
 from server.http.connection import SERVER, Connection, new_request_id
 from server.http.cors import add_cors_headers
@@ -26,9 +27,10 @@ class Exchange:
         request: of the client.
         id: the client's X-Request-ID if it is a plain word, else one made here.
         clock: started with the request.
+        model: that answers it; None before it is found.
     """
 
-    __slots__ = ("clock", "id", "request")
+    __slots__ = ("clock", "id", "model", "request")
 
     def __init__(self, request: web.Request) -> None:
         """Begins with the request."""
@@ -36,6 +38,7 @@ class Exchange:
         self.request = request
         self.id = given if _REQUEST_ID.fullmatch(given) else new_request_id()
         self.clock = PhaseClock(time.monotonic)
+        self.model: ModelFacts | None = None
 
     def deadline(self, timeout_ms: float) -> float:
         """Monotonic time at which the request expires: X-Request-Timeout-Ms, at most `timeout_ms`.

@@ -30,11 +30,14 @@ from runtime.errors import (
     EngineTimeout,
     EngineUnavailable,
     InvalidInput,
+    LastModel,
     ModelLoading,
     ModelRaised,
     ModelUnloaded,
+    NoRoom,
     Overloaded,
     UnknownModel,
+    VersionTaken,
 )
 
 log = logging.getLogger("snapserve")
@@ -229,13 +232,20 @@ def _invalid_input(error: InvalidInput) -> Fault:
     return Fault(422, "invalid-input", "The model does not take this", str(error))
 
 
-def _unloadable(error: ModelError) -> Fault:
-    detail = "Its file is damaged, or not what it says, or cannot be run here."
-    return Fault(422, "unloadable-model", "The model cannot be loaded", detail)
-
-
 def _model_raised(error: ModelRaised) -> Fault:
     return Fault(500, "model-raised", "The model raised on this input", str(error))
+
+
+def _conflict(kind: str, title: str) -> Callable[[Exception], Fault]:
+    return lambda error: Fault(409, kind, title, str(error))
+
+
+def _no_room(error: NoRoom) -> Fault:
+    return _unavailable("no-memory", "There is no memory for the model", str(error), 10.0)
+
+
+def _does_not_load(error: ModelError) -> Fault:
+    return Fault(422, "model-error", "The model does not load", "Its file is damaged, or is not what it says.")
 
 
 def _unavailable(kind: str, title: str, detail: str, retry_after_s: float = 1.0) -> Fault:
@@ -369,7 +379,10 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     CompressedBody: _compressed_body,
     UndecodableImage: _undecodable,
     UnknownModel: _unknown_model,
-    ModelError: _unloadable,
+    ModelError: _does_not_load,
+    VersionTaken: _conflict("version-taken", "That version is there"),
+    LastModel: _conflict("last-model", "That is the last model"),
+    NoRoom: _no_room,
     InvalidInput: _invalid_input,
     QueueFull: _queue_full,
     Overloaded: _overloaded,

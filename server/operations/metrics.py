@@ -7,9 +7,11 @@ from functools import cache, partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from runtime.model import ModelFacts
 from runtime.phases import PHASES
-from runtime.store import AnyDeployment
+from runtime.stay import AnyDeployment
 from server.operations.line_writer import dropped_lines
+from server.operations.shadow_metrics import ShadowMetrics
 from server.operations.shared_metrics import SharedMetrics
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -33,7 +35,12 @@ class _DroppedLines:
 
 
 class Metrics:
-    """Counters, histograms and gauges of a server process that answers requests."""
+    """Counters, histograms and gauges of a server process that answers requests.
+
+    Attributes:
+        registry: that holds them.
+        shadows: the counters of versions that run in the shadow of others.
+    """
 
     def __init__(self, shared: SharedMetrics | None = None) -> None:
         """Creates them.
@@ -44,7 +51,7 @@ class Metrics:
         if shared:
             shared.join()
         self._shared = shared
-        self._watched: dict[str, AnyDeployment] = {}
+        self._watched: dict[tuple[str, str], AnyDeployment] = {}
         self.registry = CollectorRegistry()
         counter = partial(Counter, registry=self.registry)
         histogram = partial(Histogram, registry=self.registry)
@@ -52,16 +59,16 @@ class Metrics:
         requests = "Requests to /classify by outcome: ok, client-left, or the kind of problem."
         phases = "Time of an image in each phase: read, decode, queue, infer."
         left = "Images whose client left while they were queued or on the engine."
-        facts = ["model", "architecture", "engine", "precision", "device", "weights"]
+        facts = ["model", "architecture", "engine", "precision", "device", "weights", "version"]
         lag = "How late the event loop is, asked every 20 ms."
         queue, running = "Images waiting for a batch.", "Batches on the engine."
         accepted = "Images accepted and not yet answered."
         target = "Longest time from acceptance to response; 0: no limit."
         limit = "Most images in a batch; lowered for a minute when batches were too large for the engine."
         forecast = "Time to the response of a request that came now; of several workers the longest."
-        model = ["model"]
+        model = ["model", "version"]
         self._requests = counter("snapserve_requests", requests, ["outcome"])
-        self._phase = histogram("snapserve_phase_seconds", phases, ["model", "phase"], buckets=_SECONDS)
+        self._phase = histogram("snapserve_phase_seconds", phases, ["model", "phase", "version"], buckets=_SECONDS)
         self._batch_size = histogram("snapserve_batch_size", "Images in a batch.", model, buckets=_SIZES)
         self._batch_seconds = histogram(
             "snapserve_batch_seconds", "Time of a batch on the engine.", model, buckets=_SECONDS
@@ -80,6 +87,7 @@ class Metrics:
         self._info = longest(
             "snapserve_model_info", "1 for each model that is served, with its facts as labels.", facts
         )
+        self.shadows = ShadowMetrics(self.registry)
         self._dropped_lines = _DroppedLines(self.registry)
         self._loop_lag = histogram("snapserve_event_loop_lag_seconds", lag, buckets=_LAGS)
         # `labels` checks and converts its words each time.
@@ -95,41 +103,44 @@ class Metrics:
         """Counts an answered (or abandoned) request to /classify."""
         self._outcome(outcome).inc()
 
-    def deployed(self, model: str, deployment: AnyDeployment) -> None:
+    def deployed(self, deployment: AnyDeployment) -> None:
         """Shows a model and follows its gauges."""
-        self._watched[model] = deployment
+        key = _key(deployment.model.facts)
+        self._watched[key] = deployment
         for phase in PHASES:
-            self._phase.labels(model, phase)
-        self._info.labels(*_facts_of(model, deployment)).set(1)
+            self._phase.labels(key[0], phase, key[1])
+        self._info.labels(*_facts_of(deployment)).set(1)
 
-    def removed(self, model: str) -> None:
+    def removed(self, deployment: AnyDeployment) -> None:
         """Shows a model no longer. What was counted of it stays."""
-        deployment = self._watched.pop(model)
-        if self._shared:  # there a series cannot be taken out
-            self._info.labels(*_facts_of(model, deployment)).set(0)
-            for gauge in self._gauges:
-                gauge.labels(model).set(0)
+        key = _key(deployment.model.facts)
+        if self._watched.get(key) is not deployment:  # another one has taken its place
             return
-        self._info.remove(*_facts_of(model, deployment))
+        del self._watched[key]
+        if self._shared:  # there a series cannot be taken out
+            self._info.labels(*_facts_of(deployment)).set(0)
+            for gauge in self._gauges:
+                gauge.labels(*key).set(0)
+            return
+        self._info.remove(*_facts_of(deployment))
         for gauge in self._gauges:
-            gauge.remove(model)
+            gauge.remove(*key)
 
-    def of(self, model: str) -> ModelObserver:
+    def of(self, facts: ModelFacts) -> ModelObserver:
         """What the deployment of a model reports to."""
-        for gauge in self._gauges:
-            gauge.labels(model)
+        key = _key(facts)
         return ModelObserver(
-            self._batch_size.labels(model),
-            self._batch_seconds.labels(model),
-            self._left.labels(model),
-            partial(self._phase_of, model),
+            self._batch_size.labels(*key),
+            self._batch_seconds.labels(*key),
+            self._left.labels(*key),
+            lambda phase: self._phase_of(facts.name, phase, facts.version),
         )
 
     def _set_gauges(self) -> None:
         self._dropped_lines.update()
-        for name, deployment in self._watched.items():
+        for key, deployment in self._watched.items():
             for gauge, value in self._gauges.items():
-                gauge.labels(name).set(value(deployment))
+                gauge.labels(*key).set(value(deployment))
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""
@@ -141,11 +152,15 @@ def _target_s(deployment: AnyDeployment) -> float:
     return deployment.admission.target_s or 0.0
 
 
-def _facts_of(model: str, deployment: AnyDeployment) -> tuple[str, ...]:
+def _key(facts: ModelFacts) -> tuple[str, str]:
+    return facts.name, facts.version
+
+
+def _facts_of(deployment: AnyDeployment) -> tuple[str, ...]:
     facts, engine = deployment.model.facts, deployment.runner.facts
     assert engine is not None
     spec = engine.spec
-    return model, facts.architecture, spec.kind, spec.precision, spec.device, facts.weights
+    return facts.name, facts.architecture, spec.kind, spec.precision, spec.device, facts.weights, facts.version
 
 
 class ModelObserver:

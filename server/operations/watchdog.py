@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from runtime.runner import ThreadRunner
-from runtime.store import AnyDeployment
+from runtime.stay import AnyDeployment
 
 INTERVAL_S = 0.25  # between two looks
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from server.operations.acceptor import Acceptor
 from server.workers.worker_process import WorkerProcess
 
 
 class Dispatcher:
-    """Accepts on a port, on the running event loop.
+    """Accepts on every port, on the running event loop.
 
     One process accepts, because it alone knows them all. docs/performance.md says what other ways lose.
     """
 
-    def __init__(self, listening: socket.socket, workers: Callable[[], Iterable[WorkerProcess]]) -> None:
+    def __init__(self, listening: Sequence[socket.socket], workers: Callable[[], Iterable[WorkerProcess]]) -> None:
         """Creates it; it accepts once `start` was called.
 
         Args:
@@ -23,15 +24,16 @@ class Dispatcher:
             workers: all that there are at the moment.
         """
         self._workers = workers
-        self._acceptor = Acceptor(listening, self._give)
+        self._acceptors = [Acceptor(each, self._give) for each in listening]
 
     def start(self) -> None:
         """Begins to accept."""
-        self._acceptor.start()
+        for acceptor in self._acceptors:
+            acceptor.start()
 
     async def close(self) -> None:
-        """Gives out what the kernel has accepted, then closes the port."""
-        await self._acceptor.close()
+        """Gives out what the kernel has accepted, then closes the ports."""
+        await asyncio.gather(*(acceptor.close() for acceptor in self._acceptors))
 
     def _give(self, connection: socket.socket) -> bool:
         """To a ready worker, if possible one that is sure to answer; without any to one that is still loading."""

@@ -88,6 +88,7 @@ def share_of(config: Config) -> Config:
     decode_memory = config.limits.decode_memory_mb
     return _with(
         config,
+        models={"model_memory_mb": math.ceil(config.models.model_memory_mb / workers)},
         batching={"queue_limit": math.ceil(config.batching.queue_limit / workers)},
         limits={
             "max_connections": math.ceil(config.limits.max_connections / workers),

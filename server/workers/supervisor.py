@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import NoReturn
 
@@ -56,7 +57,7 @@ MOST_MISSED_HEARTBEATS = 80  # counted, not seconds: a suspended machine counts 
 _GRACE_S = 5.0  # beyond the time to drain, before a worker is killed
 
 
-async def supervise(config: Config, bundles: Bundles, listening: socket.socket) -> NoReturn:
+async def supervise(config: Config, bundles: Bundles, listening: Sequence[socket.socket]) -> NoReturn:
     """Runs a supervisor until the service is told to stop, then ends the process."""
     await Supervisor(config, bundles, listening).run()
 
@@ -64,13 +65,13 @@ async def supervise(config: Config, bundles: Bundles, listening: socket.socket) 
 class Supervisor:
     """Starts the workers, starts anew those that end, and drains all."""
 
-    def __init__(self, config: Config, bundles: Bundles, listening: socket.socket) -> None:
+    def __init__(self, config: Config, bundles: Bundles, listening: Sequence[socket.socket]) -> None:
         """Creates it on the running event loop.
 
         Args:
             config: of the whole service, with a number of workers.
             bundles: verified.
-            listening: where clients connect.
+            listening: where clients connect; first the service's own port.
         """
         self._config = config
         self._bundles = bundles
@@ -217,7 +218,7 @@ class Supervisor:
             log.info("worker %d is ready, %.1f s after its start", worker.number, now - worker.started_at)
         elif len(self._ready) == workers:
             self._was_ready = True
-            address = self._listening.getsockname()
+            address = self._listening[0].getsockname()
             root_path = self._config.server.root_path
             why = reason(self._config.models, self._bundles)
             say(banner(models, self._bundles, address, now - self._began, workers, root_path, why))
@@ -231,7 +232,8 @@ class Supervisor:
         """Gives out what the kernel has accepted, then lets every worker answer what it has."""
         self._stopping, began = True, time.monotonic()
         self._spare.kill()
-        ignore_newcomers(self._listening)
+        for listening in self._listening:
+            ignore_newcomers(listening)
         await asyncio.sleep(LAST_CALL_S)
         running = [worker for worker in self._workers.values() if worker.process.returncode is None]
         with contextlib.suppress(TimeoutError):

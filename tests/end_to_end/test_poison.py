@@ -112,7 +112,7 @@ def test_a_drain_does_not_wait_for_an_engine_that_hangs(server):
     async def scenario():
         async with aiohttp.ClientSession(server.url) as session:
             hanging = asyncio.ensure_future(ask(session, image(8, HANG)))
-            while b'snapserve_batches_in_flight{model="poisoned"} 1.0' not in await metrics(session):
+            while b'snapserve_batches_in_flight{model="poisoned",version="1"} 1.0' not in await metrics(session):
                 await asyncio.sleep(0.01)
             server.send(signal.SIGTERM)
             return await hanging

@@ -211,7 +211,7 @@ async def _send_and_stop(server, count):
     async with aiohttp.ClientSession(server.url, connector=connector) as session:
         sent = [asyncio.ensure_future(session.post("/classify", data=DIGIT.read_bytes())) for _ in range(count)]
         async with asyncio.timeout(30):
-            while await _metric(session, 'snapserve_queue_depth{model="digits"}') < count:
+            while await _metric(session, 'snapserve_queue_depth{model="digits",version="1"}') < count:
                 await asyncio.sleep(0.01)
         server.send(signal.SIGTERM)
         responses = await asyncio.gather(*sent)

@@ -64,7 +64,7 @@ def test_every_worker_tells_the_figures_of_all(server):
     for connection in (first, second):
         text = ask(connection, "/metrics")[1]
         assert 'snapserve_requests_total{outcome="ok"} 8.0' in text
-        assert 'snapserve_phase_seconds_count{model="digits",phase="infer"} 8.0' in text
+        assert 'snapserve_phase_seconds_count{model="digits",phase="infer",version="1"} 8.0' in text
         assert "snapserve_workers_ready 2.0" in text
         assert "snapserve_model_info{" in text
         assert json.loads(ask(connection, "/readyz")[1]) == {"status": "ready", "workers": {"ready": 2, "all": 2}}

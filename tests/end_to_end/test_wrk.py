@@ -36,4 +36,7 @@ def batches(url):
     with urllib.request.urlopen(url + "/metrics") as response:
         lines = response.read().decode().splitlines()
     values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("snapserve_batch_size_"))
-    return {kind: float(values[f'snapserve_batch_size_{kind}{{model="digits"}}']) for kind in ("sum", "count")}
+    return {
+        kind: float(values[f'snapserve_batch_size_{kind}{{model="digits",version="1"}}'])
+        for kind in ("sum", "count")
+    }

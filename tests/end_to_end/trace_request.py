@@ -36,7 +36,7 @@ class Tracer:
 async def main(tracer):
     config = Config(ModelConfig(model=(str(ROOT / "models/demo"),)), server=ServerConfig(port=0, workers=1))
     service, listening = Service(config, find_bundles(config.models)), listen(config.server)
-    await service.start(listening)
+    await service.start([listening])
     await service.load()
     url = "http://{}:{}/classify".format(*listening.getsockname())
     async with aiohttp.ClientSession() as session:

@@ -38,8 +38,8 @@ class DoublerModel:
 
     example_file = "x.txt"
 
-    def __init__(self, name="double", error=None):
-        self.facts = ModelFacts(name, "doubler", "none", "none", 1, 8)
+    def __init__(self, name="double", error=None, version="1"):
+        self.facts = ModelFacts(name, "doubler", "none", "none", 1, 8, version=version)
         self.engine, self.error = Doubler(), error
         self.prepared = []
 

@@ -209,3 +209,35 @@ async def test_an_abandoned_deployment_refuses_all_at_once_although_its_engine_i
         await deployment.infer(4, clock())
     assert not deployment.is_open
     assert deployment.runner.busy_since is not None
+
+
+async def test_an_input_waits_until_it_is_on_the_engine(deploy):
+    deployment = await deploy(max_batch_size=1)
+    deployment.model.engine.gate.clear()
+    waiting = crowd(deployment, 3)
+    await asyncio.sleep(0)
+    assert deployment.waiting == 3, "on the CPU pool"
+    await until(lambda: deployment.batcher.queued == 2)
+    assert deployment.waiting == 2
+    deployment.model.engine.gate.set()
+    await asyncio.gather(*waiting)
+    assert deployment.waiting == 0
+
+
+async def test_the_audience_hears_of_each_input_before_its_client(deploy):
+    heard = []
+
+    class Audience:
+        def answered(self, given, output, clock):
+            heard.append((given, output, set(clock.seconds)))
+
+        def failed(self, error):
+            heard.append(error)
+
+    deployment = await deploy()
+    deployment.audience = Audience()
+    assert await deployment.infer(1, PhaseClock(time.monotonic)) == "got 4"
+    assert heard == [(1, "got 4", {"decode", "queue", "infer"})]
+    with pytest.raises(ValueError, match="broken") as raised:
+        await deployment.infer("broken", PhaseClock(time.monotonic))
+    assert heard[1:] == [raised.value]

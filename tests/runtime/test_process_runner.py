@@ -18,6 +18,7 @@ import runtime.process_runner
 from batching import Batcher, BatchPolicy, ItemFailed
 from models.errors import EngineError
 from runtime.errors import EngineDied, EngineRaised, EngineTimeout, EngineUnavailable
+from runtime.memory import processes_bytes
 from runtime.process_runner import ProcessLimits, ProcessRunner
 from runtime.processes.recipe import Recipe
 from tests.conftest import ROOT
@@ -265,3 +266,11 @@ def test_no_process_outlives_a_parent_that_is_killed():
         parent.kill()
     _, left = psutil.wait_procs(children, 10)
     assert [each for each in left if lives(each.pid)] == []
+
+
+async def test_it_names_its_processes():
+    async with running(ProcessLimits(loaded_spares=1)) as runner:
+        await until(lambda: len(runner.pids) == 3)
+        assert sorted(runner.pids) == sorted(each.pid for each in psutil.Process().children(recursive=True))
+        assert processes_bytes(runner.pids) > 3 << 20
+    assert runner.pids == []

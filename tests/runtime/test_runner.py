@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
@@ -48,3 +49,13 @@ async def test_a_model_that_does_not_load_leaves_nothing_to_close():
     with pytest.raises(EngineError, match="damaged"):
         await runner.start()
     await runner.close()
+
+
+async def test_its_thread_begins_as_it_is_told():
+    begun = []
+    runner = ThreadRunner(
+        DoublerModel(), EngineOptions(), begin=lambda: begun.append(threading.current_thread().name)
+    )
+    await runner.start()
+    await runner.close()
+    assert [name.startswith("engine-double") for name in begun] == [True]

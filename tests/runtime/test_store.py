@@ -1,4 +1,4 @@
-"""The models in service, by name."""
+"""The models in service, by name and version."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import time
 
 import pytest
 
+from batching import DeadlineExceeded
 from models.engines.base import EngineOptions
 from models.errors import EngineError
 from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
-from runtime.errors import ModelLoading, ModelUnloaded, UnknownModel
+from runtime.errors import LastModel, ModelLoading, ModelUnloaded, UnknownModel, VersionTaken
 from runtime.phases import PhaseClock
+from runtime.room import Capacity, Room
 from runtime.runner import ThreadRunner
 from runtime.store import ModelStore
 from tests.runtime.fakes import DoublerModel
@@ -22,33 +24,45 @@ class Observer:
     def __init__(self):
         self.seen = []
 
-    def of(self, model):
+    def of(self, facts):
         return None
 
-    def deployed(self, model, deployment):
-        self.seen.append(f"+{model}")
+    def deployed(self, deployment):
+        self.seen.append(f"+{deployment.model.facts.name}")
 
-    def removed(self, model):
-        self.seen.append(f"-{model}")
+    def removed(self, deployment):
+        self.seen.append(f"-{deployment.model.facts.name}")
 
 
 @pytest.fixture
-async def make():
-    pool, stores = CpuPool(1), []
+async def room():
+    """Makes rooms."""
+    pool, rooms = CpuPool(1), []
 
     def deploy(model):
         return Deployment(model, ThreadRunner(model, EngineOptions()), pool, Batching(8))
 
-    def start(*models):
-        observer = Observer()
-        store = ModelStore({each.facts.name: each for each in models}, deploy, observer)
-        stores.append(store)
-        return store, observer
+    def make(capacity=None, observer=None, meter=None):
+        rooms.append(Room(deploy, capacity, observer, meter))
+        return rooms[-1]
 
-    yield start
-    for store in stores:
-        await store.close()
+    yield make
+    for each in rooms:
+        await each.close()
     pool.close()
+
+
+@pytest.fixture
+def make(room):
+    def start(*models, capacity=None):
+        observer = Observer()
+        return ModelStore({each.facts.name: each for each in models}, room(capacity, observer)), observer
+
+    return start
+
+
+async def double(deployment, number):
+    return await deployment.infer(number, PhaseClock(time.monotonic))
 
 
 async def test_a_model_is_found_once_it_is_loaded(make):
@@ -56,13 +70,15 @@ async def test_a_model_is_found_once_it_is_loaded(make):
     assert store.default == "a"
     with pytest.raises(ModelLoading):
         store.find("b")
+    with pytest.raises(ModelLoading):
+        store.peek("b")
     with pytest.raises(UnknownModel):
         store.find("c")
     assert not store.ready
     await store.load()
     assert store.ready
     assert store.find(None).model.facts.name == "a"
-    assert store.find("b") is store.loaded("b")
+    assert store.find("b") is store.loaded("b") is store.peek("b", "1")
     assert observer.seen == ["+a", "+b"]
     await store.close()
     assert observer.seen == ["+a", "+b", "-a", "-b"]
@@ -73,14 +89,14 @@ async def test_a_model_comes_and_goes_while_others_serve(make):
     store, observer = make(DoublerModel("a"))
     await store.load()
     added = DoublerModel("b")
-    deployment = await store.add("b", added)
+    deployment = await store.add("b", "1", added)
     assert store.find("b") is deployment
-    await store.remove("b")
+    await store.remove("b", "1")
     assert added.engine.calls[-1] == "close"
     with pytest.raises(UnknownModel):
         store.find("b")
     with pytest.raises(ModelUnloaded):
-        await deployment.infer(1, PhaseClock(time.monotonic))
+        await double(deployment, 1)
     assert store.ready
     assert observer.seen == ["+a", "+b", "-b"]
 
@@ -89,13 +105,13 @@ async def test_removing_waits_for_the_requests_that_use_the_model(make):
     store, _ = make(DoublerModel("a"), DoublerModel("b"))
     await store.load()
     async with store.use("b") as deployment, store.use("b"):
-        removing = asyncio.ensure_future(store.remove("b"))
+        removing = asyncio.ensure_future(store.remove("b", "1"))
         await asyncio.sleep(0.01)
         assert not removing.done()
         with pytest.raises(UnknownModel):
             async with store.use("b"):
                 pass
-        assert await deployment.infer(1, PhaseClock(time.monotonic)) == "got 4"
+        assert await double(deployment, 1) == "got 4"
     await removing
 
 
@@ -103,13 +119,23 @@ async def test_a_model_that_does_not_load_is_not_there(make):
     store, observer = make(DoublerModel("a"))
     await store.load()
     with pytest.raises(EngineError):
-        await store.add("b", DoublerModel("b", EngineError("x: damaged")))
+        await store.add("b", "1", DoublerModel("b", EngineError("x: damaged")))
     with pytest.raises(UnknownModel):
         store.find("b")
-    with pytest.raises(ValueError, match="a is in service"):
-        await store.add("a", DoublerModel("a"))
+    with pytest.raises(VersionTaken, match="a has a version 1"):
+        await store.add("a", "1", DoublerModel("a"))
     assert store.ready
     assert observer.seen == ["+a"]
+
+
+async def test_of_two_additions_at_once_one_wins(make):
+    store, _ = make(DoublerModel("a"))
+    await store.load()
+    first, second = DoublerModel("b"), DoublerModel("b")
+    results = await asyncio.gather(store.add("b", "1", first), store.add("b", "1", second), return_exceptions=True)
+    assert [type(each) for each in results] == [Deployment, VersionTaken]
+    assert second.engine.calls[-1] == "close"
+    assert first.engine.calls[-1] != "close"
 
 
 async def test_while_models_load_clients_are_told_when_they_will_probably_be_loaded(make):
@@ -119,3 +145,98 @@ async def test_while_models_load_clients_are_told_when_they_will_probably_be_loa
     with pytest.raises(ModelLoading) as refusal:
         store.find("a")
     assert 50 < refusal.value.retry_after_s <= 60
+
+
+async def test_versions_stand_side_by_side_and_the_default_switches_at_once(make):
+    store, _ = make(DoublerModel("a"))
+    await store.load()
+    old = store.find("a")
+    new = await store.add("a", "2", DoublerModel("a", version="2"))
+    assert store.find("a") is old
+    assert store.find("a", "2") is new
+    async with store.use("a") as used:
+        store.set_default("a", "2")
+        assert store.find("a") is store.find(None) is new
+        assert await double(used, 1) == "got 4", "who has begun keeps its version"
+    assert [(each.version, each.is_default, each.state) for each in store.status()] == [
+        ("1", False, "loaded"),
+        ("2", True, "loaded"),
+    ]
+    with pytest.raises(ValueError, match="version 2 is the default one of a"):
+        await store.remove("a", "2")
+    await store.remove("a", "1")
+    with pytest.raises(UnknownModel):
+        store.set_default("a", "1")
+    with pytest.raises(LastModel):
+        await store.remove("a", "2")
+    assert store.find("a") is new
+
+
+async def test_a_registered_version_is_loaded_by_its_first_request_and_once(make):
+    store, observer = make(DoublerModel("a"))
+    await store.load()
+    model = DoublerModel("b")
+    store.register("b", "1", model)
+    assert store.ready
+    assert store.peek("b") is None
+    assert model.engine.calls == []
+
+    async def ask():
+        async with store.use("b") as deployment:
+            return await double(deployment, 3)
+
+    assert set(await asyncio.gather(*(ask() for _ in range(100)))) == {"got 8"}
+    assert model.engine.calls.count("warm_up") == 1
+    assert observer.seen == ["+a", "+b"]
+
+
+async def test_a_client_does_not_wait_for_a_load_beyond_its_deadline(make):
+    store, _ = make(DoublerModel("a"))
+    await store.load()
+    model = DoublerModel("b")
+    model.engine.gate.clear()
+    store.register("b", "1", model)
+    with pytest.raises(DeadlineExceeded):
+        async with store.use("b", None, time.monotonic() + 0.01):
+            pass
+    leaving = asyncio.ensure_future(store.use("b").__aenter__())
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.sleep(0)
+    model.engine.gate.set()
+    async with store.use("b") as deployment:  # the load went on
+        assert await double(deployment, 1) == "got 4"
+    (status,) = [each for each in store.status() if each.name == "b"]
+    assert (status.state, status.users) == ("loaded", 0)
+
+
+async def test_a_failed_load_is_told_to_all_that_wait_and_tried_again_by_the_next(make):
+    store, _ = make(DoublerModel("a"))
+    await store.load()
+    model = DoublerModel("b", EngineError("x: damaged"))
+    store.register("b", "1", model)
+
+    async def ask():
+        async with store.use("b") as deployment:
+            return await double(deployment, 3)
+
+    results = await asyncio.gather(ask(), ask(), return_exceptions=True)
+    assert [type(each) for each in results] == [EngineError] * 2
+    model.error = None
+    assert await ask() == "got 8"
+
+
+async def test_the_version_that_was_asked_for_longest_ago_gives_way(make):
+    store, observer = make(DoublerModel("a"), capacity=Capacity(max_models=2))
+    await store.load()
+    for name in "bcd":
+        store.register(name, "1", DoublerModel(name))
+
+    async def ask(name):
+        async with store.use(name) as deployment:
+            return await double(deployment, 1)
+
+    for name in "bcbdb":
+        assert await ask(name) == "got 4"
+    assert observer.seen == ["+a", "+b", "+c", "-c", "+d"]
+    assert [each.name for each in store.status() if each.state == "loaded"] == ["a", "b", "d"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import json
 
 import aiohttp
@@ -51,7 +52,7 @@ class Running:
     def __init__(self, service, url, session, stack):
         self.service, self.url, self.session, self._stack = service, url, session, stack
 
-    @property
+    @functools.cached_property
     def engine(self):
         return engine_of(next(iter(self.service.context.store)))
 
@@ -90,7 +91,7 @@ async def start(hash_bundle):
         async def run(bundles=None, load=True, **options):
             service = Service(make_config(**options), bundles or {"hash": hash_bundle})
             listening = listen(ServerConfig(port=0))
-            await service.start(listening)
+            await service.start([listening])
             stack.push_async_callback(finish, service)
             if load:
                 await service.load()

@@ -14,7 +14,7 @@ from runtime.store import ModelStore
 from server.dialects.classify.parameters import Parameters, chosen, read_parameters
 from server.dialects.classify.responses import Outcome, several_response, single_response
 from server.dialects.classify.upload import UploadParser
-from server.http.dialect import Call
+from server.http.dialect import Call, Target
 from server.http.exchange import Exchange
 from server.http.faults import Fault, fault_of, log_if_internal
 from server.http.problem import problem_response
@@ -27,13 +27,11 @@ class Asked(NamedTuple):
     Attributes:
         parameters: of the request.
         top_k: how many predictions, for the model.
-        model: name of the model.
         filenames: of the images, None for one without.
     """
 
     parameters: Parameters
     top_k: int
-    model: str
     filenames: Sequence[str | None]
 
 
@@ -41,7 +39,6 @@ class Classify:
     """The dialect of SnapServe itself."""
 
     hint = "Images go to POST /classify: curl -F image=@cat.jpg sends one there."
-    reads_body_first = False
 
     def __init__(self, store: ModelStore, parser: UploadParser) -> None:
         """Creates it.
@@ -50,7 +47,7 @@ class Classify:
             store: of the models.
             parser: of bodies.
         """
-        self._store = store
+        self.catalog = store
         self._parser = parser
 
     def paths(self) -> Iterable[str]:
@@ -61,10 +58,11 @@ class Classify:
         """PUT for `curl -T`."""
         return ("POST", "PUT")
 
-    def model_of(self, request: web.Request) -> str | None:
-        """The model that the query names."""
-        name = _query(request).get("model")
-        return None if name is None else str(name)
+    def target_of(self, request: web.Request) -> Target:
+        """The model and version that the query names."""
+        query = _query(request)
+        name, version = query.get("model"), query.get("version")
+        return Target(None if name is None else str(name), None if version is None else str(version))
 
     def body_limit_of(self, request: web.Request) -> int:
         """Most bytes of the body."""
@@ -77,32 +75,28 @@ class Classify:
         images = upload.images
         request[IMAGES] = len(images)
         parameters = read_parameters(_query(request), upload.fields, request.headers.get("Accept", ""))
-        facts = self._store.find(parameters.model).model.facts
-        top_k = parameters.top_k_of(facts.num_classes)
+        target = Target(parameters.model, parameters.version)
+        top_k = parameters.top_k_of(self.catalog.model(*target).facts.num_classes)
         inputs = [self._parser.error_of(each) or Image(each.data) for each in images]
-        return Call(
-            parameters.model,
-            inputs,
-            Asked(parameters, top_k, facts.name, [each.filename for each in images]),
-        )
+        return Call(target, inputs, Asked(parameters, top_k, [each.filename for each in images]))
 
     def render(self, exchange: Exchange, call: Call, answers: Sequence[Output | Exception]) -> web.Response:
         """The predictions of each image. Raises the error of a single image, and one that is the server's own."""
-        asked, clock = call.asked, exchange.clock
+        asked = call.asked
         if len(answers) == 1:
             (answer,) = answers
             if isinstance(answer, Exception):
                 raise answer
             predictions = _predictions(asked, answer)
-            return single_response(predictions, clock, asked.model, exchange.id, asked.parameters.format)
-        clock.mark("classify")
+            return single_response(predictions, exchange, asked.parameters.format)
+        exchange.clock.mark("classify")
         errors = [each for each in answers if isinstance(each, Exception)]
         if len(errors) == len(answers) and all(fault_of(error).status >= 500 for error in errors):
             raise errors[0]  # no image is to blame
         for error in errors:
             log_if_internal(error, fault_of(error), exchange.id)
         outcomes = [_outcome(asked, *each) for each in zip(asked.filenames, answers, strict=True)]
-        return several_response(outcomes, clock, asked.model, exchange.id, asked.parameters.format)
+        return several_response(outcomes, exchange, asked.parameters.format)
 
     def refuse(self, fault: Fault, request_id: str) -> web.Response:
         """RFC 9457."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from server.http.faults import BadRequest
 
-NAMES = ("top_k", "min_score", "model", "format")
+NAMES = ("top_k", "min_score", "model", "version", "format")
 FORMATS = ("json", "hf", "text")
 DEFAULT_TOP_K = 5
 
@@ -24,12 +24,14 @@ class Parameters:
         top_k: how many predictions, None for the default.
         min_score: predictions below it are left out, 0 … 1.
         model: name of the model, None for the default one.
+        version: of the model, None for its default one.
         format: one of `FORMATS`.
     """
 
     top_k: int | None = None
     min_score: float = 0.0
     model: str | None = None
+    version: str | None = None
     format: str = "json"
 
     def top_k_of(self, num_classes: int) -> int:
@@ -94,8 +96,9 @@ def read_parameters(query: Mapping[str, Any], fields: Mapping[str, Any], accept:
         values["min_score"] = _number(float, "min_score", given["min_score"])
         if not 0 <= values["min_score"] <= 1:
             raise BadRequest("min_score must be between 0 and 1.")
-    if "model" in given:
-        values["model"] = str(given["model"])
+    for name in ("model", "version"):
+        if name in given:
+            values[name] = str(given[name])
     values["format"] = given.get("format") or ("text" if _prefers_text(accept) else "json")
     if values["format"] not in FORMATS:
         raise BadRequest(f"format must be one of {', '.join(FORMATS)}.")

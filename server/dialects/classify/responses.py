@@ -10,7 +10,7 @@ import orjson
 from aiohttp import web
 
 from runtime.outputs import Prediction
-from runtime.phases import PhaseClock
+from server.http.exchange import Exchange
 from server.http.faults import Fault
 from server.http.problem import problem_json
 
@@ -24,9 +24,7 @@ class Outcome:
     fault: Fault | None
 
 
-def single_response(
-    predictions: Sequence[Prediction], clock: PhaseClock, model: str, request_id: str, format: str
-) -> web.Response:
+def single_response(predictions: Sequence[Prediction], exchange: Exchange, format: str) -> web.Response:
     """The answer to one image."""
     if format == "text":
         return web.Response(text=_table(predictions))
@@ -34,17 +32,14 @@ def single_response(
         return _json(_bare(predictions))
     document = {
         "predictions": [prediction.to_json() for prediction in predictions],
-        "model": model,
-        "request_id": request_id,
-        "batch_size": clock.batch_size,
-        "timing_ms": clock.timing_ms(),
+        **_served_by(exchange),
+        "batch_size": exchange.clock.batch_size,
+        "timing_ms": exchange.clock.timing_ms(),
     }
     return _json(document)
 
 
-def several_response(
-    outcomes: Sequence[Outcome], clock: PhaseClock, model: str, request_id: str, format: str
-) -> web.Response:
+def several_response(outcomes: Sequence[Outcome], exchange: Exchange, format: str) -> web.Response:
     """The answers to several images, in the order sent; 422 when there is none."""
     status = 200 if any(outcome.predictions is not None for outcome in outcomes) else 422
     if format == "text" and status == 200:
@@ -52,12 +47,16 @@ def several_response(
     if format == "hf" and status == 200:
         return _json([_bare(outcome.predictions or ()) for outcome in outcomes])
     document = {
-        "results": [_result(outcome, request_id) for outcome in outcomes],
-        "model": model,
-        "request_id": request_id,
-        "timing_ms": clock.timing_ms(),
+        "results": [_result(outcome, exchange.id) for outcome in outcomes],
+        **_served_by(exchange),
+        "timing_ms": exchange.clock.timing_ms(),
     }
     return _json(document, status)
+
+
+def _served_by(exchange: Exchange) -> dict[str, str]:
+    assert exchange.model is not None
+    return {"model": exchange.model.name, "version": exchange.model.version, "request_id": exchange.id}
 
 
 def _result(outcome: Outcome, request_id: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ _UNEXPECTED = "Unexpected server error"
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_SORT_KEYS
 # Kinds of faults that are a plain 404 or 400 without a body.
 _BARE = {"not-found": 404, "method-not-allowed": 404, "malformed-http": 400}
-_IN_OWN_WORDS = {"unknown-model": _UNKNOWN, "unloadable-model": _UNKNOWN, "model-raised": _UNEXPECTED}
+_IN_OWN_WORDS = {"unknown-model": _UNKNOWN, "model-error": _UNKNOWN, "model-raised": _UNEXPECTED}
 
 
 def refusal(description: str, text: str = "") -> Refusal:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Protocol
 
 import orjson
 from aiohttp import web
@@ -13,13 +12,14 @@ from batching import ItemFailed
 from runtime.cpu_pool import CpuPool
 from runtime.errors import InvalidInput, UnsupportedOutput
 from runtime.inputs import Arguments
+from runtime.on_demand import OnDemand
 from runtime.outputs import Output, Value
 from server.config import LimitConfig
 from server.dialects.torch_serving.envelope import INVALID_JSON, bad, good, refusal
 from server.dialects.torch_serving.values import UNSUPPORTED, arguments_of, json_of
 from server.http.answer import add_dialect
 from server.http.context import CONTEXT
-from server.http.dialect import Call
+from server.http.dialect import Call, Target
 from server.http.exchange import Exchange
 from server.http.faults import BodyTooLarge, Fault, Refusal
 from server.http.json_pieces import loads_in_pieces
@@ -31,29 +31,20 @@ _BOM = b"\xef\xbb\xbf"
 _UNREADABLE = Fault(400, "malformed-http", "Not JSON", "The Content-Type says that the body is a form.")
 
 
-class Cache(Protocol):
-    """What keeps the models that requests have opened."""
-
-    def forget(self, name: str, /) -> Awaitable[object]:
-        """Lets a model go, if it is open, when the requests that use it are answered."""
-        ...
-
-
 class TorchServing:
     """The dialect of torch-serving."""
 
     hint = ""
-    reads_body_first = True
 
-    def __init__(self, store: Cache, limits: LimitConfig, cpu_pool: CpuPool) -> None:
+    def __init__(self, models: OnDemand, limits: LimitConfig, cpu_pool: CpuPool) -> None:
         """Creates it.
 
         Args:
-            store: of the models.
+            models: that requests open.
             limits: of sizes.
             cpu_pool: where bodies are parsed that are too long for the event loop.
         """
-        self._store = store
+        self.catalog = models
         self._max_body = int(limits.max_body_mb * 1_000_000)
         self._cpu_pool = cpu_pool
 
@@ -65,14 +56,14 @@ class TorchServing:
         """POST alone."""
         return ("POST",)
 
-    def model_of(self, request: web.Request) -> str:
-        """The identifier, which has to be there once. Raises Refusal."""
+    def target_of(self, request: web.Request) -> Target:
+        """The identifier, which has to be there once; an empty one is the folder itself. Raises Refusal."""
         given = request.query.getall(_PARAMETER, ())
         if not given:
             raise refusal(f"Missing required parameter `{_PARAMETER}`")
         if len(given) > 1:
             raise refusal(f"Required parameter `{_PARAMETER}` must only be passed in once")
-        return str(given[0])
+        return Target(given[0] or ".")
 
     def body_limit_of(self, request: web.Request) -> int:
         """Most bytes of the body."""
@@ -89,7 +80,7 @@ class TorchServing:
             given = parsed(body)
         else:
             given = await self._cpu_pool.run(partial(parsed, body), deadline)
-        return Call(self.model_of(request), (given,))
+        return Call(self.target_of(request), (given,))
 
     def render(self, exchange: Exchange, call: Call, answers: Sequence[Output | Exception]) -> web.Response:
         """What the model returned. Raises the error of the call."""
@@ -108,7 +99,7 @@ class TorchServing:
 
     async def forget(self, request: web.Request) -> web.Response:
         """`DELETE /serve?servable_identifier=PATH`: the next request opens the file anew."""
-        await self._store.forget(self.model_of(request))
+        await self.catalog.forget(str(self.target_of(request).model))
         return good(None)
 
 

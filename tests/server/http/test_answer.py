@@ -66,6 +66,6 @@ async def test_health_and_metrics_are_answered_while_images_are_refused(start):
         async with server.session.get(server.url + path) as response:
             assert response.status == 200
     assert await server.metric('snapserve_requests_total{outcome="overloaded"}') >= 1
-    assert await server.metric('snapserve_target_latency_seconds{model="hash"}') == 0.1
+    assert await server.metric('snapserve_target_latency_seconds{model="hash",version="1"}') == 0.1
     server.engine.gate.set()
     await asyncio.gather(*held)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.errors import (
-    EngineError,
+    ModelError,
     TooCostly,
     TooManyPixels,
     TooMuchMemory,
@@ -29,12 +29,15 @@ from runtime.errors import (
     EngineTimeout,
     EngineUnavailable,
     InvalidInput,
+    LastModel,
     ModelLoading,
     ModelRaised,
     ModelUnloaded,
+    NoRoom,
     Overloaded,
     UnknownModel,
     UnsupportedOutput,
+    VersionTaken,
 )
 from server.http.faults import (
     TABLE,
@@ -375,7 +378,6 @@ ROWS = {
     UndecodableImage("PNG"): (422, "undecodable"),
     UnsupportedImage("lossless JPEG"): (422, "unsupported-picture"),
     InvalidInput("x"): (422, "invalid-input"),
-    EngineError("secret"): (422, "unloadable-model"),
     Refusal(Fault(418, "teapot", "x", "y")): (418, "teapot"),
     item_failed(ModelRaised("x")): (500, "model-raised"),
     item_failed(UnsupportedOutput("dtype", "x")): (500, "model-raised"),
@@ -391,6 +393,10 @@ ROWS = {
     Draining(): (503, "draining"),
     ModelUnloaded("x"): (503, "model-unloaded"),
     Leaving(): (503, "draining"),
+    ModelError("secret"): (422, "model-error"),
+    VersionTaken("a has a version 2"): (409, "version-taken"),
+    LastModel("a 1 is the last model"): (409, "last-model"),
+    NoRoom("a", 3_000_000, 2_000_000): (503, "no-memory"),
     ModelLoading("x"): (503, "not-ready"),
     EngineStuck(3.2): (503, "engine-stuck"),
     DeadlineExceeded("x"): (504, "deadline-exceeded"),

@@ -16,12 +16,12 @@ async def test_a_model_that_was_removed_is_shown_no_longer_and_its_counts_stay(s
             return (await response.text()).splitlines()
 
     assert any(line.startswith("snapserve_model_info{") and 'model="b"' in line for line in await lines())
-    assert 'snapserve_queue_depth{model="b"} 0.0' in await lines()
-    await server.service.context.store.remove("b")
+    assert 'snapserve_queue_depth{model="b",version="1"} 0.0' in await lines()
+    await server.service.context.store.remove("b", "1")
     after = await lines()
     of_b = [line.partition("{")[0] for line in after if 'model="b"' in line]
     assert not {"snapserve_model_info", "snapserve_queue_depth", "snapserve_pictures_accepted"} & set(of_b)
-    assert 'snapserve_phase_seconds_count{model="b",phase="infer"} 1.0' in after
+    assert 'snapserve_phase_seconds_count{model="b",phase="infer",version="1"} 1.0' in after
     assert any('model="a"' in line and line.startswith("snapserve_model_info{") for line in after)
     async with server.post(noise(1), "/classify?model=b") as response:
         assert response.status == 404

@@ -36,7 +36,7 @@ async def dispatch():
     def start(*workers):
         listening = socket.create_server(("127.0.0.1", 0))
         sockets.append(listening)
-        dispatcher = Dispatcher(listening, lambda: workers)
+        dispatcher = Dispatcher([listening], lambda: workers)
         dispatcher.start()
         return dispatcher, listening.getsockname()
 
@@ -94,7 +94,7 @@ async def test_a_connection_that_nobody_takes_waits_for_who_does(dispatch):
     worker = FakeWorker("late", room=0)
     dispatcher, address = dispatch(worker)
     first, second = (asyncio.ensure_future(connect(address, 1)) for _ in range(2))
-    while not dispatcher._acceptor.waiting:
+    while not dispatcher._acceptors[0].waiting:
         await asyncio.sleep(0)
     worker.room = 2
     assert await asyncio.gather(first, second) == [["late"], ["late"]]

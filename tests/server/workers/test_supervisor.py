@@ -49,7 +49,7 @@ async def supervisor(monkeypatch):
     monkeypatch.setattr(server.workers.supervisor, "HEARTBEAT_S", 0)
     monkeypatch.setattr(server.workers.supervisor, "SupervisorMetrics", lambda shared: FakeMetrics())
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        made = Supervisor(Config(server=ServerConfig(workers=2)), {}, listening)
+        made = Supervisor(Config(server=ServerConfig(workers=2)), {}, [listening])
         made._spare = FakeSpare()
         yield made
         shutil.rmtree(made._shared.folder, ignore_errors=True)

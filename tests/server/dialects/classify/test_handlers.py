@@ -61,11 +61,13 @@ async def test_probes_and_metrics(start):
         async with server.post(flat(1)) as response:
             assert response.status == 200
     assert await server.metric('snapserve_requests_total{outcome="ok"}') == 3
-    assert await server.metric('snapserve_batch_size_count{model="hash"}') == 4, "with the warm-up"
+    assert await server.metric('snapserve_batch_size_count{model="hash",version="1"}') == 4, "with the warm-up"
     for phase in ("read", "decode", "queue", "infer"):
-        assert await server.metric(f'snapserve_phase_seconds_count{{model="hash",phase="{phase}"}}') == 3
+        assert (
+            await server.metric(f'snapserve_phase_seconds_count{{model="hash",phase="{phase}",version="1"}}') == 3
+        )
     for gauge in ("queue_depth", "batches_in_flight", "images_accepted"):
-        assert await server.metric(f'snapserve_{gauge}{{model="hash"}}') == 0
+        assert await server.metric(f'snapserve_{gauge}{{model="hash",version="1"}}') == 0
     assert await server.metric("snapserve_model_info{") == 1
 
 

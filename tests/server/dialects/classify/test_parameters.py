@@ -9,17 +9,18 @@ from server.http.faults import BadRequest
 
 
 def test_defaults():
-    assert read_parameters({}, {}, "*/*") == Parameters(None, 0.0, None, "json")
+    assert read_parameters({}, {}, "*/*") == Parameters(None, 0.0, None, None, "json")
 
 
 def test_the_query_wins_over_the_body_and_format_over_accept():
     got = read_parameters({"top_k": "2", "format": "json"}, {"top_k": "9", "min_score": "0.5"}, "text/plain")
-    assert got == Parameters(2, 0.5, None, "json")
+    assert got == Parameters(2, 0.5, None, None, "json")
     assert read_parameters({}, {}, "text/plain; q=1, */*").format == "text"
 
 
 def test_json_bodies_bring_numbers():
-    assert read_parameters({}, {"top_k": 3, "min_score": 1, "model": "m"}, "") == Parameters(3, 1.0, "m", "json")
+    given = {"top_k": 3, "min_score": 1, "model": "m", "version": 2}
+    assert read_parameters({}, given, "") == Parameters(3, 1.0, "m", "2", "json")
 
 
 @pytest.mark.parametrize(

@@ -13,23 +13,27 @@ from models.engines.base import EngineOptions
 from models.images.preprocess import Preprocessor
 from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
+from runtime.folder import StoreFolder
 from runtime.kinds.tensor_model import open_tensor_model
+from runtime.on_demand import OnDemand
+from runtime.room import Room
 from runtime.runner import ThreadRunner
+from runtime.store import ModelStore
 from server.dialects.torch_serving.handlers import TorchServing, add_torch_serving
 from server.http.answer import around
 from server.http.body import BodyReader
 from server.http.context import CONTEXT, Context
+from server.http.dialect import DIALECTS, Dialects
 from server.http.forwarded import Proxies
 from server.operations.metrics import Metrics
 from tests.server.conftest import make_config
-from tests.server.dialects.torch_serving.folder_store import FolderStore
 
 
 class Running:
     """A running server as its client sees it, and its `context`."""
 
-    def __init__(self, context, url, session, store):
-        self.context, self.url, self.session, self.store = context, url, session, store
+    def __init__(self, context, url, session, models):
+        self.context, self.url, self.session, self.models = context, url, session, models
 
     def serve(self, name, body, **options):
         """POST /serve; `body` is JSON, or bytes, text or a stream as they are."""
@@ -42,16 +46,18 @@ class Running:
             return response.status, await response.json()
 
 
-def make_store(root, cpu_pool, opened):
-    """The store under test: replace this one function to run these tests on another.
+def make_models(root, cpu_pool, opened):
+    """The models below a folder, opened on first use.
 
     Args:
         root: folder of the models.
         cpu_pool: for the deployments.
         opened: gets the name of each model that is opened.
     """
+    folder = StoreFolder(root)
 
-    def open_source(name, file):
+    def open_source(name):
+        file = folder.resolve(name)
         opened.append(name)
         return open_tensor_model(name, file, Preprocessor)
 
@@ -59,18 +65,20 @@ def make_store(root, cpu_pool, opened):
         runner = ThreadRunner(model, EngineOptions(device="cpu", max_batch_size=model.facts.max_batch_size))
         return Deployment(model, runner, cpu_pool, Batching(model.facts.max_batch_size))
 
-    return FolderStore(root, open_source, deploy)
+    room = Room(deploy)
+    return OnDemand(open_source, room), room
 
 
 @contextlib.asynccontextmanager
 async def running(root, **options):
     """Serves the models below a folder; `opened` of the result names each that was opened."""
     config, pool, opened = make_config(**options), CpuPool(1), []
-    store = make_store(root, pool, opened)
-    dialect = TorchServing(store, config.limits, pool)
+    models, room = make_models(root, pool, opened)
+    dialect = TorchServing(models, config.limits, pool)
     app = web.Application(middlewares=[around], client_max_size=0)
     bodies, proxies = BodyReader(config.limits), Proxies((), "")
-    app[CONTEXT] = Context(config, store, Metrics(), pool, bodies, proxies, dialect, frozenset(dialect.paths()))
+    app[CONTEXT] = Context(config, ModelStore({}, room), Metrics(), pool, bodies, proxies)
+    app[DIALECTS] = Dialects(dialect)
     add_torch_serving(app, dialect)
     runner = web.AppRunner(app, handler_cancellation=True, auto_decompress=False)
     await runner.setup()
@@ -78,12 +86,12 @@ async def running(root, **options):
     await site.start()
     try:
         async with aiohttp.ClientSession() as session:
-            found = Running(app[CONTEXT], "http://{}:{}".format(*runner.addresses[0]), session, store)
+            found = Running(app[CONTEXT], "http://{}:{}".format(*runner.addresses[0]), session, models)
             found.opened = opened
             yield found
     finally:
         await runner.cleanup()
-        await store.close()
+        await room.close()
         pool.close()
 
 

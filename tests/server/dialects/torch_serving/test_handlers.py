@@ -175,7 +175,7 @@ async def test_our_own_faults_are_told_in_the_envelope(server, monkeypatch, erro
     def fail(name, version=None):
         raise error
 
-    monkeypatch.setattr(server.store, "peek", fail)
+    monkeypatch.setattr(server.models, "peek", fail)
     async with server.serve("id.pt", ONE) as response:
         answer = await response.json()
         assert response.status == answer["code"] == status

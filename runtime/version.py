@@ -1,0 +1,55 @@
+"""One version of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from runtime.model import Model
+from runtime.stay import AnyDeployment, Stay
+
+AnyModel = Model[Any, Any]
+
+
+class Version:
+    """One version of a model: known, loading or loaded.
+
+    Attributes:
+        name: of the model.
+        number: of the version.
+        is_resident: it is not evicted.
+        stay: in memory; None while it is only known.
+        asked: a number that grows: when it was last asked for.
+        memory: bytes that it took when it was last loaded; 0: it was not.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        number: str,
+        open_model: Callable[[], AnyModel],
+        is_resident: bool = True,
+        on_freed: Callable[[], None] | None = None,
+    ) -> None:
+        """Creates it; nothing is opened.
+
+        Args:
+            name: of the model.
+            number: of the version.
+            open_model: reads and checks its files, on a thread. Raises ModelError, UnknownModel.
+            is_resident: it is not evicted.
+            on_freed: called after it was freed, or could not be loaded.
+        """
+        self.name = name
+        self.number = number
+        self.is_resident = is_resident
+        self.stay: Stay | None = None
+        self.asked = 0
+        self.memory = 0
+        self.open_model = open_model
+        self.on_freed = on_freed
+
+    @property
+    def deployment(self) -> AnyDeployment | None:
+        """What is loaded."""
+        return self.stay.deployment if self.stay else None
