@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Iterator
 from typing import Any
@@ -10,9 +9,6 @@ from typing import Any
 import orjson
 
 _LONG = _PIECE = 50_000  # bytes: a few thousand numbers, a third of a millisecond
-# A string, to its end or that of the text, or the beginning of a list. Possessive: nothing is read twice.
-_BRACKET = ord("[")
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|\[', re.DOTALL)
 
 
 def loads_in_pieces(text: bytes | bytearray) -> Any:
@@ -31,21 +27,24 @@ def loads_in_pieces(text: bytes | bytearray) -> Any:
             copied = end
         return _filled(orjson.loads(b"".join([*parts, text[copied:]])), lists)
     except (orjson.JSONDecodeError, RecursionError):
-        return orjson.loads(text)  # says where it goes wrong; or it is nested as deeply as orjson allows
+        # Says where it goes wrong; or it is nested as deeply as orjson allows, or has a list in a text.
+        return orjson.loads(text)
 
 
 def _long_lists(text: bytes | bytearray) -> Iterator[tuple[int, int]]:
-    """Where lists begin and end that are long and hold neither text nor lists nor objects."""
-    place, close = 0, -1
-    while (token := _TOKEN.search(text, place)) is not None:
-        place, begin = token.end(), token.start()
-        if text[begin] != _BRACKET:
-            continue
+    """Where lists begin and end that are long and hold neither text nor lists nor objects.
+
+    One that stands in a text is found too; what is put in its place then makes the JSON invalid.
+    """
+    begin, close = text.find(b"["), -1
+    while begin >= 0:
         if close < begin and (close := text.find(b"]", begin)) < 0:
             return
-        if close - begin >= _LONG and all(text.find(each, begin + 1, close) < 0 for each in (b"[", b'"', b"{")):
+        place = begin + 1
+        if close - begin >= _LONG and all(text.find(each, place, close) < 0 for each in (b"[", b'"', b"{")):
             yield begin, close + 1
             place = close + 1
+        begin = text.find(b"[", place)
 
 
 def _numbers(text: bytes | bytearray, begin: int, end: int) -> list[Any]:
