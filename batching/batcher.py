@@ -67,6 +67,16 @@ class _Pending(Generic[In, Out]):
         self.expiry: asyncio.TimerHandle | None = None
 
 
+class _Batch(Generic[In, Out]):
+    """A batch that left the queue, and the time at which its run is expected to end: infinite after the run."""
+
+    __slots__ = ("expected_end", "items")
+
+    def __init__(self, items: list[_Pending[In, Out]], expected_end: float) -> None:
+        self.items = items
+        self.expected_end = expected_end
+
+
 class Batcher(Generic[In, Out]):
     """A bounded asyncio queue whose items are run in batches.
 
@@ -108,9 +118,7 @@ class Batcher(Generic[In, Out]):
         self._queue: OrderedDict[_Pending[In, Out], None] = OrderedDict()
         self._idle_since = clock()
         self._batches_in_flight = 0
-        self._batches: dict[asyncio.Task[None], list[_Pending[In, Out]]] = {}
-        self._expected_ends: dict[int, float] = {}  # of the batches that run, by number
-        self._batches_begun = 0
+        self._batches: dict[asyncio.Task[None], _Batch[In, Out]] = {}
         self._wake_up: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -145,7 +153,7 @@ class Batcher(Generic[In, Out]):
     @property
     def expected_batch_s(self) -> float:
         """Seconds that the running batches take, as recent batches let expect."""
-        return sum(self.batch_time.of(len(batch)) for batch in self._batches.values())
+        return sum(self.batch_time.of(len(batch.items)) for batch in self._batches.values())
 
     def finish_s(self, ahead: int) -> float:
         """Seconds until an item is done that has `ahead` items before it, as recent batches let expect.
@@ -190,6 +198,12 @@ class Batcher(Generic[In, Out]):
             if pending.expiry is not None:
                 pending.expiry.cancel()
 
+    def set_concurrency(self, concurrency: int) -> None:
+        """Lets so many batches run at the same time from now on; those that run are not stopped."""
+        self._concurrency = concurrency
+        if self._batches_in_flight < concurrency:
+            self._dispatch()
+
     async def close(self, drain: bool = True) -> None:
         """Takes no more items, and returns when none is left.
 
@@ -213,7 +227,7 @@ class Batcher(Generic[In, Out]):
             refusal: makes the error of one item.
         """
         self._closed, self._refusal = True, refusal
-        for pending in (*self._queue, *chain.from_iterable(self._batches.values())):
+        for pending in (*self._queue, *chain.from_iterable(batch.items for batch in self._batches.values())):
             _fail(pending, refusal())
         self._queue.clear()
 
@@ -235,12 +249,13 @@ class Batcher(Generic[In, Out]):
         self._wake_up = None
         decision = self._decide()
         while isinstance(decision, Run):
-            batch = [self._queue.popitem(last=False)[0] for _ in range(decision.size)]
+            items = [self._queue.popitem(last=False)[0] for _ in range(decision.size)]
+            batch = _Batch(items, self._now() + self.batch_time.of(len(items)))
             self._batches_in_flight += 1
             task = self._loop.create_task(self._run(batch))
             self._batches[task] = batch
             task.add_done_callback(self._batches.pop)
-            if self._batches_in_flight == self._concurrency:
+            if self._batches_in_flight >= self._concurrency:
                 return
             decision = self._decide()
         if decision.seconds is not None and self._timer is None:
@@ -269,25 +284,23 @@ class Batcher(Generic[In, Out]):
         return math.inf if self._closed else self._now() - next(iter(self._queue)).enqueued_at
 
     def _idle_for_s(self) -> float | None:
-        return None if self._batches_in_flight == self._concurrency else self._now() - self._idle_since
+        return None if self._batches_in_flight >= self._concurrency else self._now() - self._idle_since
 
-    async def _run(self, batch: list[_Pending[In, Out]]) -> None:
+    async def _run(self, batch: _Batch[In, Out]) -> None:
         """Runs a batch. The next one is started before the answers to this one are handed out."""
-        started_at, number = self._now(), self._batches_begun
-        self._batches_begun += 1
-        self._expected_ends[number] = started_at + self.batch_time.of(len(batch))
+        started_at = self._now()
         try:
             try:
-                answers = await self._run_or_split(batch, started_at)
+                answers = await self._run_or_split(batch.items, started_at)
             finally:
                 self._idle_since = self._now()
-                self.batch_time.add(len(batch), self._idle_since - started_at)
-                del self._expected_ends[number]
+                self.batch_time.add(len(batch.items), self._idle_since - started_at)
+                batch.expected_end = math.inf
                 self._batches_in_flight -= 1
                 self._dispatch()
             await self._hand_out(answers)
         finally:
-            for pending in batch:  # only after a cancellation is an item left without an answer
+            for pending in batch.items:  # only after a cancellation is an item left without an answer
                 _fail(pending, BatcherClosed("the batcher was stopped"))
 
     async def _run_or_split(
@@ -336,9 +349,9 @@ class Batcher(Generic[In, Out]):
 
     def _busy_s(self) -> float:
         """Seconds until a batch can begin."""
-        if self._batches_in_flight < self._concurrency or not self._expected_ends:
+        if self._batches_in_flight < self._concurrency:
             return 0.0
-        return abs(min(self._expected_ends.values()) - self._now())
+        return abs(min(batch.expected_end for batch in self._batches.values()) - self._now())
 
     def _set_expiry(self, pending: _Pending[In, Out], start_by: float) -> None:
         """One timer per item: first for `start_by`, then for the deadline."""

@@ -19,20 +19,26 @@ _SHARE_OF_OTHERS = 0.5
 _SPARE_BATCHES = 2
 
 _LEAST_RETRY_S, _MOST_RETRY_S = 1.0, 60.0
+_PATIENCE_S = 2.0  # clients round, and are late
 _CAPACITY_FOR_RETRIES = 0.8  # what is left is for clients that were not refused before
 
 
 class RetryBook:
-    """Tells refused clients when to come back: one after the other, as fast as the model can take them."""
+    """Tells refused clients when to come back: one after the other, as fast as the model can take them.
+
+    Places whose time has passed are forgotten, and all places when they pass and no client comes back.
+    """
 
     def __init__(self, chance: Callable[[], float] = random.random) -> None:
         """Creates it; `chance` gives numbers from 0 to 1."""
-        self._last = -math.inf
+        self._last = -math.inf  # time of the last place
+        self._patience_s = 0.0  # after a place, or a client that came back
+        self._patient_until = -math.inf
         self._chance = chance
 
     def is_waiting(self, now: float) -> bool:
         """Whether a client is expected back."""
-        return self._last > now
+        return now < min(self._last, self._patient_until)
 
     def book(self, now: float, item_s: float) -> int:
         """Whole seconds after which one more client is to come back, rounded up or down by chance.
@@ -41,9 +47,17 @@ class RetryBook:
             now: monotonic time.
             item_s: seconds that the model takes for one item under full load.
         """
-        begin = max(self._last, now + _LEAST_RETRY_S)
-        self._last = min(begin + item_s / _CAPACITY_FOR_RETRIES, now + _MOST_RETRY_S)
+        pace_s = item_s / _CAPACITY_FOR_RETRIES
+        is_first, self._patience_s = not self.is_waiting(now), _PATIENCE_S + 2 * pace_s
+        begin = now + _LEAST_RETRY_S if is_first else max(self._last, now + _LEAST_RETRY_S)
+        self._last = min(begin + pace_s, now + _MOST_RETRY_S)
+        if is_first:
+            self._patient_until = self._last + self._patience_s
         return max(1, math.floor(self._last - now + self._chance()))
+
+    def note_return(self, now: float) -> None:
+        """A client came back when it was told to."""
+        self._patient_until = now + self._patience_s
 
 
 class Admission:
@@ -85,9 +99,11 @@ class Admission:
         Raises:
             Overloaded: the answer would come too late.
         """
+        now = self._now()
+        if is_retry:
+            self.retries.note_return(now)
         if self.target_s is None or forecast_s is None:
             return math.inf
-        now = self._now()
         left_s = self.target_s if deadline is None else min(self.target_s, deadline - now)
         share = 1.0 if is_retry or not self.retries.is_waiting(now) else _SHARE_OF_OTHERS
         if forecast_s > left_s * _MARGIN * share:

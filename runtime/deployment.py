@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic
 
 from batching import Batcher, BatcherClosed, BatchPolicy, QueueFull, TooLate
 from runtime.admission import Admission
+from runtime.batch_limit import BatchLimit
 from runtime.cpu_pool import CpuPool
-from runtime.errors import ModelUnloaded
+from runtime.errors import ModelUnloaded, NotScalable
 from runtime.inputs import Input
 from runtime.model import Item, Model, Row
 from runtime.observer import Audience, DeploymentObserver
 from runtime.outputs import Output
 from runtime.phases import PhaseClock
-from runtime.runner import Runner
+from runtime.runner import Runner, ScalableRunner
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Batching:
         concurrency: batches that the runner takes at the same time.
         target_latency_ms: an input that would be answered later is refused. 0: some times what an idle model takes
             for a full batch, measured at the start, or, without an example, as it runs; None: no such limit.
+        limit: of the time of a batch.
     """
 
     max_batch_size: int
@@ -39,6 +41,7 @@ class Batching:
     queue_limit: int = 1024
     concurrency: int = 1
     target_latency_ms: float | None = None
+    limit: BatchLimit = field(default_factory=BatchLimit)
 
 
 # Under full load preprocessing and engine share the cores, and a batch waits for the one before it.
@@ -87,16 +90,23 @@ class Deployment(Generic[Item, Row]):
 
     async def start(self) -> None:
         """Loads the model, and warms up the way of an input through `infer`. Raises ModelError."""
+        self.runner.limit_s = self._batching.limit.at_start_s
         await self.runner.start()
         example, target_ms = self.model.example(), self._batching.target_latency_ms
         if example is not None:
-            await self._infer(example, PhaseClock(time.monotonic), None, math.inf)
-        if target_ms is not None and example is not None:
-            await self._measure(example)
-            self.admission.target_s = self._default_target_s()
+            await self._try(example)
         if target_ms:
             self.admission.target_s = target_ms / 1000
         self._learns_target = target_ms == 0 and example is None
+
+    async def _try(self, example: Input) -> None:
+        """Warms up, and sets what is to be measured."""
+        await self._infer(example, PhaseClock(time.monotonic), None, math.inf)
+        batching = self._batching
+        if batching.target_latency_ms is not None:
+            await self._measure(example)
+            self.admission.target_s = self._default_target_s()
+        self.runner.limit_s = batching.limit.of(self.batcher.batch_time.of(batching.max_batch_size))
 
     async def _measure(self, example: Input) -> None:
         """Times a batch of one and a full one, while nothing else runs."""
@@ -247,6 +257,18 @@ class Deployment(Generic[Item, Row]):
         """
         self._refusal = refusal
         self.batcher.abandon(refusal)
+
+    async def scale(self, processes: int) -> None:
+        """Runs the engine in so many processes.
+
+        Raises:
+            EngineError: a further one does not load.
+            NotScalable: it runs on a thread.
+        """
+        if not isinstance(self.runner, ScalableRunner):
+            raise NotScalable(f"The engine of {self.model.facts.name} runs on a thread of the server.")
+        await self.runner.scale(processes)
+        self.batcher.set_concurrency(processes)
 
     async def close(self, drain: bool = True) -> None:
         """Takes no more inputs, runs what is queued (without `drain`: fails it), then frees the engine."""

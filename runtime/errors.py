@@ -32,6 +32,10 @@ class NoRoom(RuntimeFault):
         self.left = left
 
 
+class NotScalable(RuntimeFault):
+    """The engine cannot have processes of its own: it runs on a thread."""
+
+
 class ModelLoading(RuntimeFault):
     """The model is known and not loaded yet.
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from models.machine.allocator import give_back_memory
 from runtime.deployment import Deployment
+from runtime.runner import ScalableRunner
 
 T = TypeVar("T")
 
@@ -65,8 +66,11 @@ class ModelMeter:
     async def measure(self, deployment: Deployment[Any, Any]) -> int:
         """Starts a deployment, and returns the bytes that it takes. Raises ModelError."""
         _, added = await self._meter.measure(deployment.start)
-        pids = getattr(deployment.runner, "pids", ())
-        return added + (await asyncio.to_thread(processes_bytes, pids) if pids else 0)
+        runner = deployment.runner
+        if not isinstance(runner, ScalableRunner):
+            return added
+        pids = runner.pids  # of those that have loaded; the others will be alike
+        return added + await asyncio.to_thread(processes_bytes, pids) * runner.places // max(1, len(pids))
 
 
 class MemoryMeter:

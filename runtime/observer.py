@@ -15,8 +15,16 @@ if TYPE_CHECKING:
     from runtime.phases import PhaseClock
 
 
-class DeploymentObserver(BatchObserver, Protocol):
-    """Is told about the items and batches of one deployment."""
+class RunnerObserver(Protocol):
+    """Is told about the processes of one engine."""
+
+    def process_ended(self, reason: str) -> None:
+        """A process ended that was to go on; `reason` is one of `runtime.processes.child.REASONS`."""
+        ...
+
+
+class DeploymentObserver(BatchObserver, RunnerObserver, Protocol):
+    """Is told about the items, batches and processes of one deployment."""
 
     def item_answered(self, phases_s: Mapping[str, float]) -> None:
         """An item has its output; seconds by phase."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import logging
 import math
@@ -16,11 +17,13 @@ from models.bundles.spec import EngineSpec, spec_from_json
 from models.errors import EngineError
 from runtime.errors import EngineFault, EngineUnavailable
 from runtime.model import EngineFacts, Item, Row
+from runtime.observer import RunnerObserver
 from runtime.processes.child import Child, ChildGone
 from runtime.processes.frames import Message
 from runtime.processes.recipe import Recipe
 from runtime.processes.restarts import Restarts
 from runtime.processes.spare import Spare, SpareDied
+from runtime.processes.spares import Spares
 from runtime.processes.suspects import MOST_DEATHS, Suspects
 
 log = logging.getLogger("snapserve")
@@ -37,13 +40,11 @@ class ProcessLimits:
     Attributes:
         processes: batches that run at the same time.
         loaded_spares: further processes that have loaded the engine and wait to take another's place.
-        timeout_s: longest time for a batch; a process that takes longer is killed.
         memory_mb: most memory of a process, in MB of 2^20 bytes; 0: no limit.
     """
 
     processes: int = 1
     loaded_spares: int = 1
-    timeout_s: float = 30.0
     memory_mb: int = 0
 
 
@@ -53,13 +54,16 @@ class ProcessRunner(Generic[Item, Row]):
     Attributes:
         facts: of the engine; None until `start`.
         busy_since: monotonic time at which the oldest running batch began; None when no batch is running.
+        limit_s: longest time for a batch; a process that takes longer is killed.
     """
 
     def __init__(
         self,
         name: str,
         recipe: Recipe,
-        limits: ProcessLimits | None = None,
+        limits: ProcessLimits,
+        spares: Spares,
+        observer: RunnerObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Creates it on the running event loop; `start` then starts processes.
@@ -68,41 +72,55 @@ class ProcessRunner(Generic[Item, Row]):
             name: of the model, in log lines.
             recipe: of the engine.
             limits: how many processes, and what each may take.
+            spares: where the processes are forked.
+            observer: told about processes that end.
             clock: tells the time in seconds.
         """
         self.facts: EngineFacts | None = None
         self.busy_since: float | None = None
+        self.limit_s = math.inf
         self._name = name
         self._recipe = recipe
-        self._limits = limits or ProcessLimits()
+        self._limits = limits
+        self._observer = observer
         self._now = clock
-        self._spare = Spare(name, recipe.preload)
+        self._spares = spares
+        self._spare: Spare | None = None
         self._suspects = Suspects(clock)
         self._idle: deque[Child] = deque()
         self._children: set[Child] = set()
         self._waiting: deque[asyncio.Future[Child]] = deque()
         self._begun: dict[Child, float] = {}
-        self._places: set[asyncio.Task[None]] = set()
+        self._places: dict[int, asyncio.Task[None]] = {}
+        self._retiring: set[Child] = set()
         self._resting: dict[int, float] = {}  # places that wait to start a child -> until when
+        self._is_down = False  # from the first refusal until a child is ready
         self._closed = False
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of the spare and of the children that run."""
-        running = [child.pid for child in self._children if not child.ended.is_set()]
-        return [pid for pid in (self._spare.pid, *running) if pid]
+        """Process ids of the children that run."""
+        return [child.pid for child in self._children if child.pid and not child.ended.is_set()]
+
+    @property
+    def processes(self) -> int:
+        """Processes of the engine, those that are loading it too."""
+        return len(self._children)
 
     async def start(self) -> None:
         """Starts the processes and loads the engine in each. Raises ModelError."""
+        self._spare = self._spares.take(self._recipe.preload)
         try:
             first, facts = await self._loaded()
-        except (EngineError, SpareDied) as error:
+        except SpareDied as error:
             await self.close()
-            raise error if isinstance(error, EngineError) else EngineError(f"{self._name}: {error}") from None
+            raise EngineError(f"{self._name}: {error}") from None
+        except BaseException:  # a cancellation, too
+            await self.close()
+            raise
         self.facts = _facts(facts, self._recipe)
-        for place in range(self._limits.processes + self._limits.loaded_spares):
-            keeping = asyncio.get_running_loop().create_task(self._keep(place, None if place else first))
-            self._places.add(keeping)
+        for place in range(self.places):
+            self._have(place, None if place else first)
 
     async def run(self, batch: Sequence[Item]) -> Sequence[Row]:
         """Runs a batch: one row per item, in the same order.
@@ -118,7 +136,7 @@ class ProcessRunner(Generic[Item, Row]):
             child = await self._take()
             self._begin(child)
             try:
-                rows = await child.run(batch, self._limits.timeout_s)
+                rows = await child.run(batch, self.limit_s)
             except ChildGone:
                 continue
             except EngineFault as fault:
@@ -129,33 +147,87 @@ class ProcessRunner(Generic[Item, Row]):
             finally:
                 self._end(child)
             if is_suspect:
-                self._suspects.clear(batch[0])
+                self._suspects.clear(batch)
             return rows
 
     def _is_tried_again(self, batch: Sequence[Item], child: Child, fault: EngineFault) -> bool:
-        """Notes who may be at fault. A single item has a second try where somebody else has killed the process."""
+        """Notes which items may be at fault.
+
+        A batch has a second try where the spare process was lost, a single item also where somebody else killed
+        its process.
+        """
         log.error("engine %s: %s; batch of %d", self._name, fault, len(batch))
         deaths = self._suspects.add(batch, fault)
-        return len(batch) == 1 and deaths < MOST_DEATHS and child.killed_by_others
+        return deaths < MOST_DEATHS and (child.was_orphaned or (len(batch) == 1 and child.killed_by_others))
+
+    @property
+    def places(self) -> int:
+        """Processes that it is to have."""
+        return self._limits.processes + self._limits.loaded_spares
+
+    async def scale(self, processes: int) -> None:
+        """Keeps so many processes beside the spare ones; those that are too many end after their batch.
+
+        Raises:
+            EngineError: a further one does not load; the others stay.
+        """
+        loaded: list[Child] = []
+        before, self._limits = self.places, dataclasses.replace(self._limits, processes=processes)
+        try:
+            while before + len(loaded) < self.places:
+                child, _ = await self._loaded()
+                loaded.append(child)
+        except (EngineError, SpareDied) as error:
+            self._limits = dataclasses.replace(self._limits, processes=before - self._limits.loaded_spares)
+            for child in loaded:
+                child.leave()
+            raise EngineError(str(error)) from None
+        for place in range(before, self.places):
+            self._have(place, loaded.pop())
+        for place in range(self.places, before):
+            keeping = self._places.pop(place)
+            keeping.cancel()
+            await asyncio.wait([keeping])
+
+    def _have(self, place: int, child: Child | None) -> None:
+        self._places[place] = asyncio.get_running_loop().create_task(self._keep(place, child))
+
+    def unavailable(self) -> EngineUnavailable | None:
+        """The error of inputs since no process runs and the next start was far, until one is ready."""
+        if not self._is_down:
+            return None
+        return EngineUnavailable(max(0.0, min(self._resting.values(), default=0.0) - self._now()))
 
     async def close(self) -> None:
         """Ends every process, after the batch that is running."""
+        if self._closed:
+            return
         self._closed = True
-        for place in self._places:
-            place.cancel()
-        await asyncio.gather(*self._places, return_exceptions=True)
+        for keeping in self._places.values():
+            keeping.cancel()
+        await asyncio.gather(*self._places.values(), return_exceptions=True)
         for child in self._children:
             child.leave()
         leaving = [asyncio.ensure_future(child.ended.wait()) for child in self._children]
         if leaving:
             await asyncio.wait(leaving, timeout=_LEAVE_S)
-        await self._spare.close()
+        for child in self._children:
+            child.kill()
         await asyncio.gather(*leaving)
+        if self._spare is not None:
+            self._spares.give_back(self._recipe.preload)
 
     async def _loaded(self) -> tuple[Child, Message | None]:
-        child = await self._spare.fork()
+        assert self._spare is not None
+        child = await self._spare.fork(self._name)
         self._children.add(child)
-        return child, await child.load(self._recipe, self._limits.memory_mb, _LOAD_LIMIT_S)
+        try:
+            return child, await child.load(self._recipe, self._limits.memory_mb, _LOAD_LIMIT_S)
+        except EngineError:
+            child.kill()
+            await child.ended.wait()
+            self._forget(child, "load")
+            raise
 
     async def _keep(self, place: int, child: Child | None) -> None:
         """Has a child in this place again and again, until the end."""
@@ -173,7 +245,8 @@ class ProcessRunner(Generic[Item, Row]):
 
     async def _rest(self, place: int, seconds: float) -> None:
         self._resting[place] = self._now() + seconds
-        if error := self._unavailable():
+        if error := self._refusal():
+            self._is_down = True
             for waiting in self._waiting:
                 if not waiting.done():
                     waiting.set_exception(error)
@@ -190,27 +263,51 @@ class ProcessRunner(Generic[Item, Row]):
             return None
 
     async def _serve(self, child: Child) -> bool:
-        """Offers a child until it ends. Returns whether it worked: answered a batch, or ran into its limit."""
+        """Offers a child until it ends. Returns whether it worked: its end does not speak against the next one."""
+        self._is_down = False
         self._give_back(child)
-        await child.ended.wait()
-        self._children.discard(child)
+        try:
+            await child.ended.wait()
+        except asyncio.CancelledError:
+            self._retire(child)
+            raise
+        self._forget(child, child.reason)
         if child in self._idle:
             self._idle.remove(child)
         log.warning("engine %s: process %d ended with %s", self._name, child.pid, child.how)
-        return child.answered > 0 or child.was_killed
+        return child.answered > 0 or child.was_killed or child.was_orphaned
+
+    def _retire(self, child: Child) -> None:
+        """Lets a child end that has lost its place, after its batch."""
+        if self._closed:
+            return
+        self._retiring.add(child)
+        if child in self._idle:
+            self._idle.remove(child)
+            self._end_retired(child)
+
+    def _end_retired(self, child: Child) -> None:
+        self._retiring.discard(child)
+        self._children.discard(child)
+        child.leave()
+
+    def _forget(self, child: Child, reason: str) -> None:
+        self._children.discard(child)
+        if self._observer is not None:
+            self._observer.process_ended(reason)
 
     async def _take(self) -> Child:
         """A child that is idle. Raises EngineUnavailable where none is and none is about to be."""
         while self._idle:
             if (child := self._idle.popleft()).is_usable:
                 return child
-        if error := self._unavailable():
+        if error := self._refusal():
             raise error
         waiting: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         return await waiting
 
-    def _unavailable(self) -> EngineUnavailable | None:
+    def _refusal(self) -> EngineUnavailable | None:
         """An error where every place waits, and the first to start a child does so only after some time."""
         if len(self._resting) < len(self._places):
             return None
@@ -233,7 +330,9 @@ class ProcessRunner(Generic[Item, Row]):
     def _end(self, child: Child) -> None:
         del self._begun[child]
         self.busy_since = min(self._begun.values(), default=None)
-        if child.is_usable:
+        if child in self._retiring:
+            self._end_retired(child)
+        elif child.is_usable:
             self._give_back(child)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, Protocol
+from typing import Generic, Protocol, runtime_checkable
 
 from models.engines.base import EngineOptions
 from models.machine.priority import give_way
+from runtime.errors import EngineUnavailable
 from runtime.model import Engine, EngineFacts, Item, ItemIn, Model, Row, RowOut
 
 
@@ -19,10 +21,17 @@ class Runner(Protocol[ItemIn, RowOut]):
     Attributes:
         facts: of the engine; None until `start`.
         busy_since: monotonic time at which the running batch began; None when no batch is running.
+        limit_s: longest time for a batch. A thread does not obey it; its worker is to end.
     """
 
     facts: EngineFacts | None
     busy_since: float | None
+    limit_s: float
+
+    @property
+    def processes(self) -> int:
+        """Processes of the engine beside this one."""
+        ...
 
     async def start(self) -> None:
         """Loads the engine and warms it up. Raises ModelError."""
@@ -32,8 +41,31 @@ class Runner(Protocol[ItemIn, RowOut]):
         """Runs a batch: one row per item, in the same order. Raises what the engine raises."""
         ...
 
+    def unavailable(self) -> EngineUnavailable | None:
+        """The error of an input that came now, where the engine has ended and is not started again at once."""
+        ...
+
     async def close(self) -> None:
         """Closes the engine after the batch that is running."""
+        ...
+
+
+@runtime_checkable
+class ScalableRunner(Protocol):
+    """A runner that takes several batches at a time."""
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of its children that run."""
+        ...
+
+    @property
+    def places(self) -> int:
+        """Processes that it is to have."""
+        ...
+
+    async def scale(self, processes: int) -> None:
+        """Keeps so many processes. Raises EngineError."""
         ...
 
 
@@ -58,11 +90,17 @@ class ThreadRunner(Generic[Item, Row]):
         self.facts: EngineFacts | None = None
         self._engine: Engine[Item, Row] | None = None
         self.busy_since: float | None = None
+        self.limit_s = math.inf
         self._model = model
         self._options = options
         self._now = clock
         self._closed = False
         self._thread = ThreadPoolExecutor(1, f"engine-{model.facts.name}", initializer=begin)
+
+    @property
+    def processes(self) -> int:
+        """None: the engine is on a thread of this one."""
+        return 0
 
     async def start(self) -> None:
         """Loads the engine and warms it up. Raises ModelError."""
@@ -79,6 +117,9 @@ class ThreadRunner(Generic[Item, Row]):
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.infer, batch)
         finally:
             self.busy_since = None
+
+    def unavailable(self) -> None:
+        """A thread does not end before its process."""
 
     async def close(self) -> None:
         """Closes the engine after the batch that is running."""

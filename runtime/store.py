@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
 
-from runtime.errors import LastModel, ModelLoading, UnknownModel, VersionTaken
+from runtime.errors import EngineUnavailable, LastModel, ModelLoading, UnknownModel, VersionTaken
 from runtime.room import Room
 from runtime.stay import AnyDeployment, Stay
 from runtime.version import AnyModel, Version
@@ -101,12 +101,12 @@ class ModelStore:
     @property
     def ready(self) -> bool:
         """Whether every resident version is loaded, warm and open."""
-        return all(
-            version.deployment is not None and version.deployment.is_open
-            for versions in self._versions.values()
-            for version in versions.values()
-            if version.is_resident
-        )
+        return all(version.deployment and version.deployment.is_open for version in self._resident())
+
+    def unavailable(self) -> EngineUnavailable | None:
+        """The error of the first resident model whose engine has ended and is not started again at once."""
+        resident = (version.deployment for version in self._resident())
+        return next(filter(None, (each.runner.unavailable() for each in resident if each)), None)
 
     def __iter__(self) -> Iterator[AnyDeployment]:
         """Every deployment that is loaded."""
@@ -149,10 +149,8 @@ class ModelStore:
 
     async def load(self) -> None:
         """Loads every resident version, one after the other, and warms each up. Raises ModelError."""
-        for versions in list(self._versions.values()):
-            for version in versions.values():
-                if version.is_resident:
-                    await self._room.stay_of(version).ready
+        for version in self._resident():
+            await self._room.stay_of(version).ready
 
     async def add(self, name: str, number: str, model: AnyModel) -> AnyDeployment:
         """Loads a resident version; of a name that is new it becomes the default.
@@ -204,6 +202,17 @@ class ModelStore:
             del self._versions[name], self._defaults[name]
         await self._room.free(version)
 
+    async def scale(self, name: str, number: str, processes: int) -> None:
+        """Runs the engine of a version in so many processes.
+
+        Raises:
+            UnknownModel: it is not there.
+            ModelLoading: it is not loaded.
+            NotScalable: its engine runs on a thread.
+            EngineError: a further process does not load.
+        """
+        await self.find(name, number).scale(processes)
+
     def set_default(self, name: str, number: str) -> None:
         """Gives the requests that name no version this one, at once. Raises UnknownModel."""
         self._defaults[name] = self._find(name, number).number
@@ -224,6 +233,10 @@ class ModelStore:
             for name, versions in self._versions.items()
             for number, version in versions.items()
         ]
+
+    def _resident(self) -> list[Version]:
+        versions = (version for versions in self._versions.values() for version in versions.values())
+        return [version for version in versions if version.is_resident]
 
     async def close(self) -> None:
         """Runs what is queued, then frees every model."""

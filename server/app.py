@@ -16,11 +16,14 @@ from models.images.speed import relative_speed
 from models.machine.allocator import give_back_memory
 from models.machine.priority import give_way, give_way_entirely
 from models.machine.resources import usable_cores
+from runtime.batch_limit import BatchLimit
 from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
 from runtime.kinds.image_classifier import ImageClassifier
 from runtime.memory import ModelMeter
+from runtime.observer import RunnerObserver
 from runtime.process_runner import ProcessLimits, ProcessRunner
+from runtime.processes.spares import Spares
 from runtime.room import Capacity, Room
 from runtime.runner import ThreadRunner
 from runtime.sources import Bundles
@@ -84,16 +87,16 @@ def _context(config: Config, bundles: Bundles, shared: SharedMetrics | None) -> 
     metrics = Metrics(shared)
     threads = config.server.decode_threads or usable_cores()
     cpu_pool = CpuPool(threads, give_way, give_way_entirely, give_back_memory)
-    given = config.models
+    given, spares = config.models, Spares()
     capacity = Capacity(given.max_models, given.model_memory_mb * 1_000_000)
-    room = Room(lambda model: _deploy(config, model, cpu_pool, metrics), capacity, metrics, ModelMeter())
+    room = Room(lambda model: _deploy(config, model, cpu_pool, spares, metrics), capacity, metrics, ModelMeter())
     store = ModelStore(_models(config, bundles), room)
     proxies, log = Proxies(config.server.trusted_proxy, config.server.root_path), config.server
     access_log = (
         AccessLog(log.access_log_format, log.access_log_probes, proxies.client_of) if log.access_log else None
     )
     bodies = BodyReader(config.limits)
-    context = Context(config, store, metrics, cpu_pool, bodies, proxies, access_log)
+    context = Context(config, store, metrics, cpu_pool, spares, bodies, proxies, access_log)
     return context, Classify(store, UploadParser(config.limits, cpu_pool))
 
 
@@ -110,14 +113,14 @@ def _models(config: Config, bundles: Bundles) -> Mapping[str, AnyModel]:
     return models
 
 
-def _deploy(config: Config, model: AnyModel, cpu_pool: CpuPool, metrics: Metrics) -> AnyDeployment:
+def _deploy(config: Config, model: AnyModel, cpu_pool: CpuPool, spares: Spares, metrics: Metrics) -> AnyDeployment:
     given, batching = config.models, config.batching
     size = batching.max_batch_size or model.facts.max_batch_size
     options = EngineOptions(given.device, given.intra_op_threads, max_batch_size=size)
-    in_process = runs_in_process(given, model)
+    in_process, observer = runs_in_process(given, model), metrics.of(model.facts)
     return Deployment(
         model,
-        _process_runner(given, model, options) if in_process else ThreadRunner(model, options),
+        (_process_runner(given, model, options, spares, observer) if in_process else ThreadRunner(model, options)),
         cpu_pool,
         Batching(
             size,
@@ -125,8 +128,9 @@ def _deploy(config: Config, model: AnyModel, cpu_pool: CpuPool, metrics: Metrics
             batching.queue_limit,
             given.engine_processes if in_process else 1,
             batching.target_ms,
+            BatchLimit(given.engine_timeout_s, config.limits.request_timeout_ms / 1000),
         ),
-        metrics.of(model.facts),
+        observer,
     )
 
 
@@ -135,8 +139,8 @@ def runs_in_process(given: ModelConfig, model: AnyModel) -> bool:
     return model.facts.is_untried if given.runner == "auto" else given.runner == "process"
 
 
-def _process_runner(given: ModelConfig, model: AnyModel, options: EngineOptions) -> ProcessRunner[Any, Any]:
-    limits = ProcessLimits(
-        given.engine_processes, given.engine_spares, given.engine_timeout_ms / 1000, given.engine_memory_mb
-    )
-    return ProcessRunner(model.facts.name, model.recipe(options), limits)
+def _process_runner(
+    given: ModelConfig, model: AnyModel, options: EngineOptions, spares: Spares, observer: RunnerObserver
+) -> ProcessRunner[Any, Any]:
+    limits = ProcessLimits(given.engine_processes, given.engine_spares, given.engine_memory_mb)
+    return ProcessRunner(model.facts.name, model.recipe(options), limits, spares, observer)

@@ -27,8 +27,13 @@ def is_root_path(text: str) -> bool:
 
 def is_target(text: str) -> bool:
     """Whether a text is "auto", "off" or a number of milliseconds from 1 to 3,600,000."""
+    return text == "off" or is_time_limit(text)
+
+
+def is_time_limit(text: str) -> bool:
+    """Whether a text is "auto" or a number of milliseconds from 1 to 3,600,000."""
     try:
-        return text in ("auto", "off") or 1 <= float(text) <= 3_600_000
+        return text == "auto" or 1 <= float(text) <= 3_600_000
     except ValueError:
         return False
 
@@ -105,15 +110,21 @@ class ModelConfig(_Section):
     engine_spares: int = option(
         1, "further processes that have loaded the engine and replace one that ends, with --runner process", 0, 8
     )
-    engine_timeout_ms: float = option(
-        30_000.0,
-        "longest time for a batch; an engine that takes longer is ended, and another one is started",
-        1,
-        3_600_000,
+    engine_timeout_ms: str = option(
+        "auto",
+        "longest time for a batch; an engine that takes longer is ended, and another one is started; auto: 20 "
+        "times what an idle model takes for a full batch, at most --request-timeout-ms, at least 5000",
+        valid=is_time_limit,
+        form="auto or milliseconds between 1 and 3600000",
     )
     engine_memory_mb: int = option(
         0, "memory of an engine's process, in MB beyond that of its libraries; 0: no limit", 0, 1_000_000
     )
+
+    @property
+    def engine_timeout_s(self) -> float | None:
+        """The longest time for a batch in seconds; None: auto."""
+        return None if self.engine_timeout_ms == "auto" else float(self.engine_timeout_ms) / 1000
 
 
 @dataclass(frozen=True)

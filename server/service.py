@@ -130,6 +130,7 @@ class Service:
                 await self._connections.wait_closed()
                 if all(deployment.runner.busy_since is None for deployment in context.store):
                     await context.store.close()
+                    await context.spares.close()
         context.cpu_pool.close()
         # An answer that its client does not read is not unanswered.
         unanswered = context.in_flight

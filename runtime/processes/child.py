@@ -13,8 +13,14 @@ from models.errors import EngineError
 from runtime.errors import EngineDied, EngineFault, EngineRaised, EngineTimeout, ModelRaised, UnsupportedOutput
 from runtime.processes import frames
 from runtime.processes.frames import FrameReader, Message
+from runtime.processes.log_relay import LogRelay
 from runtime.processes.recipe import Recipe
 from runtime.processes.shared import Area, BrokenBatch
+
+REASONS = ("timeout", "cancelled", "killed", "signal", "exit", "spare", "load", "unknown")
+"""Why a child ended: killed at the time limit of a batch, or because nobody waited for its batch any more; killed
+by others, the kernel for lack of memory, say; by another signal; by itself; with the process that it was forked
+from; because the engine did not load; nobody knows."""
 
 _CODE_S = 2.0  # time for the report of how a child ended, after its socket closed
 
@@ -31,25 +37,28 @@ class Child:
         answered: batches that it has answered.
         ended: is set when it is gone.
         was_killed: its parent has killed it.
+        was_orphaned: it ended because the process that it was forked from did.
         code: exit code, or minus the signal; None while it lives, or where nobody knows.
     """
 
-    def __init__(self, kill: Callable[[int], None]) -> None:
+    def __init__(self, name: str, kill: Callable[[int], None]) -> None:
         """Creates what it will be reached by. `theirs` are the descriptors that it needs.
 
         Args:
+            name: of the engine, in log lines.
             kill: kills a process id that may have ended already.
         """
         ours, self._other = socket.socketpair()
         ours.setblocking(False)
         self._socket = ours
         self._batch, self._rows = Area(), Area()
+        self._output = LogRelay(f"engine {name}")
         self._kill = kill
         self._reader = FrameReader()
         self._ids = itertools.count(1)
         self._awaited: tuple[int, asyncio.Future[Message]] | None = None
         self._loop = asyncio.get_running_loop()
-        self.was_killed = False
+        self.was_killed = self.was_orphaned = self._is_late = False
         self.pid = 0
         self.answered = 0
         self.ended = asyncio.Event()
@@ -57,14 +66,15 @@ class Child:
         self._loop.add_reader(ours.fileno(), self._read)
 
     @property
-    def theirs(self) -> tuple[int, int, int]:
-        """Descriptors: its end of the socket, the memory of batches, the memory of rows."""
-        return self._other.fileno(), self._batch.descriptor, self._rows.descriptor
+    def theirs(self) -> tuple[int, int, int, int]:
+        """Descriptors: its end of the socket, the memory of batches, the memory of rows, where it prints."""
+        return self._other.fileno(), self._batch.descriptor, self._rows.descriptor, self._output.descriptor
 
     def forked(self, pid: int) -> None:
         """It runs, with duplicates of its descriptors."""
         self.pid = pid
         self._other.close()
+        self._output.started()
 
     @property
     def is_usable(self) -> bool:
@@ -74,9 +84,22 @@ class Child:
     @property
     def how(self) -> str:
         """How it ended, in words."""
+        if self.was_orphaned:
+            return "the process that it was forked from"
         if self.code is None:
             return "no exit code"
         return signal.Signals(-self.code).name if self.code < 0 else f"exit code {self.code}"
+
+    @property
+    def reason(self) -> str:
+        """Why it ended, one of `REASONS`."""
+        if self.was_orphaned:
+            return "spare"
+        if self.was_killed:
+            return "timeout" if self._is_late else "cancelled"
+        if self.code is None:
+            return "unknown"
+        return "killed" if self.killed_by_others else "signal" if self.code < 0 else "exit"
 
     @property
     def killed_by_others(self) -> bool:
@@ -170,6 +193,7 @@ class Child:
 
     def _too_late(self, reply: asyncio.Future[Message], limit_s: float) -> None:
         if not reply.done():
+            self._is_late = True
             reply.set_exception(EngineTimeout(f"the engine took longer than {limit_s:g} s and was killed"))
 
     def _read(self) -> None:
@@ -209,6 +233,12 @@ class Child:
             self._other.close()
             self._batch.close()
             self._rows.close()
+            self._output.close()
+
+    def orphaned(self) -> None:
+        """The process that it was forked from has ended, and it too."""
+        self.was_orphaned = True
+        self.gone(None)
 
     def leave(self) -> None:
         """Lets it end after what it is doing."""

@@ -98,7 +98,10 @@ class Spare:
                 each.close()
             os.setsid()
             end_with(parent, self._lifeline)
-            end, batch, rows = descriptors
+            end, batch, rows, output = descriptors
+            for stream in (1, 2):
+                os.dup2(output, stream)
+            os.close(output)
             ChildProgram(socket.socket(fileno=end), Area(batch), Area(rows)).run()
             code = 0
         except BaseException:

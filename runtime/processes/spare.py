@@ -5,23 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 import os
 import socket
 import sys
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.processes import frames
 from runtime.processes.child import Child
 from runtime.processes.frames import FrameReader, Message
-
-log = logging.getLogger("snapserve")
+from runtime.processes.log_relay import LogRelay
 
 _MAIN = "runtime.processes.main"
-_LAST_LINES = 20
-_LEVELS = ("CRITICAL", "ERROR", "WARNING")
 
 
 class SpareDied(Exception):
@@ -35,15 +30,9 @@ class Spare:
         pid: process id; 0 while it does not run.
     """
 
-    def __init__(self, name: str, modules: Sequence[str]) -> None:
-        """Creates it.
-
-        Args:
-            name: of the engine, in log lines.
-            modules: that the process imports.
-        """
+    def __init__(self, modules: Sequence[str]) -> None:
+        """Creates it; the process will import `modules`."""
         self.pid = 0
-        self._name = name
         self._modules = modules
         self._lifeline: tuple[int, int] | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -53,16 +42,15 @@ class Spare:
         self._numbers = itertools.count(1)
         self._ready: asyncio.Future[None] | None = None
         self._starting = asyncio.Lock()
-        self._lines: deque[str] = deque(maxlen=_LAST_LINES)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._output: LogRelay | None = None
 
-    async def fork(self) -> Child:
-        """A new child. Raises SpareDied."""
+    async def fork(self, name: str) -> Child:
+        """A new child, for the engine of that name. Raises SpareDied."""
         async with self._starting:
             if self._end is None:
                 await self._start()
         assert self._end is not None
-        child, number = Child(self.kill), next(self._numbers)
+        child, number = Child(name, self.kill), next(self._numbers)
         forked = self._forks[number] = asyncio.get_running_loop().create_future()
         try:
             frames.send(self._end, {"fork": number}, child.theirs)
@@ -88,7 +76,6 @@ class Spare:
         self._hang_up()
         if self._process is not None:
             await self._process.wait()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         for each in self._lifeline or ():
             os.close(each)
         self._lifeline = None
@@ -98,23 +85,25 @@ class Spare:
         loop = asyncio.get_running_loop()
         self._lifeline = self._lifeline or os.pipe()
         ours, theirs = socket.socketpair()
+        output = self._output = LogRelay("engines")
         try:
             with theirs:
                 self._process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-m", _MAIN, str(theirs.fileno()), str(self._lifeline[0])),
                     stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.STDOUT,
+                    stdout=output.descriptor,
+                    stderr=output.descriptor,
                     pass_fds=(theirs.fileno(), self._lifeline[0]),
                     env=_environment(),
                     start_new_session=True,
                 )
         except BaseException:  # a cancellation, too
             ours.close()
+            output.close()
             raise
+        output.started()
         ours.setblocking(False)
         self._end, self.pid, self._ready = ours, self._process.pid, loop.create_future()
-        self._relay(self._process)
         loop.add_reader(ours.fileno(), self._read, ours, FrameReader())
         frames.send(ours, {"import": list(self._modules)})
         await self._ready
@@ -151,36 +140,17 @@ class Spare:
         asyncio.get_running_loop().remove_reader(self._end.fileno())
         self._end.close()
         self._end, self.pid = None, 0
+        assert self._output is not None
+        self._output.close()
         for pid in list(self._children):
-            self._children.pop(pid).gone(None)
+            self._children.pop(pid).orphaned()
         for waiting in (self._ready, *self._forks.values()):
             if waiting is not None and not waiting.done():
                 waiting.set_exception(SpareDied(self._last_words()))
 
     def _last_words(self) -> str:
-        return f"the process that engines are forked from ended: {self._lines[-1] if self._lines else 'no output'}"
-
-    def _relay(self, process: asyncio.subprocess.Process) -> None:
-        task = asyncio.get_running_loop().create_task(self._relay_lines(process))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _relay_lines(self, process: asyncio.subprocess.Process) -> None:
-        """What it and its children print goes to the log: warnings and errors as such, the rest at debug."""
-        assert process.stdout is not None
-        rest = b""
-        while data := await process.stdout.read(1 << 16):
-            *lines, rest = (rest + data)[-(1 << 20) :].split(b"\n")
-            for line in lines:
-                self._log(line.decode(errors="replace"))
-
-    def _log(self, line: str) -> None:
-        level, _, text = line.partition(":")
-        known = level in _LEVELS
-        self._lines.append(text if known else line)
-        log.log(
-            logging.getLevelName(level) if known else logging.DEBUG, "engine %s: %s", self._name, self._lines[-1]
-        )
+        last = self._output.last_line if self._output else "no output"
+        return f"the process that engines are forked from ended: {last}"
 
 
 def _environment() -> dict[str, str]:

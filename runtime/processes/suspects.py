@@ -75,9 +75,10 @@ class Suspects:
             self._entries.popitem(last=False)
         return least
 
-    def clear(self, item: Any) -> None:
-        """Records that a suspect has run well."""
-        self._entries.pop(_digest(item), None)
+    def clear(self, batch: Sequence[Any]) -> None:
+        """Records that suspects have run well."""
+        for item in batch:
+            self._entries.pop(_digest(item), None)
 
     def _known(self, batch: Sequence[Any]) -> list[bytes]:
         if not self._entries:

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from runtime.cpu_pool import CpuPool
 from runtime.errors import EngineStuck
+from runtime.processes.spares import Spares
 from runtime.store import ModelStore
 from server.config import Config
 from server.http.body import BodyReader
@@ -26,6 +27,7 @@ class Context:
         store: the models in service.
         metrics: for Prometheus.
         cpu_pool: where inputs are prepared.
+        spares: from which the processes of engines are forked.
         bodies: reads them.
         proxies: in front.
         access_log: None unless it is on.
@@ -41,6 +43,7 @@ class Context:
     store: ModelStore
     metrics: Metrics
     cpu_pool: CpuPool
+    spares: Spares
     bodies: BodyReader
     proxies: Proxies
     access_log: AccessLog | None = None
@@ -52,13 +55,21 @@ class Context:
     start_s: float = 1.0
 
     def check_ready(self) -> None:
-        """Raises Draining, Leaving, ModelLoading or EngineStuck unless a worker can answer new requests."""
+        """Raises unless a worker can answer new requests.
+
+        Raises:
+            Draining, Leaving: the server stops.
+            ModelLoading, EngineUnavailable, EngineStuck: what keeps a model from it.
+        """
         if self.draining:
             raise Draining
         if self.leaving:
             raise Leaving
-        if self.ready_workers or (self.ready_workers is None and self.store.ready):
+        unavailable = self.store.unavailable()
+        if self.ready_workers or (self.ready_workers is None and self.store.ready and not unavailable):
             return
+        if unavailable:
+            raise unavailable
         raise EngineStuck(self.start_s) if self.store.ready else self.store.loading()
 
 

@@ -35,6 +35,7 @@ from runtime.errors import (
     ModelRaised,
     ModelUnloaded,
     NoRoom,
+    NotScalable,
     Overloaded,
     UnknownModel,
     VersionTaken,
@@ -303,6 +304,11 @@ def _stuck(error: EngineStuck) -> Fault:
     )
 
 
+def _engine_unavailable(error: EngineUnavailable) -> Fault:
+    detail = "Its process ended; try again later."
+    return _unavailable("engine-unavailable", "The model is being restarted", detail, error.retry_after_s)
+
+
 def _deadline(error: DeadlineExceeded) -> Fault:
     return Fault(504, "deadline-exceeded", "The deadline passed", "The answer was not ready in time.")
 
@@ -350,12 +356,7 @@ _CAUSES: Mapping[type[BaseException], Callable[[Any], Fault]] = {
         "The model takes too long for this image",
         "The model was stopped at its time limit.",
     ),
-    EngineUnavailable: lambda error: _unavailable(
-        "engine-unavailable",
-        "The model is being restarted",
-        "Its process ended; try again later.",
-        error.retry_after_s,
-    ),
+    EngineUnavailable: _engine_unavailable,
     ModelRaised: _model_raised,
 }
 
@@ -382,6 +383,7 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     ModelError: _does_not_load,
     VersionTaken: _conflict("version-taken", "That version is there"),
     LastModel: _conflict("last-model", "That is the last model"),
+    NotScalable: _conflict("not-scalable", "The engine has no processes"),
     NoRoom: _no_room,
     InvalidInput: _invalid_input,
     QueueFull: _queue_full,
@@ -391,6 +393,7 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     ModelUnloaded: _unloaded,
     ModelLoading: _not_ready,
     EngineStuck: _stuck,
+    EngineUnavailable: _engine_unavailable,
     Draining: _draining,
     Leaving: _leaving,
     DeadlineExceeded: _deadline,

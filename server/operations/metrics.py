@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from runtime.model import ModelFacts
 from runtime.phases import PHASES
+from runtime.processes.child import REASONS
 from runtime.stay import AnyDeployment
 from server.operations.line_writer import dropped_lines
 from server.operations.shadow_metrics import ShadowMetrics
@@ -64,7 +65,10 @@ class Metrics:
         queue, running = "Images waiting for a batch.", "Batches on the engine."
         accepted = "Images accepted and not yet answered."
         target = "Longest time from acceptance to response; 0: no limit."
+        engine_timeout = "Longest time of a batch; an engine that takes longer is ended."
         limit = "Most images in a batch; lowered for a minute when batches were too large for the engine."
+        processes = "Processes of an engine that runs in processes, those that are loading it too."
+        ended = f"Processes of an engine that ended and were to go on, by reason: {', '.join(REASONS)}."
         forecast = "Time to the response of a request that came now; of several workers the longest."
         model = ["model", "version"]
         self._requests = counter("snapserve_requests", requests, ["outcome"])
@@ -74,14 +78,17 @@ class Metrics:
             "snapserve_batch_seconds", "Time of a batch on the engine.", model, buckets=_SECONDS
         )
         self._left = counter("snapserve_pictures_left", left, model)
+        self._processes_ended = counter("snapserve_engine_processes_ended", ended, ["model", "reason", "version"])
         least = partial(Gauge, registry=self.registry, multiprocess_mode="livemin")
         longest = partial(Gauge, registry=self.registry, multiprocess_mode="livemax")
         self._gauges: dict[Gauge, Callable[[AnyDeployment], float]] = {
             gauge("snapserve_queue_depth", queue, model): lambda each: each.batcher.queued,
             gauge("snapserve_batches_in_flight", running, model): lambda each: each.batcher.batches_in_flight,
             gauge("snapserve_pictures_accepted", accepted, model): lambda each: each.accepted,
+            gauge("snapserve_engine_processes", processes, model): lambda each: each.runner.processes,
             least("snapserve_batch_size_limit", limit, model): lambda each: each.batcher.size_limit,
             longest("snapserve_target_latency_seconds", target, model): _target_s,
+            longest("snapserve_engine_timeout_seconds", engine_timeout, model): lambda each: each.runner.limit_s,
             longest("snapserve_forecast_seconds", forecast, model): lambda each: each.forecast_s(),
         }
         self._info = longest(
@@ -134,6 +141,7 @@ class Metrics:
             self._batch_seconds.labels(*key),
             self._left.labels(*key),
             lambda phase: self._phase_of(facts.name, phase, facts.version),
+            lambda reason: self._processes_ended.labels(facts.name, reason, facts.version),
         )
 
     def _set_gauges(self) -> None:
@@ -167,9 +175,15 @@ class ModelObserver:
     """Implements `runtime.observer.DeploymentObserver` for one model."""
 
     def __init__(
-        self, size: Histogram, seconds: Histogram, left: Counter, phase_of: Callable[[str], Histogram]
+        self,
+        size: Histogram,
+        seconds: Histogram,
+        left: Counter,
+        phase_of: Callable[[str], Histogram],
+        ended_of: Callable[[str], Counter],
     ) -> None:
         self._size, self._seconds, self._left, self._phase_of = size, seconds, left, phase_of
+        self._ended_of = ended_of
 
     def batch_ran(self, size: int, seconds: float) -> None:
         """Counts a batch and its time."""
@@ -179,6 +193,10 @@ class ModelObserver:
     def item_left(self) -> None:
         """Counts an item whose client left."""
         self._left.inc()
+
+    def process_ended(self, reason: str) -> None:
+        """Counts a process of the engine that ended."""
+        self._ended_of(reason).inc()
 
     def item_answered(self, phases_s: Mapping[str, float]) -> None:
         """Records the phases of an item."""

@@ -29,20 +29,17 @@ class Watchdog:
     def __init__(
         self,
         deployments: Iterable[AnyDeployment],
-        timeout_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Creates it; `look` is called every `INTERVAL_S`.
 
         Args:
             deployments: in service at the moment; iterated over at every look.
-            timeout_s: longest time that a batch may run.
             clock: that `Runner.busy_since` was read from.
         """
         self.overdue = False
         self.stuck: AnyDeployment | None = None
         self._deployments = deployments
-        self._timeout_s = timeout_s
         self._now = clock
         self._looked_at = clock()
         self._busy: dict[AnyDeployment, tuple[float, float]] = {}  # busy since, seconds counted
@@ -52,7 +49,7 @@ class Watchdog:
         busy = self._count()
         self.overdue = any(seconds > _patience_s(deployment) for deployment, (_, seconds) in busy.items())
         for deployment, (_, seconds) in busy.items():
-            if seconds > self._timeout_s and isinstance(deployment.runner, ThreadRunner):
+            if seconds > deployment.runner.limit_s and isinstance(deployment.runner, ThreadRunner):
                 self.stuck = self.stuck or deployment
         self._busy = busy
 

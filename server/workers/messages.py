@@ -91,9 +91,15 @@ class Failed:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The event loop runs; `overdue`: an engine is busy for far longer than usual."""
+    """The event loop runs.
+
+    Attributes:
+        overdue: an engine is busy for far longer than usual.
+        unavailable: no process of an engine runs, and the next one is not started at once.
+    """
 
     overdue: bool = False
+    unavailable: bool = False
 
 
 @dataclass(frozen=True)

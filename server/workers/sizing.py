@@ -7,6 +7,7 @@ import logging
 import math
 from pathlib import Path
 
+from models.bundles.bare import KIND as BARE
 from models.machine.resources import card_memory, usable_cores, usable_memory
 from runtime.sources import Bundles
 from server.config import Config
@@ -15,6 +16,10 @@ from server.operations.descriptors import MOST_CONNECTIONS, connections_within, 
 log = logging.getLogger("snapserve")
 
 MEMORY_PER_WORKER = 1_000_000_000  # bytes; torch with a ResNet18 takes 0.4 to 0.8 GB
+# Proportional set sizes with torch 2.15 on a CPU: a process with ResNet18 0.25 to 0.29 GB, with ResNet50 0.39 to
+# 0.48; the one that they are forked from 0.13 to 0.18.
+MEMORY_PER_ENGINE_PROCESS = 500_000_000
+MEMORY_OF_SPARE = 200_000_000
 # Not measured, and generous: the driver's context takes about half a gigabyte of the card, torch's libraries for
 # CUDA one to two gigabytes of the host.
 CARD_MEMORY_PER_WORKER = 2_000_000_000
@@ -32,8 +37,9 @@ def plan(
     """Settles everything about workers that was left to us.
 
     On a CPU there is one worker per core, with one thread for its engines and one that decodes: measured in
-    docs/performance.md; fewer where the memory is small. On a GPU likewise, also as far as its own memory allows:
-    decoding and HTTP take the time, and one process can use no more than about three cores for them (docs/gpu.md).
+    docs/performance.md; fewer where the memory is small, in which the processes of its engines count. On a GPU
+    likewise, also as far as its own memory allows: decoding and HTTP take the time, and one process can use no
+    more than about three cores for them (docs/gpu.md).
 
     Args:
         config: as it was given.
@@ -47,7 +53,9 @@ def plan(
         The configuration of the whole service, without an "auto" among its workers, threads and connections.
     """
     cores = cores or usable_cores()
-    workers = config.server.workers or _one_per_core(cores, memory, _runs_on_gpu(config, bundles), on_card)
+    workers = config.server.workers or _one_per_core(
+        cores, memory, _runs_on_gpu(config, bundles), on_card, engine_processes(config, bundles)
+    )
     limits: dict[str, object] = {"max_connections": _connections(config, workers, descriptors or limit())}
     if workers == 1:
         server: dict[str, object] = {"workers": 1, "decode_threads": config.server.decode_threads or cores}
@@ -61,13 +69,30 @@ def plan(
     )
 
 
-def _one_per_core(cores: int, memory: int | None, is_on_gpu: bool, on_card: int | None) -> int:
+def _one_per_core(cores: int, memory: int | None, is_on_gpu: bool, on_card: int | None, processes: int) -> int:
     memory = memory or usable_memory()
-    per_worker = MEMORY_PER_CUDA_WORKER if is_on_gpu else MEMORY_PER_WORKER
-    fit = cores if memory is None else memory // per_worker
+    fit = cores if memory is None else memory // memory_per_worker(is_on_gpu, processes)
     if is_on_gpu:
-        fit = min(fit, (on_card or card_memory() or 0) // CARD_MEMORY_PER_WORKER)
+        fit = min(fit, (on_card or card_memory() or 0) // (CARD_MEMORY_PER_WORKER * max(1, processes)))
     return max(1, min(cores, fit))
+
+
+def memory_per_worker(is_on_gpu: bool, processes: int) -> int:
+    """Bytes of a worker and of so many processes of its engines."""
+    own, each = (
+        (MEMORY_PER_CUDA_WORKER, MEMORY_PER_CUDA_WORKER)
+        if is_on_gpu
+        else (MEMORY_PER_WORKER, MEMORY_PER_ENGINE_PROCESS)
+    )
+    return own + processes * each + (MEMORY_OF_SPARE if processes else 0)
+
+
+def engine_processes(config: Config, bundles: Bundles) -> int:
+    """Processes of a worker that load engines."""
+    given = config.models
+    kinds = [bundle.spec.engine.kind for bundle in bundles.values()]
+    engines = {"thread": 0, "process": len(kinds), "auto": kinds.count(BARE)}[given.runner]
+    return engines * (given.engine_processes + given.engine_spares)
 
 
 def _connections(config: Config, workers: int, descriptors: int) -> int:

@@ -166,10 +166,10 @@ class Supervisor:
 
     def _heard(self, worker: WorkerProcess, report: Report | None) -> None:
         match report:
-            case Heartbeat(overdue):
+            case Heartbeat(overdue, unavailable):
                 if overdue and not (worker.leaving or self._stopping):
                     self._spare.want()
-                if overdue or self._told_ready < len(self._workers):
+                if overdue or unavailable or self._told_ready < len(self._workers):
                     self._tell_changes()
                 return
             case Closed():

@@ -114,7 +114,7 @@ class Worker:
         self._channel.send(Ready(self._service.describe()))
         context, settings = self._service.context, self._settings
         context.start_s = time.monotonic() - settings.started_at - settings.delay_s
-        self._watchdog = Watchdog(context.store, config.models.engine_timeout_ms / 1000)
+        self._watchdog = Watchdog(context.store)
         self._beat()
         await self._drain.wait()
         await self._end()
@@ -182,7 +182,8 @@ class Worker:
     def _beat(self) -> None:
         stuck_before = self._watchdog.stuck
         self._watchdog.look()
-        self._channel.send(Heartbeat(self._watchdog.overdue))
+        unavailable = self._service.context.store.unavailable() is not None
+        self._channel.send(Heartbeat(self._watchdog.overdue, unavailable))
         if self._watchdog.stuck and not stuck_before:
             # The supervisor answers with Drain, behind the connections that are on their way.
             self._channel.send(Stuck(self._watchdog.stuck.model.facts.name))

@@ -39,6 +39,7 @@ class WorkerProcess:
         in_flight: requests in flight when its drain began; None before.
         missed_heartbeats: since its last report.
         overdue: whether one of its engines is busy for far longer than usual.
+        unavailable: whether one of its engines cannot be started now.
         drained: its last report; None before.
     """
 
@@ -56,7 +57,7 @@ class WorkerProcess:
         self.in_flight: int | None = None
         self.drained: Drained | None = None
         self.missed_heartbeats = 0
-        self.overdue = False
+        self.overdue = self.unavailable = False
         self._delay_s = 0.0
         self._on_report = on_report
 
@@ -68,7 +69,7 @@ class WorkerProcess:
     @property
     def doubtful(self) -> bool:
         """Whether a connection would rather not be given to it."""
-        return self.overdue or self.missed_heartbeats >= _DOUBTFUL_HEARTBEATS
+        return self.overdue or self.unavailable or self.missed_heartbeats >= _DOUBTFUL_HEARTBEATS
 
     async def spawn(self, lifeline: int, *words: str) -> None:
         """Starts the process: a new interpreter, in a session of its own, so that Ctrl-C reaches us alone.
@@ -150,8 +151,8 @@ class WorkerProcess:
         match report:
             case Closed(count):
                 self.connections -= count
-            case Heartbeat(overdue):
-                self.overdue = overdue
+            case Heartbeat(overdue, unavailable):
+                self.overdue, self.unavailable = overdue, unavailable
             case Ready():
                 self.ready_at = time.monotonic()
             case Draining(in_flight):

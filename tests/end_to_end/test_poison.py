@@ -19,9 +19,13 @@ LIMITS = ("--engine-timeout-ms", "1000", "--engine-memory-mb", "1000")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def file(tmp_path_factory):
+    return write_poisoned(tmp_path_factory.mktemp("poisoned"))
+
+
+@pytest.fixture(scope="module")
+def server(file):
     """One worker with the poisoned file, which `--runner auto` puts into a process. The last test ends it."""
-    file = write_poisoned(tmp_path_factory.mktemp("poisoned"))
     with ServerProcess("--model", str(file), "--workers", "1", *LIMITS) as running:
         yield running
 
@@ -104,6 +108,34 @@ def test_a_process_of_the_engine_that_is_killed_loses_no_request(server):
 
     answers = asyncio.run(scenario())
     assert answers and set(answers) == {(200, "dark")}
+
+
+def test_readyz_tells_of_an_engine_that_does_not_start_again(server, file):
+    async def until(status):
+        async with asyncio.timeout(60), aiohttp.ClientSession(server.url) as session:
+            while True:
+                async with session.get("/readyz") as response:
+                    if response.status == status:
+                        return response.headers.get("Retry-After"), await response.json()
+                await asyncio.sleep(0.05)
+
+    kept = file.rename(file.with_suffix(".kept"))
+    for process in engines_of(server):
+        process.kill()
+    retry_after, problem = asyncio.run(until(503))
+    assert problem["type"].endswith("engine-unavailable")
+    assert 1 <= int(retry_after) <= 30
+    kept.rename(file)
+    assert asyncio.run(until(200))[1]["workers"] == {"ready": 1, "all": 1}
+
+    async def all_metrics():
+        async with aiohttp.ClientSession(server.url) as session:
+            return await metrics(session)
+
+    counted = asyncio.run(all_metrics())
+    for reason in (b"killed", b"load"):
+        assert b'snapserve_engine_processes_ended_total{model="poisoned",reason="%s"}' % reason in counted
+    assert ask_together(server, image(1)) == [(200, "dark")]
 
 
 def test_a_drain_does_not_wait_for_an_engine_that_hangs(server):

@@ -121,6 +121,19 @@ def test_warm_up_and_close(bundle):
     engine.close()
 
 
+@pytest.mark.parametrize(("largest", "sizes"), [(1, {1}), (32, {1, 2})])
+def test_a_start_on_a_cpu_does_not_wait_for_large_batches(largest, sizes):
+    ran = []
+
+    def graph(images):
+        ran.append(len(images))
+        return torch.zeros(len(images), 7)
+
+    TorchEngine(graph, EngineSpec("torchscript", "x", "", device="cpu", max_batch_size=largest), 8, 7).warm_up()
+    assert ran == sorted(ran) and set(ran) == sizes
+    assert ran.count(1) >= 2, "TorchScript optimises in its second run"
+
+
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp16", 0.02), ("bf16", 0.15)])
 def test_the_half_precision_graph_on_a_cpu(precision, tolerance):
     """What CUDA serves, but for the device: half weights, fp32 normalisation and softmax; trained weights."""

@@ -68,9 +68,53 @@ def test_refused_clients_come_back_one_after_the_other_at_the_models_pace():
     book = RetryBook(chance=lambda: 0.0)
     told = [book.book(NOW, 0.4) for _ in range(10)]
     assert told == [1, 2, 2, 3, 3, 4, 4, 5, 5, 6]
+    for second in range(1, 6):
+        book.note_return(NOW + second)
     assert book.is_waiting(NOW + 5.9)
     assert not book.is_waiting(NOW + 6.1)
     assert book.book(NOW + 100, 0.4) == 1, "what was promised has passed"
+
+
+def test_places_whose_clients_do_not_come_back_are_forgotten_soon():
+    book = RetryBook(chance=lambda: 0.0)
+    told = [book.book(NOW, 0.4) for _ in range(100)]
+    assert told[-1] == 51
+    assert book.is_waiting(NOW + 4.4), "the first may be late"
+    assert not book.is_waiting(NOW + 4.6)
+    assert book.book(NOW + 4.6, 0.4) == 1, "not behind those that never come"
+
+
+def test_an_overload_whose_clients_never_come_back_does_not_fill_the_book():
+    book = RetryBook(chance=lambda: 0.0)
+    told = [book.book(NOW + tick / 20, 0.1) for tick in range(1200)]  # a minute of three times what it can take
+    assert max(told) <= 9
+    assert book.book(NOW + 60 + 4, 0.1) == 1
+
+
+def test_places_stay_as_long_as_clients_come_back():
+    book = RetryBook(chance=lambda: 0.0)
+    for _ in range(40):
+        book.book(NOW, 1.0)
+    for second in range(1, 40):
+        book.note_return(NOW + second)
+        assert book.is_waiting(NOW + second + 0.9)
+    assert book.book(NOW + 40, 1.0) == 12
+
+
+def test_a_slow_model_waits_longer_for_the_next_client():
+    book = RetryBook(chance=lambda: 0.0)
+    assert [book.book(NOW, 8.0) for _ in range(3)] == [11, 21, 31]
+    book.note_return(NOW + 11)
+    assert book.is_waiting(NOW + 21)
+
+
+def test_a_client_that_comes_back_is_noted(admission):
+    with pytest.raises(Overloaded):
+        for _ in range(100):
+            admission.admit(0.9, None, item_s=0.4)
+    before = admission.retries._patient_until
+    admission.admit(None, None, is_retry=True)
+    assert admission.retries._patient_until != before
 
 
 def test_a_second_at_least_and_a_minute_at_most():

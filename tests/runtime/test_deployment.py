@@ -10,6 +10,7 @@ import pytest
 
 from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.engines.base import EngineOptions
+from runtime.batch_limit import BatchLimit
 from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
 from runtime.errors import EngineStuck, ModelUnloaded, Overloaded
@@ -136,6 +137,12 @@ def crowd(deployment, count, start_by=math.inf):
 async def until(condition):
     while not condition():
         await asyncio.sleep(0.001)
+
+
+async def test_the_start_finds_out_how_long_a_batch_may_run(deploy):
+    deployment = await deploy(target_latency_ms=0.0, limit=BatchLimit(None))
+    assert deployment.runner.limit_s == 5.0, "the least: this engine takes no time"
+    assert (await deploy(limit=BatchLimit(0.25))).runner.limit_s == 0.25
 
 
 async def test_the_start_measures_one_item_and_a_full_batch_for_the_target(deploy):

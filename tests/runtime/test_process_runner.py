@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -17,13 +18,16 @@ import pytest
 import runtime.process_runner
 from batching import Batcher, BatchPolicy, ItemFailed
 from models.errors import EngineError
-from runtime.errors import EngineDied, EngineRaised, EngineTimeout, EngineUnavailable
+from runtime.errors import EngineDied, EngineFault, EngineRaised, EngineTimeout, EngineUnavailable
 from runtime.memory import processes_bytes
 from runtime.process_runner import ProcessLimits, ProcessRunner
+from runtime.processes.child import REASONS
 from runtime.processes.recipe import Recipe
+from runtime.processes.spares import Spares
 from tests.conftest import ROOT
 
 HANDLERS = "tests.runtime.processes.handlers"
+DEFAULT = ProcessLimits()
 ONE = ProcessLimits(loaded_spares=0)
 
 
@@ -32,16 +36,26 @@ def recipe(target="Obedient", **settings):
 
 
 @contextlib.asynccontextmanager
-async def running(limits=None, **settings):
+async def running(limits=DEFAULT, observer=None, limit_s=math.inf, **settings):
     """A runner that has started; afterwards none of its processes is left."""
-    others = psutil.Process().children(recursive=True)
-    runner = ProcessRunner("obedient", recipe(**settings), limits)
-    await runner.start()
-    try:
+    async with spare_processes() as spares:
+        runner = ProcessRunner("obedient", recipe(**settings), limits, spares, observer)
+        runner.limit_s = limit_s
+        await runner.start()
         yield runner
+        await runner.close()
+
+
+@contextlib.asynccontextmanager
+async def spare_processes(**settings):
+    """What runners are given; afterwards no process is left that did not exist before."""
+    others = psutil.Process().children(recursive=True)
+    spares = Spares(**settings)
+    try:
+        yield spares
     finally:
         seen = [each for each in psutil.Process().children(recursive=True) if each not in others]
-        await runner.close()
+        await spares.close()
         assert [each for each in seen if lives(each.pid)] == []
 
 
@@ -97,7 +111,7 @@ async def test_a_process_that_dies_is_replaced():
 
 
 async def test_a_process_that_hangs_is_killed_and_replaced():
-    async with running(ProcessLimits(loaded_spares=0, timeout_s=0.3)) as runner:
+    async with running(ONE, limit_s=0.3) as runner:
         before = await runner.run(["pid"])
         with pytest.raises(EngineTimeout):
             await runner.run(["hang"])
@@ -165,7 +179,7 @@ async def test_the_spare_process_is_replaced_with_its_children():
 
 
 async def test_several_processes_run_several_batches():
-    async with running(ProcessLimits(processes=2, loaded_spares=0, timeout_s=1)) as runner:
+    async with running(ProcessLimits(processes=2, loaded_spares=0), limit_s=1) as runner:
         await until(lambda: len(runner._idle) == 2)
         hanging = asyncio.ensure_future(runner.run(["hang"]))
         await until(lambda: len(runner._idle) == 1)
@@ -201,12 +215,11 @@ async def test_the_memory_of_a_process_is_limited():
     ],
 )
 async def test_what_does_not_load_is_an_engine_error_and_leaves_no_process(target, message):
-    others = psutil.Process().children(recursive=True)
-    runner = ProcessRunner("obedient", recipe(target))
-    with pytest.raises(EngineError, match=message):
-        await runner.start()
-    left = [each for each in psutil.Process().children(recursive=True) if each not in others]
-    assert [each for each in left if lives(each.pid)] == []
+    async with spare_processes() as spares:
+        runner = ProcessRunner("obedient", recipe(target), DEFAULT, spares)
+        with pytest.raises(EngineError, match=message):
+            await runner.start()
+        assert psutil.Process(runner._spare.pid).children() == []
 
 
 async def test_an_engine_that_does_not_start_again_is_unavailable(tmp_path, monkeypatch):
@@ -214,15 +227,21 @@ async def test_an_engine_that_does_not_start_again_is_unavailable(tmp_path, monk
     (tmp_path / "flag").touch()
     async with running(ONE, flag=str(tmp_path / "flag")) as runner:
         (pid,) = await runner.run(["pid"])
+        assert runner.unavailable() is None
         (tmp_path / "flag").unlink()
         os.kill(pid, signal.SIGKILL)
         await until(lambda: not lives(pid))
         with pytest.raises(EngineUnavailable) as caught:
             await runner.run(["pid"])
         assert 0.1 < caught.value.retry_after_s <= 0.5
+        assert 0 <= runner.unavailable().retry_after_s <= 0.5
         (tmp_path / "flag").touch()
         await until(lambda: runner._idle)
-        assert await runner.run(["pid"]) != [pid]
+        assert runner.unavailable() is None
+        (other,) = await runner.run(["pid"])
+        assert other != pid
+        spare = psutil.Process(runner._spare.pid)
+        assert [each.pid for each in spare.children()] == [other], "none is left of the failed starts"
 
 
 async def test_what_a_handler_has_started_ends_with_it():
@@ -243,13 +262,54 @@ async def test_a_batch_that_nobody_waits_for_any_more_ends_its_process():
         assert await runner.run(["pid"]) != [pid]
 
 
+class Ended(list):
+    """Reasons of processes that ended."""
+
+    def process_ended(self, reason):
+        assert reason in REASONS
+        self.append(reason)
+
+
+async def test_why_processes_end_is_told(tmp_path):
+    ended, flag = Ended(), tmp_path / "flag"
+    flag.touch()
+    async with running(ONE, ended, limit_s=0.5, flag=str(flag)) as runner:
+
+        async def after(reason):
+            await until(lambda: ended and ended[-1] == reason and runner._idle)
+            assert runner.processes == 1
+
+        for item, reason in (("hang", "timeout"), ("crash", "signal"), ("leave", "exit")):
+            with pytest.raises(EngineFault):
+                await runner.run([item])
+            await after(reason)
+        (pid,) = await runner.run(["pid"])
+        os.kill(pid, signal.SIGKILL)
+        await after("killed")
+        hanging = asyncio.ensure_future(runner.run(["hang"]))
+        await asyncio.sleep(0)
+        hanging.cancel()
+        await after("cancelled")
+        psutil.Process(runner._spare.pid).kill()
+        await after("spare")
+        (pid,) = await runner.run(["pid"])
+        flag.unlink()
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: ended[-1] == "load")
+        assert runner.processes == 0
+        flag.touch()
+        told = list(ended)
+    assert ended[: len(told)] == told, "those of a runner that is closed are not counted"
+
+
 PARENT = f"""
 import asyncio
-from runtime.process_runner import ProcessRunner
+from runtime.process_runner import ProcessLimits, ProcessRunner
 from runtime.processes.recipe import Recipe
+from runtime.processes.spares import Spares
 
 async def main():
-    runner = ProcessRunner("obedient", Recipe("obedient", "{HANDLERS}:Obedient"))
+    runner = ProcessRunner("obedient", Recipe("obedient", "{HANDLERS}:Obedient"), ProcessLimits(), Spares())
     await runner.start()
     print("ready", flush=True)
     await runner.run(["hang"])
@@ -270,7 +330,38 @@ def test_no_process_outlives_a_parent_that_is_killed():
 
 async def test_it_names_its_processes():
     async with running(ProcessLimits(loaded_spares=1)) as runner:
-        await until(lambda: len(runner.pids) == 3)
-        assert sorted(runner.pids) == sorted(each.pid for each in psutil.Process().children(recursive=True))
-        assert processes_bytes(runner.pids) > 3 << 20
+        await until(lambda: len(runner.pids) == 2)
+        spare, *children = psutil.Process().children(recursive=True)
+        assert sorted(runner.pids) == sorted(each.pid for each in children)
+        assert spare.pid not in runner.pids, "others share it"
+        assert processes_bytes(runner.pids) > 2 << 20
     assert runner.pids == []
+
+
+async def test_it_grows_and_shrinks_while_batches_run():
+    async with running(ProcessLimits(loaded_spares=0)) as runner:
+        batcher = Batcher(runner.run, BatchPolicy(1))
+        assert runner.places == 1
+        await runner.scale(3)
+        batcher.set_concurrency(3)
+        assert len(runner.pids) == 3
+        seen = set(runner.pids)
+        busy = [asyncio.ensure_future(batcher.submit(["nap"])) for _ in range(3)]
+        await until(lambda: batcher.batches_in_flight == 3)
+        await runner.scale(1)
+        batcher.set_concurrency(1)
+        assert {(await each).value for each in busy} == seen, "each batch has its answer"
+        await until(lambda: len(runner.pids) == 1)
+        assert (await batcher.submit(["pid"])).value == runner.pids[0]
+        await batcher.close()
+
+
+async def test_a_process_that_does_not_load_leaves_the_others_as_they_were(tmp_path):
+    flag = tmp_path / "flag"
+    flag.touch()
+    async with running(ProcessLimits(loaded_spares=0), flag=str(flag)) as runner:
+        flag.unlink()
+        with pytest.raises(EngineError):
+            await runner.scale(2)
+        assert runner.places == 1
+        assert await runner.run(["pid"]) == runner.pids

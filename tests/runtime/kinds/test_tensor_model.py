@@ -15,6 +15,7 @@ from models.bundles.spec import PreprocessSpec
 from models.engines.base import EngineOptions
 from models.errors import BundleError, EngineError
 from models.images.preprocess import Preprocessor
+from runtime.batch_limit import BatchLimit
 from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
 from runtime.errors import InvalidInput, ModelRaised, UnsupportedOutput
@@ -23,6 +24,7 @@ from runtime.kinds.tensor_batch import join
 from runtime.kinds.tensor_model import normalised, open_tensor_model
 from runtime.phases import PhaseClock
 from runtime.process_runner import ProcessLimits, ProcessRunner
+from runtime.processes.spares import Spares
 from runtime.runner import ThreadRunner
 from tests.conftest import flat
 from tests.runtime import programs
@@ -44,14 +46,15 @@ def engine_of(tmp_path, module, **settings):
 @pytest.fixture
 async def deploy(tmp_path):
     """Deploys a program on a runner of that name."""
-    pool, deployed = CpuPool(1), []
+    pool, spares, deployed = CpuPool(1), Spares(), []
 
     async def start(module, runner="thread", target_latency_ms=None, **settings):
         model, options = opened(save(module, tmp_path / "m.pt"), **settings), EngineOptions(device="cpu")
-        in_child = ProcessRunner("m", model.recipe(options), ProcessLimits(loaded_spares=0))
+        in_child = ProcessRunner("m", model.recipe(options), ProcessLimits(loaded_spares=0), spares)
         runs = in_child if runner == "process" else ThreadRunner(model, options)
         size = model.facts.max_batch_size
-        deployment = Deployment(model, runs, pool, Batching(size, target_latency_ms=target_latency_ms))
+        batching = Batching(size, target_latency_ms=target_latency_ms, limit=BatchLimit(None, 30.0))
+        deployment = Deployment(model, runs, pool, batching)
         deployed.append(deployment)
         await deployment.start()
         return deployment
@@ -59,6 +62,7 @@ async def deploy(tmp_path):
     yield start
     for each in deployed:
         await each.close()
+    await spares.close()
     pool.close()
 
 
@@ -106,6 +110,7 @@ async def test_values_and_errors_of_a_model_are_the_same_on_every_runner(deploy,
 async def test_without_an_example_the_target_is_learned_from_what_runs(deploy):
     deployment = await deploy(programs.Id(), target_latency_ms=0)
     assert deployment.admission.target_s is None
+    assert deployment.runner.limit_s == 30.0, "not 20 times nothing"
     await infer(deployment, ONES)
     assert deployment.admission.target_s >= 1.0
     assert (await deploy(programs.Id(), target_latency_ms=70)).admission.target_s == 0.07

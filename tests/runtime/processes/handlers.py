@@ -34,6 +34,10 @@ class Obedient:
     def pid(self):
         return os.getpid()
 
+    def nap(self):
+        time.sleep(0.2)
+        return os.getpid()
+
     def echo(self, value):
         return value
 
@@ -42,6 +46,9 @@ class Obedient:
 
     def crash(self, *_):
         os.kill(os.getpid(), signal.SIGSEGV)
+
+    def leave(self):
+        os._exit(7)
 
     def hang(self, *_):
         while True:

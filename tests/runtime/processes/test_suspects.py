@@ -32,7 +32,7 @@ def test_the_items_of_a_batch_that_died_run_alone_until_they_run_well(suspects):
         suspects.check([C, B.copy()])
     assert suspects.check([C]) is False
     assert suspects.check([B.copy()]) is True
-    suspects.clear(B)
+    suspects.clear([B])
     assert suspects.check([C, B]) is False
 
 

@@ -9,6 +9,7 @@ import json
 import aiohttp
 import pytest
 
+from runtime.errors import EngineUnavailable
 from server.http.connection import MAX_ADDRESS, MAX_HEADER, MAX_HEADERS
 from tests.conftest import flat
 from tests.server.conftest import problem_of
@@ -318,6 +319,21 @@ async def test_readyz_tells_the_supervisors_count(start):
     async with server.session.get(server.url + "/readyz") as response:
         assert (await problem_of(response, 503))["type"].endswith("engine-stuck")
         assert response.headers["Retry-After"] == "7"
+
+
+@pytest.mark.parametrize("ready_workers", [None, 0])
+async def test_readyz_tells_of_an_engine_that_cannot_be_started(start, monkeypatch, ready_workers):
+    server = await start()
+    context = server.service.context
+    (deployment,) = context.store
+    context.ready_workers = ready_workers
+    monkeypatch.setattr(deployment.runner, "unavailable", lambda: EngineUnavailable(7.4))
+    async with server.session.get(server.url + "/readyz") as response:
+        assert (await problem_of(response, 503))["type"].endswith("engine-unavailable")
+        assert response.headers["Retry-After"] == "8"
+    context.ready_workers = 1  # another one
+    async with server.session.get(server.url + "/readyz") as response:
+        assert response.status == 200
 
 
 async def test_a_drain_that_takes_too_long_says_what_is_left(start, noise):

@@ -10,11 +10,11 @@ from server.operations.watchdog import INTERVAL_S, Watchdog
 
 class OnThread(ThreadRunner):
     def __init__(self):
-        self.busy_since = None
+        self.busy_since, self.limit_s = None, 30.0
 
 
 class InProcess:
-    busy_since = None
+    busy_since, limit_s = None, 30.0
 
 
 class FakeDeployment:
@@ -31,7 +31,9 @@ class Watched:
     def __init__(self, *deployments, timeout_s=30.0):
         self.now = 100.0
         self.deployments = list(deployments)
-        self.watchdog = Watchdog(self.deployments, timeout_s, clock=lambda: self.now)
+        self.watchdog = Watchdog(self.deployments, clock=lambda: self.now)
+        for each in deployments:
+            each.runner.limit_s = timeout_s
 
     def wait(self, seconds):
         """Lets time pass as it does in a process that runs."""

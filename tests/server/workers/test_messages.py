@@ -56,6 +56,7 @@ def test_orders_arrive_in_order_and_a_connection_can_be_used(ends):
         Ready(["a", "b"]),
         Failed("x: damaged"),
         Heartbeat(overdue=True),
+        Heartbeat(unavailable=True),
         *(Closed(2), Leaving(), Stuck("a"), Draining(3), Drained(4, 0)),
     ],
 )

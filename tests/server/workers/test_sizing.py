@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from models.bundles.bare import KIND as BARE
 from models.bundles.spec import EngineSpec
 from server.config import BatchConfig, Config, LimitConfig, ModelConfig, ServerConfig
-from server.workers.sizing import MEMORY_PER_WORKER, plan, share_of
+from server.workers.sizing import MEMORY_PER_WORKER, engine_processes, memory_per_worker, plan, share_of
 
 
 class Bundle:
-    def __init__(self, device):
-        self.spec = type("Spec", (), {"engine": EngineSpec("torchscript", "model.ts", "", device=device)})
+    def __init__(self, device, kind="torchscript"):
+        self.spec = type("Spec", (), {"engine": EngineSpec(kind, "model.ts", "", device=device)})
 
 
 ON_CPU, ON_GPU = {"a": Bundle("cpu")}, {"a": Bundle("cuda")}
+FILE = Bundle("cpu", BARE)
 
 
 def planned(cores, bundles=ON_CPU, models=None, memory=100, on_card=None, **server):
@@ -48,6 +50,30 @@ def test_there_are_no_more_workers_than_fit_into_memory_unless_they_were_asked_f
     assert planned(8, memory=3) == (3, 2, 2)
     assert planned(8, memory=0.5) == (1, 0, 8)
     assert planned(8, memory=3, workers=8) == (8, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("bundles", "models", "processes"),
+    [
+        (ON_CPU, {}, 0),
+        ({"a": FILE}, {}, 2),
+        ({"a": FILE, "b": FILE, "c": Bundle("cpu")}, {}, 4),
+        ({"a": FILE, "c": Bundle("cpu")}, {"runner": "process", "engine_processes": 3}, 8),
+        ({"a": FILE}, {"runner": "process", "engine_spares": 0}, 1),
+        ({"a": FILE}, {"runner": "thread"}, 0),
+    ],
+)
+def test_processes_of_engines_take_memory_too(bundles, models, processes):
+    config = ModelConfig(device="cpu", **models)
+    assert engine_processes(Config(models=config), bundles) == processes
+    each = memory_per_worker(False, processes) / MEMORY_PER_WORKER
+    assert planned(8, bundles, config, memory=3.01 * each)[0] == 3
+    assert planned(8, bundles, config, memory=2.99 * each)[0] == 2
+
+
+def test_on_a_gpu_each_process_has_its_own_context():
+    config = ModelConfig(device="cuda", runner="process")
+    assert planned(16, {"a": FILE}, config, memory=1000, on_card=16 * 10**9)[0] == 4
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,16 @@ async def test_a_worker_whose_engine_is_overdue_is_not_counted_as_ready_until_it
     assert supervisor._spare.wanted == 1
 
 
+async def test_a_worker_whose_engine_cannot_be_started_is_not_counted_as_ready_until_it_is(supervisor, workers):
+    supervisor._was_ready = True
+    supervisor._heard(workers[1], Ready([]))
+    for report, ready in ((Heartbeat(unavailable=True), 1), (Heartbeat(), 2)):
+        workers[0]._note(report)
+        supervisor._heard(workers[0], report)
+        assert all(worker.channel.orders[-1] == ReadyWorkers(ready) for worker in workers)
+    assert not supervisor._spare.wanted, "a new worker would not help"
+
+
 async def test_a_worker_that_stands_still_is_not_counted_as_ready_long_before_it_is_killed(supervisor, workers):
     watching = asyncio.ensure_future(supervisor._watch())
     while not workers[0].doubtful:

@@ -16,6 +16,7 @@ from runtime.deployment import Batching, Deployment
 from runtime.folder import StoreFolder
 from runtime.kinds.tensor_model import open_tensor_model
 from runtime.on_demand import OnDemand
+from runtime.processes.spares import Spares
 from runtime.room import Room
 from runtime.runner import ThreadRunner
 from runtime.store import ModelStore
@@ -77,7 +78,7 @@ async def running(root, **options):
     dialect = TorchServing(models, config.limits, pool)
     app = web.Application(middlewares=[around], client_max_size=0)
     bodies, proxies = BodyReader(config.limits), Proxies((), "")
-    app[CONTEXT] = Context(config, ModelStore({}, room), Metrics(), pool, bodies, proxies)
+    app[CONTEXT] = Context(config, ModelStore({}, room), Metrics(), pool, Spares(), bodies, proxies)
     app[DIALECTS] = Dialects(dialect)
     add_torch_serving(app, dialect)
     runner = web.AppRunner(app, handler_cancellation=True, auto_decompress=False)
