@@ -32,7 +32,7 @@ class Batching:
         queue_limit: most items accepted and not yet answered.
         concurrency: batches that the runner takes at the same time.
         target_latency_ms: an input that would be answered later is refused. 0: some times what an idle model takes
-            for a full batch, measured at the start; None: no such limit.
+            for a full batch, measured at the start, or, without an example, as it runs; None: no such limit.
         limit: of the time of a batch.
     """
 
@@ -84,6 +84,7 @@ class Deployment(Generic[Item, Row]):
         self._may_take_long = getattr(model, "may_take_long", _never)
         self._observer = observer
         self._accepted = self._preparing = 0
+        self._learns_target = False  # from what clients send: there is no example to measure
         self._prepare_s = 0.0
         self._refusal: Callable[[], Exception] | None = None
 
@@ -91,18 +92,27 @@ class Deployment(Generic[Item, Row]):
         """Loads the model, and warms up the way of an input through `infer`. Raises ModelError."""
         self.runner.limit_s = self._batching.limit.at_start_s
         await self.runner.start()
-        await self._infer(self.model.example(), PhaseClock(time.monotonic), None, math.inf)
-        target_ms = self._batching.target_latency_ms
-        if target_ms is not None:
-            await self._measure()
-            self.admission.target_s = target_ms / 1000 or self._default_target_s()
-        self.runner.limit_s = self._batching.limit.of(self.batcher.batch_time.of(self._batching.max_batch_size))
+        example, target_ms = self.model.example(), self._batching.target_latency_ms
+        if example is not None:
+            await self._try(example)
+        if target_ms:
+            self.admission.target_s = target_ms / 1000
+        self._learns_target = target_ms == 0 and example is None
 
-    async def _measure(self) -> None:
+    async def _try(self, example: Input) -> None:
+        """Warms up, and sets what is to be measured."""
+        await self._infer(example, PhaseClock(time.monotonic), None, math.inf)
+        batching = self._batching
+        if batching.target_latency_ms is not None:
+            await self._measure(example)
+            self.admission.target_s = self._default_target_s()
+        self.runner.limit_s = batching.limit.of(self.batcher.batch_time.of(batching.max_batch_size))
+
+    async def _measure(self, example: Input) -> None:
         """Times a batch of one and a full one, while nothing else runs."""
         self._prepare_s = 0.0  # the first input loaded libraries
         for _ in range(_MEASURED_INPUTS):
-            item = await self._cpu_pool.run(partial(self._prepare, self.model.example(), math.inf))
+            item = await self._cpu_pool.run(partial(self._prepare, example, math.inf))
         times, most = self.batcher.batch_time, self._batching.max_batch_size
         for size in (1, 1, most, most):
             if size > 1 and times.of(size) > _LONGEST_MEASUREMENT_S:
@@ -192,6 +202,8 @@ class Deployment(Generic[Item, Row]):
             if self.audience:
                 self.audience.failed(error)
             raise
+        if self._learns_target:
+            self.admission.target_s = self._default_target_s()
         if self._observer:
             self._observer.item_answered(clock.seconds)
         if self.audience:

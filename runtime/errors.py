@@ -64,6 +64,10 @@ class ModelUnloaded(RuntimeFault):
     """The model was unloaded before it took the input."""
 
 
+class InvalidInput(RuntimeFault):
+    """The model does not take inputs of this kind."""
+
+
 class Overloaded(RuntimeFault):
     """The input could not be answered in time.
 
@@ -80,6 +84,28 @@ class EngineOutputError(Exception):
     """The engine's output is no probability: a value is not finite."""
 
 
+class ModelRaised(Exception):
+    """The model raised on the item.
+
+    The message is one line of the model's or of its library's, without stack frames; a client may see it.
+    """
+
+
+class UnsupportedOutput(ModelRaised):
+    """The model returned what cannot be sent.
+
+    Attributes:
+        what: cannot be: "dtype" of a tensor, "keys" of a dict, or "type".
+    """
+
+    def __init__(self, what: str, message: str) -> None:
+        super().__init__(what, message)
+        self.what = what
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
 class EngineFault(Exception):
     """The item that ran alone ended the process of the engine. The message is for the log."""
 
@@ -93,7 +119,7 @@ class EngineTimeout(EngineFault):
 
 
 class EngineRaised(Exception):
-    """The engine raised in its process: its class and text there."""
+    """The engine raised in its process, and no `ModelRaised`: its class and text there."""
 
 
 class EngineUnavailable(RuntimeFault):

@@ -151,10 +151,13 @@ async def check(
 async def _labels(deployment: Deployment[Any, Any], rules: GoldenRules, clock: Callable[[], float]) -> Labels:
     """The model's own example warms it up, and tells its labels."""
     name, example = deployment.model.facts.name, deployment.model.example()
-    output = await _infer(deployment, example, "the model's own example", rules, clock)
-    if not isinstance(example, Image) or not isinstance(output, Scores):
-        raise GoldenSetError(f"{name} is no image classifier, and golden sets are for those")
-    return output.labels
+    if not isinstance(example, Image):
+        raise GoldenSetError(_no_classifier(name))
+    return (await _infer(deployment, example, "the model's own example", rules, clock)).labels
+
+
+def _no_classifier(name: str) -> str:
+    return f"{name} is no image classifier, and golden sets are for those"
 
 
 def _check_labels(golden: GoldenSet, labels: Labels) -> None:
@@ -180,13 +183,16 @@ async def _infer(
     deployment: Deployment[Any, Any], given: Image, what: str, rules: GoldenRules, clock: Callable[[], float]
 ) -> Scores:
     try:
-        return await deployment.infer(given, PhaseClock(clock), time.monotonic() + rules.timeout_s)
+        output = await deployment.infer(given, PhaseClock(clock), time.monotonic() + rules.timeout_s)
     except ImageError as error:
         raise GoldenSetError(f"{what} cannot be decoded ({error})") from error
     except DeadlineExceeded:
         raise GoldenRefusal(f"{what}: no answer within {rules.timeout_s:g} s") from None
     except Exception as error:
         raise GoldenRefusal(f"{what}: {_one_line(error)}") from error
+    if not isinstance(output, Scores):
+        raise GoldenSetError(_no_classifier(deployment.model.facts.name))
+    return output
 
 
 def _one_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from models.images.preprocess import Encoded
+from runtime.values import Nested
 
 
 class Image(NamedTuple):
@@ -17,5 +18,15 @@ class Image(NamedTuple):
     data: Encoded
 
 
+class Arguments(NamedTuple):
+    """Positional arguments of a call.
+
+    Attributes:
+        values: in order; an image becomes the tensor that the model's preprocessing makes of it.
+    """
+
+    values: tuple[Nested | Image, ...]
+
+
 # A union that grows with the dialects: each brings its own kind of input.
-Input = Image
+Input = Image | Arguments

@@ -25,10 +25,10 @@ class ModelFacts:
 
     Attributes:
         name: under which it is served.
-        kind: of model, "image-classifier".
-        architecture: of the network.
+        kind: of model, "image-classifier" or "tensor-model".
+        architecture: of the network, or what kind of program it is.
         weights: where they come from.
-        num_classes: length of a row.
+        num_classes: length of a row; 0: rows are no scores.
         max_batch_size: largest batch that pays; 1: items cannot be stacked.
         is_untried: whether nobody has run it yet; the optimiser runs what it puts into a bundle.
         version: its number.
@@ -89,7 +89,7 @@ class Model(Protocol[Item, Row]):
 
     Attributes:
         facts: known before it is loaded.
-        example_file: path of a file to try it with.
+        example_file: path of a file to try it with; "" for none.
     """
 
     facts: ModelFacts
@@ -100,11 +100,12 @@ class Model(Protocol[Item, Row]):
 
         Raises:
             ImageError: the image cannot be decoded.
+            InvalidInput: it is of a kind that the model does not take.
         """
         ...
 
-    def example(self) -> Input:
-        """An input that warms up everything between the client and the engine."""
+    def example(self) -> Input | None:
+        """An input that warms up everything between the client and the engine; None where none is known to fit."""
         ...
 
     def load(self, options: EngineOptions) -> Engine[Item, Row]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from models.bundles.labels import Labels
 from models.engines.base import Probabilities
+from runtime.values import Nested
 
 _FEW_CLASSES = 64  # up to here it is faster to sort them all
 
@@ -59,5 +60,15 @@ class Scores(NamedTuple):
         return [each for each in best if each.score >= min_score] if min_score else best
 
 
+class Value(NamedTuple):
+    """What a call returned.
+
+    Attributes:
+        tree: its arrays are contiguous, and owned by whoever gets it.
+    """
+
+    tree: Nested
+
+
 # A union that grows with the dialects.
-Output = Scores
+Output = Scores | Value

@@ -126,7 +126,7 @@ class ProcessRunner(Generic[Item, Row]):
         """Runs a batch: one row per item, in the same order.
 
         Raises:
-            EngineRaised: the engine raised.
+            ModelRaised, EngineRaised: the engine raised.
             EngineDied, EngineTimeout: its process ended, or was killed; the next call gets another.
             SuspectInBatch: an item may have ended a process and is to run alone.
             EngineUnavailable: the engine cannot be started now.

@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple, Protocol
 
 from runtime.deployment import Deployment
+from runtime.errors import InvalidInput
 from runtime.inputs import Image, Input
 from runtime.observer import ShadowObserver
 from runtime.outputs import Output, Prediction, Scores
@@ -221,6 +222,8 @@ class Shadow:
         clock = PhaseClock(self._now)
         deadline = time.monotonic() + self._rules.timeout_s
         scores = await self._deployment.infer(Image(taken.data), clock, deadline)
+        if not isinstance(scores, Scores):
+            raise InvalidInput("The new version gives no scores.")
         agreed = scores.top(1)[0].label == taken.best.label
         difference = abs(_score_of(taken.best, scores) - taken.best.score)
         seconds = _seconds(clock)

@@ -22,8 +22,8 @@ from models.engines.selection import Choice
 from models.images.glance import may_take_long
 from models.images.preprocess import Pixels, Preprocessor
 from models.images.stop import Stop
-from runtime.errors import EngineOutputError
-from runtime.inputs import Image
+from runtime.errors import EngineOutputError, InvalidInput
+from runtime.inputs import Image, Input
 from runtime.model import EngineFacts, ModelFacts
 from runtime.outputs import Scores
 from runtime.processes.recipe import Recipe
@@ -59,12 +59,20 @@ class ImageClassifier:
         self._preprocessor = preprocessor
         self._labels = choice.bundle.labels
 
-    def may_take_long(self, given: Image) -> bool:
+    def may_take_long(self, given: Input) -> bool:
         """Whether it may be a big image."""
-        return may_take_long(given.data)
+        return isinstance(given, Image) and may_take_long(given.data)
 
-    def prepare(self, given: Image, stop: Stop | None = None, /) -> Pixels:
-        """Encoded image -> uint8 [crop_size, crop_size, 3], RGB. Raises ImageError, Stopped when `stop` is set."""
+    def prepare(self, given: Input, stop: Stop | None = None, /) -> Pixels:
+        """Encoded image -> uint8 [crop_size, crop_size, 3], RGB.
+
+        Raises:
+            ImageError: it cannot be decoded.
+            InvalidInput: it is no image.
+            Stopped: `stop` was set.
+        """
+        if not isinstance(given, Image):
+            raise InvalidInput("This model takes an image.")
         return self._preprocessor(given.data, stop)
 
     def example(self) -> Image:

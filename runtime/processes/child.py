@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from models.errors import EngineError
-from runtime.errors import EngineDied, EngineFault, EngineRaised, EngineTimeout
+from runtime.errors import EngineDied, EngineFault, EngineRaised, EngineTimeout, ModelRaised, UnsupportedOutput
 from runtime.processes import frames
 from runtime.processes.frames import FrameReader, Message
 from runtime.processes.log_relay import LogRelay
@@ -126,14 +126,14 @@ class Child:
         """Runs a batch: one row per item, in the same order.
 
         Raises:
-            EngineRaised: the engine raised.
+            ModelRaised, EngineRaised: the engine raised.
             EngineDied: the process ended.
             EngineTimeout: it took longer than `limit_s`, and was killed.
             ChildGone: the batch did not reach it.
         """
         reply = await self._ask({"run": self._batch.write(batch)}, limit_s)
         if "error" in reply:
-            raise EngineRaised(_line(reply)) from _Trace(reply["trace"])
+            raise _raised(reply) from _Trace(reply["trace"])
         try:
             rows = self._rows.read(reply["rows"])
         except BrokenBatch as broken:
@@ -265,6 +265,14 @@ class _Trace(Exception):
 
     def __str__(self) -> str:
         return "\n" + str(self.args[0])
+
+
+def _raised(reply: Message) -> Exception:
+    """The error of an engine; the text of what is no `ModelRaised` is for the log alone."""
+    if "raised" not in reply:
+        return EngineRaised(_line(reply))
+    what, text = str(reply["raised"]), str(reply["text"])
+    return UnsupportedOutput(what, text) if what else ModelRaised(text)
 
 
 def _line(reply: Message) -> str:

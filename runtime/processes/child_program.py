@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import ModelError
+from runtime.errors import ModelRaised
 from runtime.processes import frames
 from runtime.processes.frames import Message
 from runtime.processes.shared import Area
@@ -56,7 +57,7 @@ class ChildProgram:
                 return {"rows": self._infer(message["run"])}, True
             return {"facts": self._load(message["load"], message["settings"], message["memory_mb"])}, True
         except Exception as error:
-            return _told(error), not _is_sticky(error)
+            return _told(error), not _is_sticky(error.__cause__ or error)
 
     def _load(self, target: str, settings: Message, memory_mb: int) -> Message | None:
         if memory_mb:
@@ -92,10 +93,13 @@ def _allocated() -> int:
 def _told(error: Exception) -> Message:
     trace = "".join(traceback.format_exception(error))[-_LONGEST_TRACE:]
     text = str(error)[:_LONGEST_TEXT]
-    return {"error": type(error).__name__, "text": text, "trace": trace, "model": isinstance(error, ModelError)}
+    told = {"error": type(error).__name__, "text": text, "trace": trace, "model": isinstance(error, ModelError)}
+    if isinstance(error, ModelRaised):
+        told["raised"] = getattr(error, "what", "")
+    return told
 
 
-def _is_sticky(error: Exception) -> bool:
+def _is_sticky(error: BaseException) -> bool:
     """Whether a device has failed so that only a new process can use it."""
     sticky = type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error)
     if sticky:

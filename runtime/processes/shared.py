@@ -1,4 +1,7 @@
-"""Batches and rows in memory that two processes share; a message then says only what lies there."""
+"""Batches and rows in memory that two processes share; a message then says only what lies there.
+
+An item is an array, bytes, what JSON knows, or a tree of these: lists, tuples and dicts.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,22 @@ import math
 import mmap
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-# [count, dtype, shape]: so many items of one kind, one after another; `BYTES` and `JSON` instead of a dtype.
+from runtime.processes.trees import flatten, restore
+
+# [count, dtype, shape]: so many items of one kind, one after another; one of `_TEXTS` instead of a dtype. What
+# follows a tree are its arrays and bytes.
 Group = list[Any]
 
-BYTES, JSON = "bytes", "json"
+BYTES, JSON, TREE = _TEXTS = ("bytes", "json", "tree")
 _ALIGNMENT = 64  # of each group: a cache line
+_ARRAYS = (np.ndarray, np.generic)
 _LEAST_BYTES = 1 << 16
 
 
@@ -41,12 +48,14 @@ class Area:
         self._memory = memoryview(b"")
 
     def write(self, items: Iterable[Any]) -> list[Group]:
-        """Copies items: arrays, bytes, or what JSON knows. Returns what lies there now.
+        """Copies items. Returns what lies there now.
 
         Raises:
-            TypeError: an item is none of these.
+            TypeError: an item is of no kind that can be shared.
         """
         encoded = [_encoded(item) for item in items]
+        if TREE in [name for name, _, _ in encoded]:
+            encoded = list(_with_leaves(encoded))
         groups, members = [], []
         for (dtype, shape), same in groupby(encoded, key=lambda each: each[:2]):
             members.append([data for _, _, data in same])
@@ -68,17 +77,18 @@ class Area:
         """
         try:
             return self._read(groups, copy)
-        except (ValueError, TypeError, KeyError, IndexError, OverflowError):
+        except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError, RecursionError):
             raise BrokenBatch("a batch that does not lie in the shared memory") from None
 
     def _read(self, groups: Sequence[Group], copy: bool) -> list[Any]:
         self._map(_size(groups))
-        offset, items = 0, []
+        offset, items, has_trees = 0, list[Any](), False
         for group in groups:
             view = _view(self._memory, group, offset)
             offset = _aligned(offset + view.nbytes)
             items += _decoded(group[1], view.copy() if copy else view)
-        return items
+            has_trees = has_trees or group[1] == TREE
+        return list(_assembled(items)) if has_trees else items
 
     def _reserve(self, size: int) -> None:
         if size > os.fstat(self.descriptor).st_size:
@@ -111,13 +121,48 @@ def _anonymous() -> int:
         return os.dup(file.fileno())
 
 
-def _encoded(item: Any) -> tuple[str, tuple[int, ...], Any]:
-    if isinstance(item, np.ndarray | np.generic):
+_Encoded = tuple[str, tuple[int, ...], Any]
+
+
+class _Tree(NamedTuple):
+    """What lies there of a tree without its arrays and bytes, and these."""
+
+    form: Any
+    leaves: Sequence[Any] = ()
+
+
+def _encoded(item: Any) -> _Encoded:
+    if isinstance(item, _ARRAYS):
         if item.dtype.hasobject:
             raise TypeError("arrays of objects cannot be shared")
         return item.dtype.str, item.shape, item
-    name, data = (BYTES, item) if isinstance(item, bytes) else (JSON, json.dumps(item).encode())
+    if isinstance(item, bytes):
+        return _text(BYTES, item)
+    if not isinstance(item, list | tuple | dict):
+        return _text(JSON, json.dumps(item).encode())
+    leaves: list[Any] = []
+    return TREE, (), _Tree(flatten(item, leaves), leaves)
+
+
+def _with_leaves(encoded: Iterable[_Encoded]) -> Iterator[_Encoded]:
+    """Puts behind each tree what belongs to it."""
+    for each in encoded:
+        if each[0] != TREE:
+            yield each
+            continue
+        yield _text(TREE, json.dumps(each[2].form).encode())
+        yield from map(_encoded, each[2].leaves)
+
+
+def _text(name: str, data: bytes) -> _Encoded:
     return name, (len(data),), np.frombuffer(data, np.uint8)
+
+
+def _assembled(items: Iterable[Any]) -> Iterator[Any]:
+    """Items, of which each tree has taken its leaves from behind it."""
+    rest = iter(items)
+    for item in rest:
+        yield restore(item.form, rest) if isinstance(item, _Tree) else item
 
 
 def _decoded(name: str, view: NDArray[Any]) -> list[Any]:
@@ -125,11 +170,15 @@ def _decoded(name: str, view: NDArray[Any]) -> list[Any]:
         return [each.tobytes() for each in view]
     if name == JSON:
         return [json.loads(each.tobytes()) for each in view]
+    if name == TREE:
+        return [_Tree(json.loads(each.tobytes())) for each in view]
+    if view.dtype.kind == "b":
+        view = view.view(np.uint8) != 0  # any other byte than 0 and 1 would be undefined behaviour
     return list(view)
 
 
 def _dtype(name: str) -> np.dtype[Any]:
-    dtype = np.dtype(np.uint8 if name in (BYTES, JSON) else name)
+    dtype = np.dtype(np.uint8 if name in _TEXTS else name)
     if dtype.hasobject:
         raise TypeError("objects")
     return dtype

@@ -30,8 +30,10 @@ from runtime.errors import (
     EngineStuck,
     EngineTimeout,
     EngineUnavailable,
+    InvalidInput,
     LastModel,
     ModelLoading,
+    ModelRaised,
     ModelRefused,
     ModelUnloaded,
     NoRoom,
@@ -134,6 +136,18 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+class Refusal(RequestError):
+    """A fault in the words of the API that the request was sent to.
+
+    Attributes:
+        fault: that it is.
+    """
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.detail)
+        self.fault = fault
+
+
 def _bad_request(error: BadRequest) -> Fault:
     extras = {"hint": error.hint} if error.hint else {}
     return Fault(400, "bad-request", "The request is not understood", str(error), extras)
@@ -226,6 +240,14 @@ def _undecodable(error: UndecodableImage) -> Fault:
 
 def _unknown_model(error: UnknownModel) -> Fault:
     return Fault(404, "unknown-model", "No such model", str(error), {"hint": "GET /models lists them."})
+
+
+def _invalid_input(error: InvalidInput) -> Fault:
+    return Fault(422, "invalid-input", "The model does not take this", str(error))
+
+
+def _model_raised(error: ModelRaised) -> Fault:
+    return Fault(500, "model-raised", "The model raised on this input", str(error))
 
 
 def _conflict(kind: str, title: str) -> Callable[[Exception], Fault]:
@@ -362,6 +384,7 @@ _CAUSES: Mapping[type[BaseException], Callable[[Any], Fault]] = {
         "The model was stopped at its time limit.",
     ),
     EngineUnavailable: _engine_unavailable,
+    ModelRaised: _model_raised,
 }
 
 
@@ -396,6 +419,7 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     ChangeFailed: _change_failed,
     NotScalable: _conflict("not-scalable", "The engine has no processes"),
     NoRoom: _no_room,
+    InvalidInput: _invalid_input,
     QueueFull: _queue_full,
     Overloaded: _overloaded,
     OutOfUploadMemory: _upload_memory,
@@ -407,6 +431,7 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     Draining: _draining,
     Leaving: _leaving,
     DeadlineExceeded: _deadline,
+    Refusal: lambda error: error.fault,
     web.HTTPException: _http,
     web.RequestPayloadError: _malformed,
     ItemFailed: _item_failed,

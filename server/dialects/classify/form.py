@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from models.images.formats import IMAGES, sniff
-from server.dialects.classify.base64_text import holds_file
 from server.dialects.classify.parameters import NAMES, chosen
 from server.dialects.classify.text_field import image_of
 from server.dialects.classify.uploaded_image import UploadedImage
+from server.http.base64_text import holds_file
 from server.http.faults import BadRequest
 from server.http.multipart import Part
 

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from runtime.errors import InvalidInput
 from runtime.inputs import Image
-from runtime.outputs import Output
+from runtime.outputs import Output, Prediction, Scores
 from runtime.store import ModelStore
 from server.dialects.classify.parameters import Parameters, chosen, read_parameters
 from server.dialects.classify.responses import Outcome, several_response, single_response
@@ -86,7 +87,7 @@ class Classify:
             (answer,) = answers
             if isinstance(answer, Exception):
                 raise answer
-            predictions = answer.top(asked.top_k, asked.parameters.min_score)
+            predictions = _predictions(asked, answer)
             return single_response(predictions, exchange, asked.parameters.format)
         exchange.clock.mark("classify")
         errors = [each for each in answers if isinstance(each, Exception)]
@@ -109,4 +110,10 @@ def _query(request: web.Request) -> dict[str, object]:
 def _outcome(asked: Asked, filename: str | None, answer: Output | Exception) -> Outcome:
     if isinstance(answer, Exception):
         return Outcome(filename, None, fault_of(answer))
-    return Outcome(filename, answer.top(asked.top_k, asked.parameters.min_score), None)
+    return Outcome(filename, _predictions(asked, answer), None)
+
+
+def _predictions(asked: Asked, answer: Output) -> Sequence[Prediction]:
+    if not isinstance(answer, Scores):
+        raise InvalidInput("This model gives no scores.")
+    return answer.top(asked.top_k, asked.parameters.min_score)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from server.dialects.classify.base64_text import BrokenBase64, decode_base64
 from server.dialects.classify.uploaded_image import UploadedImage
+from server.http.base64_text import BrokenBase64, decode_base64
 from server.http.faults import BadRequest
 
 

@@ -13,12 +13,12 @@ from aiohttp import web
 from models.images.formats import IMAGES, sniff
 from runtime.cpu_pool import CpuPool
 from server.config import LimitConfig
-from server.dialects.classify.base64_text import holds_file
 from server.dialects.classify.form import read_form
 from server.dialects.classify.json_body import read_json
 from server.dialects.classify.text_field import image_of
 from server.dialects.classify.uploaded_image import UploadedImage
 from server.dialects.classify.urlencoded_body import is_urlencoded, parse_urlencoded
+from server.http.base64_text import holds_file
 from server.http.faults import BadRequest, BodyTooLarge, FormWithoutType
 from server.http.multipart import parse_multipart
 

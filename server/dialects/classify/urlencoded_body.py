@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from server.dialects.classify.parameters import NAMES
-from server.dialects.classify.percent_encoding import percent_decoded
 from server.http.faults import BodyTooLarge
 from server.http.multipart import Part
+from server.http.percent_encoding import percent_decoded
 
 _FIRST_FIELD = re.compile(rb"[\w.%\[\]-]{1,64}=")
 _PAIR = b"&"

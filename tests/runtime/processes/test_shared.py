@@ -45,6 +45,68 @@ def test_items_of_any_kind_come_out_in_order(areas):
     assert all(same(*pair) for pair in zip(read.read(groups), items, strict=True))
 
 
+TREES = [
+    (np.arange(6.0).reshape(2, 3), [np.ones(2, np.float16)], {"b": np.zeros((0, 3), np.int8), "a": b"x"}),
+    ((), [], {}, "\ud800", None, True, 2**70, -0.0, float("inf")),
+    {"leaf": 1, "tuple": [1], "dict": {"dict": ({"a": [({},)]},)}},
+    (np.array(True), np.float32(1.5)),
+]
+
+
+def equal(first, second):
+    if isinstance(first, np.ndarray | np.generic):
+        return same(first, second) and first.dtype == second.dtype
+    if isinstance(first, list | tuple):
+        return type(first) is type(second) and len(first) == len(second) and all(map(equal, first, second))
+    if isinstance(first, dict):
+        return list(first) == list(second) and all(equal(first[key], second[key]) for key in first)
+    return type(first) is type(second) and first == second
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_trees_come_out_as_they_were_between_other_items(areas, copy):
+    written, read = areas
+    items = [TREES[0], b"abc", *TREES, np.arange(3), TREES[3], TREES[3], "text"]
+    back = read.read(written.write(items), copy)
+    assert len(back) == len(items) and all(map(equal, back, items))
+
+
+def test_the_arrays_of_a_tree_are_not_copied_unless_asked(areas):
+    written, read = areas
+    groups = written.write([(np.zeros(3),), (np.zeros(3),)])
+    views, copies = read.read(groups, copy=False), read.read(groups)
+    written.write([(np.ones(3),), (np.ones(3),)])
+    assert views[1][0].tolist() == [1.0] * 3 and copies[1][0].tolist() == [0.0] * 3
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        b'{"leaf": 1}',
+        b'{"tuple": 5}',
+        b'{"dict": []}',
+        b'{"list": []}',
+        b'{"tuple": [], "dict": {}}',
+        b"{}",
+        b"[" * 100_000,
+        b'{"tuple": [' * 100_000,
+        b"\xff",
+    ],
+)
+def test_a_tree_that_cannot_be_is_found(areas, form):
+    written, read = areas
+    written.write([form])
+    with pytest.raises(BrokenBatch):
+        read.read([[1, "tree", [len(form)]]])
+
+
+def test_no_other_byte_than_0_and_1_becomes_a_bool(areas):
+    written, read = areas
+    written.write([np.array([0, 1, 7], np.uint8)])
+    (flags,) = read.read([[1, "|b1", [3]]])
+    assert flags.view(np.uint8).tolist() == [0, 1, 1]
+
+
 def test_the_memory_grows_and_what_was_read_stays(areas):
     written, read = areas
     first = read.read(written.write([np.ones(10, np.float32)]))
@@ -86,6 +148,9 @@ def test_objects_are_not_shared(areas):
         areas[0].write([np.array([object()])])
     with pytest.raises(TypeError):
         areas[0].write([object()])
+    for tree in ([object()], {1: "x"}, (np.array([object()]),)):
+        with pytest.raises(TypeError):
+            areas[0].write([tree])
 
 
 def test_nothing_of_it_has_a_name():

@@ -47,6 +47,19 @@ def test_what_has_ended_two_processes_is_refused_for_ten_minutes(suspects, now, 
     assert suspects.check([A]) is False
 
 
+def test_arguments_are_told_apart_by_every_part_of_them(suspects):
+    item = (A, {"n": 1}, [b"x"])
+    suspects.add([item], EngineDied("x"))
+    assert suspects.check([(A.copy(), {"n": 1}, [b"x"])]) is True
+    for other in (
+        (B, {"n": 1}, [b"x"]),
+        (A, {"n": 2}, [b"x"]),
+        (A, {"n": 1}, [b"y"]),
+        (A.view(np.int8), *item[1:]),
+    ):
+        assert suspects.check([other]) is False
+
+
 def test_an_item_that_is_twice_in_a_batch_has_ended_one_process(suspects):
     assert suspects.add([A, A.copy(), B], EngineDied("x")) == 1
     assert suspects.check([A]) is True

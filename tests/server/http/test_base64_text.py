@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.dialects.classify.base64_text import BrokenBase64, decode_base64, holds_file
+from server.http.base64_text import BrokenBase64, decode_base64, holds_file
 from tests.conftest import flat
 
 DATA = bytes(range(256)) + b"\xfb\xef\xff"  # with + and / in its base64

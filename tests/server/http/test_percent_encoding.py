@@ -7,7 +7,7 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 
-from server.dialects.classify.percent_encoding import _PIECE, percent_decoded
+from server.http.percent_encoding import _PIECE, percent_decoded
 
 
 @pytest.mark.parametrize("text", [b"", b"abc", b"%41%2b%zz%", b"100%", b"%2", "%C3%A4 \u00e4".encode()])

@@ -6,7 +6,7 @@ import binascii
 import re
 
 from models.images.formats import sniff
-from server.dialects.classify.percent_encoding import percent_decoded
+from server.http.percent_encoding import percent_decoded
 
 _SPACE = b" \t\r\n\v\f"
 _TO_STANDARD = bytes.maketrans(b"-_", b"+/")

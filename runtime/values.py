@@ -1,0 +1,18 @@
+"""Nested values: what models without a fixed signature take and return."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Arrays of one of `DTYPES`, in lists, tuples and dicts of any depth.
+Nested: TypeAlias = (
+    "NDArray[Any] | int | float | bool | str | list[Nested] | tuple[Nested, ...] | dict[str, Nested] | None"
+)
+
+DTYPES = {
+    name: np.dtype(name)
+    for name in ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
+}

@@ -1,0 +1,1 @@
+"""`POST /serve?servable_identifier=PATH`, as torch-serving has it."""
