@@ -15,6 +15,10 @@ class EngineError(ModelError):
     """A model whose graph cannot be loaded or run on this machine."""
 
 
+class CodeRefused(ModelError):
+    """A model that is a program in Python, where none may run."""
+
+
 class ImageError(Exception):
     """An image that cannot be prepared. It concerns this one image and nobody else's."""
 

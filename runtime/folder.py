@@ -43,6 +43,17 @@ class StoreFolder:
             raise _unknown()
         return found
 
+    def inside(self, path: Path) -> Path:
+        """The file of a model to which a path leads that begins with the folder's own; see `resolve`.
+
+        Raises:
+            UnknownModel: there is none; or the path is another one, has "..", or leads outside by a link.
+        """
+        try:
+            return self.resolve(path.relative_to(self.path).as_posix())
+        except (UnknownModel, ValueError):
+            raise UnknownModel(f"{path.name[:80]!r}, which the model names, is not in the store.") from None
+
 
 def _is_plain(text: str) -> bool:
     parts = text.split("/")

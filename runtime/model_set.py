@@ -16,6 +16,7 @@ FIXED_VERSION = "1"  # of the models that the command line names
 MOST_MODELS = 1000  # added while the server runs
 MOST_PROCESSES = 64
 RUNNERS = ("auto", "thread", "process")
+KINDS = IMAGE, TENSOR = "image", "tensor"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LONGEST_TEXT = 1024
@@ -56,6 +57,7 @@ class AddedModel:
         name: of the model.
         version: of it.
         path: of its bundle or file, below the model store.
+        kind: one of `KINDS`: an image classifier, or a program of any signature, without labels and golden set.
         on_use: it is loaded on first use, and may be evicted.
         labels: of a TorchScript file: a label file, below the model store; "": what the file says.
         preprocess: of a TorchScript file: a preset, or a JSON file below the model store.
@@ -70,6 +72,7 @@ class AddedModel:
     name: str
     version: str
     path: str
+    kind: str = IMAGE
     on_use: bool = False
     labels: str = ""
     preprocess: str = ""
@@ -87,6 +90,8 @@ class AddedModel:
         for each in (self.path, self.labels, self.preprocess, self.activation, self.output):
             _check(len(each) <= _LONGEST_TEXT, f"a text has more than {_LONGEST_TEXT} characters")
         _check(self.path != "", "path is empty")
+        _check(self.kind in KINDS, f"kind must be one of {', '.join(KINDS)}")
+        _check(self.kind == IMAGE or not self._of_a_classifier, f"a tensor model has no {self._of_a_classifier}")
         _check(self.runner in RUNNERS, f"runner must be one of {', '.join(RUNNERS)}")
         _check(0 <= self.processes <= MOST_PROCESSES, f"processes must be between 0 and {MOST_PROCESSES}")
         _check(not (self.on_use and self.golden), "a model that is loaded on use has no golden set")
@@ -95,6 +100,12 @@ class AddedModel:
     def key(self) -> tuple[str, str]:
         """Its name and version."""
         return self.name, self.version
+
+    @property
+    def _of_a_classifier(self) -> str:
+        """The first setting that only image classifiers have."""
+        names = ("labels", "preprocess", "activation", "output", "golden")
+        return next((name for name in names if getattr(self, name)), "")
 
 
 @dataclass(frozen=True)

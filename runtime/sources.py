@@ -8,7 +8,7 @@ from pathlib import Path
 from models.bundles.bare import bare_bundle
 from models.bundles.bundle import ModelBundle
 from models.bundles.paths import exists
-from models.bundles.settings import Settings, settings_of
+from models.bundles.settings import Resolver, Settings, as_it_is, settings_of
 from models.errors import BundleError
 
 Bundles = dict[str, ModelBundle]
@@ -37,20 +37,21 @@ def open_sources(words: Sequence[str], settings: SettingsOf) -> Bundles:
     }
 
 
-def open_source(path: Path, name: str, settings: Settings) -> ModelBundle:
+def open_source(path: Path, name: str, settings: Settings, resolve: Resolver = as_it_is) -> ModelBundle:
     """Reads and checks one bundle folder or TorchScript file. Runs nothing.
 
     Args:
         path: of it.
         name: under which it is served.
         settings: of a TorchScript file; a bundle brings its own.
+        resolve: gets the path of each file that the settings beside a TorchScript file are in, or name.
 
     Raises:
         BundleError: it is damaged, or a bundle has settings.
         EngineError: it is a damaged file, or no TorchScript.
     """
     if not path.is_dir():
-        return _bare(name, path, settings)
+        return _bare(name, path, settings, resolve)
     if settings != Settings():
         raise BundleError(f"{path}: a bundle brings its labels, preprocess, activation and output; leave them out")
     return ModelBundle.load(path)
@@ -73,5 +74,5 @@ def _find(name: str, path: Path) -> tuple[str, ModelBundle | Path]:
     return name or bundle.spec.name, bundle
 
 
-def _bare(name: str, file: Path, settings: Settings) -> ModelBundle:
-    return bare_bundle(file, settings.over(settings_of(file)), name)
+def _bare(name: str, file: Path, settings: Settings, resolve: Resolver = as_it_is) -> ModelBundle:
+    return bare_bundle(file, settings.over(settings_of(file, resolve)), name)

@@ -102,6 +102,9 @@ class ModelConfig(_Section):
     model_store: str = option(
         "", "folder below which models are opened while the server runs, by other APIs and by management"
     )
+    allow_code: bool = option(
+        False, "run packages of torch.package below --model-store, which are Python programs of whoever wrote them"
+    )
     max_models: int = option(
         10,
         "most models per worker that were loaded on first use; the one that was not used for longest gives way; "

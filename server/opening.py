@@ -8,17 +8,21 @@ from weakref import WeakKeyDictionary
 from models.bundles.bundle import ModelBundle
 from models.bundles.labels import load_labels
 from models.bundles.settings import Settings
+from models.bundles.spec import PreprocessSpec
 from models.engines.selection import choose
-from models.errors import ModelError
+from models.errors import CodeRefused, ModelError
 from models.images.budget import DEFAULT_MEMORY, DecodeBudget
 from models.images.formats import SUPPORTED
 from models.images.preprocess import Preprocessor
 from models.images.presets import PRESETS, read_preprocess
 from models.images.speed import relative_speed
+from models.networks.programs import is_package
 from runtime.errors import UnknownModel
 from runtime.folder import StoreFolder
 from runtime.kinds.image_classifier import ImageClassifier
-from runtime.model_set import AddedModel, ModelSet
+from runtime.kinds.package_model import PackageModel, open_package_model
+from runtime.kinds.tensor_model import TensorModel, open_tensor_model
+from runtime.model_set import TENSOR, AddedModel, ModelSet
 from runtime.sources import Bundles, open_source
 from runtime.version import AnyModel
 from server.config import Config
@@ -70,41 +74,75 @@ class Opener:
         given = self._config.models
         if added is None:
             return self._classifier(name, version, self._bundles[name], given.engine)
-        model = self._classifier(name, version, self._bundle_of(added), "")
+        model: ImageClassifier | TensorModel
+        if added.kind == TENSOR:
+            model = self._program(name, added.path)
+            model.facts = dataclasses.replace(model.facts, version=version)
+        else:
+            model = self._classifier(name, version, self._bundle_of(added), "")
         if not added.batchable:
             model.facts = dataclasses.replace(model.facts, max_batch_size=1)
         self._added[model] = added
         return model
 
-    def _bundle_of(self, added: AddedModel) -> ModelBundle:
+    def open_file(self, path: str) -> AnyModel:
+        """The program at a path below the model store, under the path as its name.
+
+        Args:
+            path: as a request names it.
+
+        Raises:
+            UnknownModel: there is nothing, or it leads out of the model store.
+            CodeRefused: it is a package, and there is no `--allow-code`.
+            ModelError: it is damaged, or no program.
+        """
+        return self._program(path, path)
+
+    def _program(self, name: str, path: str) -> TensorModel:
+        folder = self._folder()
+        file = folder.resolve(path)
+        if not is_package(file):
+            return open_tensor_model(name, file, self._preprocessor, folder.inside)
+        if not self._config.models.allow_code:
+            raise CodeRefused(f"{file}: a torch.package is a program; --allow-code lets it run")
+        return open_package_model(name, file, self._preprocessor, folder.inside)
+
+    def _folder(self) -> StoreFolder:
         folder = store_folder(self._config.models)
         if folder is None:
             raise ModelError(NO_STORE)
+        return folder
+
+    def _bundle_of(self, added: AddedModel) -> ModelBundle:
+        folder = self._folder()
         path = folder.resolve(added.path)
-        for beside in path.iterdir() if path.is_dir() else (path.with_suffix(".json"),):
-            if beside.is_symlink() and not beside.resolve().is_relative_to(folder.path):
-                raise UnknownModel("No model of that name is in the store.")
-        return open_source(path, added.name, _settings(added, folder))
+        for each in path.iterdir() if path.is_dir() else ():
+            if each.is_symlink():
+                folder.inside(each)
+        return open_source(path, added.name, _settings(added, folder), folder.inside)
 
     def settings_of(self, model: AnyModel) -> Config:
         """The configuration of a model's deployment: the server's, but for what was said when it was added."""
         added, given = self._added.get(model), self._config.models
-        if added is None:
-            return self._config
-        runner = given.runner if added.runner == "auto" else added.runner
-        models = dataclasses.replace(
-            given, runner=runner, engine_processes=added.processes or given.engine_processes
-        )
+        runner, processes = given.runner, given.engine_processes
+        if added is not None:
+            runner = runner if added.runner == "auto" else added.runner
+            processes = added.processes or processes
+        if isinstance(model, PackageModel):
+            runner = "process"
+        models = dataclasses.replace(given, runner=runner, engine_processes=processes)
         return dataclasses.replace(self._config, models=models)
 
     def _classifier(self, name: str, version: str, bundle: ModelBundle, engine: str) -> ImageClassifier:
-        given, scaled = self._config.models, self._config.server.scaled_decode
+        given = self._config.models
         choice = choose(bundle, given.device, engine, given.intra_op_threads)
-        spec = choice.bundle.spec.preprocess
-        preprocessor = Preprocessor(spec, self._max_pixels, scaled, self._formats, self._budget)
-        model = ImageClassifier(name, choice, preprocessor)
+        model = ImageClassifier(name, choice, self._preprocessor(choice.bundle.spec.preprocess))
         model.facts = dataclasses.replace(model.facts, version=version)
         return model
+
+    def _preprocessor(self, spec: PreprocessSpec) -> Preprocessor:
+        scaled = self._config.server.scaled_decode
+        return Preprocessor(spec, self._max_pixels, scaled, self._formats, self._budget)
 
 
 def _settings(added: AddedModel, folder: StoreFolder) -> Settings:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from snapserve.management import ManagementError, ModelManagement
 
 _TOKEN_VARIABLE = "SNAPSERVE_MANAGEMENT_TOKEN"
-_SETTINGS = ("labels", "preprocess", "activation", "output", "runner", "processes")
+_SETTINGS = ("kind", "labels", "preprocess", "activation", "output", "runner", "processes")
 _GOLDEN = {"golden": "folder", "least_agreement": "least_agreement", "max_latency_ms": "max_latency_ms"}
 
 
@@ -159,6 +159,7 @@ def _add_version(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def _add_addition(parser: argparse.ArgumentParser) -> None:
     _add_version(parser).add_argument("path", help="bundle or file, below the server's --model-store")
     parser.add_argument("--default", action="store_true", help="give it the requests that name no version")
+    parser.add_argument("--kind", choices=("image", "tensor"), help="an image classifier, or any program")
     parser.add_argument("--on-use", action="store_true", help="load it on first use; it may be evicted")
     for name in ("labels", "preprocess", "activation", "output"):
         parser.add_argument(f"--{name}", help="of a TorchScript file, as for the server's option")

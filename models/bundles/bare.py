@@ -117,6 +117,8 @@ _FROM = (
 
 
 def _no_program(names: list[str], pickled: bytes) -> str:
+    if any(name.endswith("/.data/extern_modules") for name in names):
+        return "a torch.package; it is served from --model-store, as a tensor model (docs/models.md)"
     if any(name.endswith(("archive_format", "models/model.json")) for name in names):
         return f"a program of torch.export; {_FROM}"
     whole = whole_module(pickled)

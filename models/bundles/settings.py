@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,13 @@ from models.images.presets import preprocess_of
 
 EXTRA_FILE = "snapserve.json"  # of TorchScript's extra files
 _MAX_BYTES = 10_000_000
+
+Resolver = Callable[[Path], Path]  # the file that a path leads to; raises where it must not be opened
+
+
+def as_it_is(path: Path) -> Path:
+    """The resolver that allows every path."""
+    return path
 
 
 @dataclass(frozen=True)
@@ -46,20 +53,25 @@ class Settings:
         return Settings(**{name: getattr(self, name) or getattr(other, name) for name in fields})
 
 
-def settings_of(file: Path) -> Settings:
+def settings_of(file: Path, resolve: Resolver = as_it_is) -> Settings:
     """The settings in `NAME.json` beside `NAME.pt`, and in the file's extra file `snapserve.json`; the first win.
+
+    Args:
+        file: of the program.
+        resolve: gets the path of each further file before it is opened; it may raise anything.
 
     Raises:
         BundleError: one of them cannot be read, or holds anything else; one line that names it.
     """
-    return _beside(file).over(_inside(file))
+    return _beside(file, resolve).over(_inside(file))
 
 
-def _beside(file: Path) -> Settings:
+def _beside(file: Path, resolve: Resolver) -> Settings:
     beside = file.with_suffix(".json")
     if beside == file or not beside.is_file():
         return Settings()
-    return _parse(read_json(beside, "settings file"), str(beside), beside.parent)
+    document = read_json(resolve(beside), "settings file")
+    return _parse(document, str(beside), lambda name: resolve(beside.parent / name))
 
 
 def _inside(file: Path) -> Settings:
@@ -76,7 +88,7 @@ def _inside(file: Path) -> Settings:
     return _parse(document, f"{file}: {EXTRA_FILE}", None)
 
 
-def _parse(document: Any, where: str, folder: Path | None) -> Settings:
+def _parse(document: Any, where: str, file_of: Callable[[str], Path] | None) -> Settings:
     names = [field.name for field in dataclasses.fields(Settings)]
     if not isinstance(document, dict) or not document.keys() & set(names):
         raise BundleError(
@@ -91,7 +103,7 @@ def _parse(document: Any, where: str, folder: Path | None) -> Settings:
             raise BundleError(f"{where}: {name!r} must be text")
     try:
         return Settings(
-            labels=_labels(document, where, folder),
+            labels=_labels(document, where, file_of),
             preprocess=preprocess_of(document["preprocess"], f"{where}: preprocess")
             if "preprocess" in document
             else None,
@@ -102,12 +114,12 @@ def _parse(document: Any, where: str, folder: Path | None) -> Settings:
         raise BundleError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
 
 
-def _labels(document: Mapping[str, Any], where: str, folder: Path | None) -> Labels | None:
+def _labels(document: Mapping[str, Any], where: str, file_of: Callable[[str], Path] | None) -> Labels | None:
     given = document.get("labels")
     if given is None:
         return None
     if isinstance(given, str):
-        if folder is None:
+        if file_of is None:
             raise BundleError(f"{where}: 'labels' must be the labels themselves, not the name of a file")
-        return load_labels(folder / given)
+        return load_labels(file_of(given))
     return labels_of(given, f"{where}: labels")

@@ -19,6 +19,8 @@ from models.errors import BundleError, EngineError
 TORCHSCRIPT, EXPORT, ONNX = FORMATS = ("torchscript", "torch.export", "onnx")
 PROGRAM_ENGINE = "as-it-is"  # name in a bundle of the engine that runs the file itself
 
+PACKAGE = "torch.package"  # not among them: its code is Python's
+
 _SUFFIXES = {TORCHSCRIPT: ".pt", EXPORT: ".pt2", ONNX: ".onnx"}
 
 
@@ -50,17 +52,32 @@ def format_of(file: Path) -> str:
         raise BundleError(f"{file}: no such file")
     if file.suffix == ".onnx":
         return ONNX
-    names: list[str] = []
-    with suppress(Exception), zipfile.ZipFile(file) as archive:  # `check_archive` tells what is wrong
-        names = archive.namelist()
+    names = _entries(file)
     if not any(name.endswith("/models/model.json") for name in names):
         _check_export(file, names)
         check_archive(file)
         return TORCHSCRIPT
+    check_parts(file)
+    return EXPORT
+
+
+def is_package(file: Path) -> bool:
+    """Whether a file is a torch.package, by the names of its entries. Nothing of it is unpickled or imported."""
+    return any(name.endswith("/.data/extern_modules") for name in _entries(file))
+
+
+def _entries(file: Path) -> list[str]:
+    """Of a zip archive; none of what is no archive, or damaged."""
+    with suppress(Exception), zipfile.ZipFile(file) as archive:
+        return archive.namelist()
+    return []
+
+
+def check_parts(file: Path) -> None:
+    """Compares every part of a zip archive with its checksum. Raises EngineError."""
     with zipfile.ZipFile(file) as archive:
         if (damaged := archive.testzip()) is not None:
             raise EngineError(f"{file}: damaged, the checksum of {damaged!r} does not fit")
-    return EXPORT
 
 
 def _check_export(file: Path, names: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""TorchScript of any signature, and programs of torch.export, as engines: arguments in, what they return out."""
+"""Programs of any signature as engines: arguments in, what they return out."""
 
 from __future__ import annotations
 
@@ -38,17 +38,19 @@ class TensorEngine:
         facts: of it.
     """
 
-    def __init__(self, program: Callable[..., Any], facts: EngineFacts) -> None:
+    def __init__(self, program: Callable[..., Any], facts: EngineFacts, keeps_inputs: bool = False) -> None:
         """Creates it.
 
         Args:
             program: that is called with tensors.
             facts: of it; items are joined where its `max_batch_size` is above 1.
+            keeps_inputs: the program may use the tensors of a call after it.
         """
         self.facts = facts
         self._program = program
         self._device = torch.device(facts.spec.device)
         self._joins = facts.spec.max_batch_size > 1
+        self._copies = self._joins or keeps_inputs
         self._schema = getattr(getattr(program, "forward", None), "schema", None)
 
     def infer(self, batch: Sequence[Item]) -> list[Row]:
@@ -67,11 +69,11 @@ class TensorEngine:
         for item in batch:
             self._check(item)
         # A program may write to its input, and an item of a batch that fails is run once more.
-        inputs = [to_tensors(item, self._device, copy=self._joins) for item in batch]
+        inputs = [to_tensors(item, self._device, copy=self._copies) for item in batch]
         results = self._run_joined(inputs) if self._joins and len(batch) > 1 else None
         if results is None:
             results = [self._call(arguments) for arguments in inputs]
-        return [(to_arrays(result),) for result in results]
+        return [(_arrays(result),) for result in results]
 
     def warm_up(self) -> None:
         """Nothing: no input is known to fit."""
@@ -111,6 +113,16 @@ class TensorEngine:
                 )
 
 
+def _arrays(result: Any) -> Nested:
+    """What can be sent of a result. Raises ModelRaised: a tensor without data, a list that holds itself."""
+    try:
+        return to_arrays(result)
+    except ModelRaised:
+        raise
+    except Exception as error:
+        raise ModelRaised(_line(error)) from error
+
+
 def _type_of(value: Nested) -> str:
     """TorchScript's name for the type of an argument."""
     if isinstance(value, np.ndarray):
@@ -138,6 +150,12 @@ def load(file: Path, kind: str, options: EngineOptions) -> TensorEngine:
     Raises:
         EngineError: it does not load, or its device is not here; one line that names the file.
     """
+    facts = facts_of(file, kind, options)
+    return TensorEngine(_program(file, kind, facts.spec.device), facts)
+
+
+def facts_of(file: Path, kind: str, options: EngineOptions) -> EngineFacts:
+    """What is known of a program's engine, with its device on this machine. Raises EngineError."""
     on_cuda = torch.cuda.is_available()
     device = ("cuda" if on_cuda else "cpu") if options.device == "auto" else options.device
     if device == "cuda" and not on_cuda:
@@ -151,7 +169,7 @@ def load(file: Path, kind: str, options: EngineOptions) -> TensorEngine:
         max_batch_size=options.max_batch_size,
         threads=options.intra_op_threads,
     )
-    return TensorEngine(_program(file, kind, device), EngineFacts(spec))
+    return EngineFacts(spec)
 
 
 def _program(file: Path, kind: str, device: str) -> Callable[..., Any]:
@@ -173,7 +191,12 @@ def _exported(file: Path, device: str) -> Callable[..., Any]:
 
 def load_in_child(file: str, kind: str, options: Mapping[str, Any]) -> TensorEngine:
     """What a recipe names. Raises EngineError."""
+    return load(Path(file), kind, options_in_child(options))
+
+
+def options_in_child(options: Mapping[str, Any]) -> EngineOptions:
+    """The options in a recipe; torch gets their threads."""
     given = EngineOptions(**{**options, "frequent": tuple(options["frequent"])})
     if given.intra_op_threads:
         torch.set_num_threads(given.intra_op_threads)  # before the first operation: of this process alone
-    return load(Path(file), kind, given)
+    return given

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.bundles.settings import Resolver, as_it_is
 from models.bundles.spec import PreprocessSpec
 from models.engines.base import EngineOptions
 from models.errors import EngineError
@@ -50,7 +51,7 @@ class TensorModel:
         Args:
             name: under which it is served.
             file: of the program.
-            program: "torchscript" or "torch.export".
+            program: "torchscript", "torch.export" or "torch.package".
             settings: how it is run.
             preprocessor: for images among the arguments.
         """
@@ -85,13 +86,13 @@ class TensorModel:
 
     def recipe(self, options: EngineOptions) -> Recipe:
         """How another process loads the same engine."""
-        settings = {
-            "file": str(self.file.absolute()),
-            "kind": self.facts.architecture,
-            "options": dataclasses.asdict(self._own(options)),
-        }
-        module = tensor_engine.__name__
-        return Recipe(str(self.file), f"{module}:{tensor_engine.load_in_child.__name__}", settings, (module,))
+        return self._recipe(tensor_engine.load_in_child, options, kind=self.facts.architecture)
+
+    def _recipe(self, load: Callable[..., TensorEngine], options: EngineOptions, **settings: Any) -> Recipe:
+        """One for every kind of program, so that all of them are forked from the same spare process."""
+        own = {"file": str(self.file.absolute()), "options": dataclasses.asdict(self._own(options))}
+        target = f"{load.__module__}:{load.__name__}"
+        return Recipe(str(self.file), target, {**own, **settings}, (tensor_engine.__name__,))
 
     def finish(self, row: Row) -> Value:
         """What the call returned."""
@@ -128,7 +129,10 @@ class TensorModel:
 
 
 def open_tensor_model(
-    name: str, file: Path, preprocessor_of: Callable[[PreprocessSpec], Preprocessor]
+    name: str,
+    file: Path,
+    preprocessor_of: Callable[[PreprocessSpec], Preprocessor],
+    resolve: Resolver = as_it_is,
 ) -> TensorModel:
     """Looks at a file and at the settings beside it; loads nothing.
 
@@ -136,6 +140,7 @@ def open_tensor_model(
         name: under which it is served.
         file: of a program.
         preprocessor_of: makes what decodes images.
+        resolve: gets the path of the settings before they are opened.
 
     Raises:
         BundleError: there is no such file, or its settings are wrong.
@@ -144,7 +149,7 @@ def open_tensor_model(
     program = format_of(file)
     if program == ONNX:
         raise EngineError(f"{file}: ONNX cannot be served as a tensor model, only TorchScript and torch.export")
-    settings = tensor_settings_of(file)
+    settings = tensor_settings_of(file, TensorSettings, resolve)
     return TensorModel(name, file, program, settings, preprocessor_of(settings.preprocess))
 
 

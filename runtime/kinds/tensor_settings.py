@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from models.bundles.settings import Settings
+from models.bundles.settings import Resolver, Settings, as_it_is
 from models.bundles.spec import IMAGENET, PreprocessSpec
 from models.bundles.text import read_json
 from models.errors import BundleError
@@ -40,24 +40,53 @@ class TensorSettings:
             raise BundleError(f"max_batch_size {size!r} must be a number from 1 to {_LARGEST_BATCH}")
 
 
-def tensor_settings_of(file: Path) -> TensorSettings:
-    """The settings in `NAME.json` beside `NAME.pt`. Raises BundleError, one line that names the file."""
+@dataclass(frozen=True)
+class PackageSettings(TensorSettings):
+    """How a package is run.
+
+    Attributes:
+        pickle: module and file of the object in the package that is called.
+    """
+
+    pickle: tuple[str, str] = ("model", "model.pkl")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.pickle, list | tuple) or [type(each) for each in self.pickle] != [str, str]:
+            raise BundleError(f"pickle {self.pickle!r} must be the names of a module and of a file in it")
+        object.__setattr__(self, "pickle", tuple(self.pickle))
+
+
+_Kind = TypeVar("_Kind", bound=TensorSettings)
+
+
+def tensor_settings_of(file: Path, kind: type[_Kind], resolve: Resolver = as_it_is) -> _Kind:
+    """The settings in `NAME.json` beside `NAME.pt`.
+
+    Args:
+        file: of the program.
+        kind: of settings.
+        resolve: see `models.bundles.settings.settings_of`.
+
+    Raises:
+        BundleError: they are wrong; one line that names the file.
+    """
     beside = file.with_suffix(".json")
     if beside == file or not beside.is_file():
-        return TensorSettings()
-    where, document = str(beside), read_json(beside, "settings file")
-    names = [field.name for field in dataclasses.fields(TensorSettings)]
+        return kind()
+    where, document = str(beside), read_json(resolve(beside), "settings file")
+    names = [field.name for field in dataclasses.fields(kind)]
     others = {field.name for field in dataclasses.fields(Settings)}  # of the same file as an image classifier
     if not isinstance(document, dict) or (unknown := sorted(document.keys() - {*names, *others})):
         found = f"unknown field {unknown[0]!r}" if isinstance(document, dict) else "no object"
         raise BundleError(f"{where}: {found}; there are {', '.join(names)}")
     try:
-        return _settings({name: document[name] for name in names if name in document}, where)
+        return kind(**_read({name: document[name] for name in names if name in document}, where))
     except BundleError as error:
         raise BundleError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
 
 
-def _settings(given: Mapping[str, Any], where: str) -> TensorSettings:
-    if "preprocess" in given:
-        given = {**given, "preprocess": preprocess_of(given["preprocess"], f"{where}: preprocess")}
-    return TensorSettings(**given)
+def _read(given: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    if "preprocess" not in given:
+        return given
+    return {**given, "preprocess": preprocess_of(given["preprocess"], f"{where}: preprocess")}

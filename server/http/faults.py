@@ -16,6 +16,7 @@ from aiohttp import web
 
 from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.errors import (
+    CodeRefused,
     ModelError,
     TooCostly,
     TooManyPixels,
@@ -276,6 +277,10 @@ def _does_not_load(error: ModelError) -> Fault:
     return Fault(422, "model-error", "The model does not load", "Its file is damaged, or is not what it says.")
 
 
+def _code_refused(error: CodeRefused) -> Fault:
+    return Fault(403, "code-refused", "The model is a program", "This server runs no programs of this kind.")
+
+
 def _unavailable(kind: str, title: str, detail: str, retry_after_s: float = 1.0) -> Fault:
     headers = {"Retry-After": str(math.ceil(retry_after_s))}
     return Fault(503, kind, title, detail, headers=headers)
@@ -407,6 +412,7 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     CompressedBody: _compressed_body,
     UndecodableImage: _undecodable,
     UnknownModel: _unknown_model,
+    CodeRefused: _code_refused,
     ModelError: _does_not_load,
     VersionTaken: _conflict("version-taken", "That version is there"),
     LastModel: _conflict("last-model", "That is the last model"),

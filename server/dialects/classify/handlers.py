@@ -76,7 +76,10 @@ class Classify:
         request[IMAGES] = len(images)
         parameters = read_parameters(_query(request), upload.fields, request.headers.get("Accept", ""))
         target = Target(parameters.model, parameters.version)
-        top_k = parameters.top_k_of(self.catalog.model(*target).facts.num_classes)
+        facts = self.catalog.model(*target).facts
+        if not facts.num_classes:
+            raise InvalidInput(f"The model {facts.name} is no image classifier.")
+        top_k = parameters.top_k_of(facts.num_classes)
         inputs = [self._parser.error_of(each) or Image(each.data) for each in images]
         return Call(target, inputs, Asked(parameters, top_k, [each.filename for each in images]))
 
