@@ -235,6 +235,15 @@ def test_the_first_model_of_the_command_line_is_served_though_it_was_removed():
     assert list(ModelSet.from_json(text, ("b",))) == [("b", "1")]
 
 
+def test_what_was_written_before_models_had_kinds_is_read_as_image_classifiers():
+    document = json.loads(FULL.to_json())
+    for each in document["added"]:
+        del each["kind"]
+    assert ModelSet.from_json(json.dumps(document), FULL.fixed) == FULL
+    tensor = START.with_model(AddedModel("t", "1", "t.pt", kind="tensor"))
+    assert ModelSet.from_json(tensor.to_json(), START.fixed) == tensor
+
+
 GOOD = json.loads(FULL.with_default("a", "2").with_shadow("a", Shadow("3", 0.5)).to_json())
 
 

@@ -71,6 +71,7 @@ def environment(server):
         ("list", ("GET", "/models", None)),
         ("list digits", ("GET", "/models/digits", None)),
         ("add digits 2 new", ("PUT", "/models/digits/2", {"path": "new"})),
+        ("add d 2 x.pt --kind tensor", ("PUT", "/models/d/2", {"path": "x.pt", "kind": "tensor"})),
         ("add digits 2 new --default", ("PUT", "/models/digits/2", {"path": "new", "default": True})),
         (
             "add d 2 x.pt --on-use --labels l --processes 2 --no-batching --runner process",

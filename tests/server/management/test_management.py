@@ -146,6 +146,12 @@ async def test_a_version_is_added_and_becomes_the_default(client):
     assert added == AddedModel("digits", "2", "new", processes=2, golden=GoldenRules(least_agreement=0.9))
 
 
+async def test_a_program_of_any_signature_is_added(client):
+    status, model = await client.ask("PUT", "/models/digits/2", {"path": "new", "kind": "tensor"})
+    assert (status, [each.get("kind") for each in model["versions"]]) == (201, [None, "tensor"])
+    assert client.changes.committed.find("digits", "2") == AddedModel("digits", "2", "new", kind="tensor")
+
+
 async def test_a_version_is_added_beside_the_default(client):
     status, model = await client.ask("PUT", "/models/digits/2/", {"path": "new"})
     assert (status, model["default"], [each["version"] for each in model["versions"]]) == (201, "1", ["1", "2"])
@@ -197,6 +203,9 @@ async def test_the_last_version_of_a_further_model_takes_its_name_along(client):
         ("PUT", "/models/digits/2", {"path": "new", "golden": {"x": 1}}, 400, "bad-request"),
         ("PUT", "/models/digits/2", {"path": "new", "golden": []}, 400, "bad-request"),
         ("PUT", "/models/digits/2", {"path": "new", "processes": 65}, 400, "bad-request"),
+        ("PUT", "/models/digits/2", {"path": "new", "kind": "text"}, 400, "bad-request"),
+        ("PUT", "/models/digits/2", {"path": "new", "kind": "tensor", "labels": "x"}, 400, "bad-request"),
+        ("PUT", "/models/digits/2", {"path": "new", "kind": "tensor", "golden": {}}, 400, "bad-request"),
         ("PUT", "/models/digits/" + "2" * 65, {"path": "new"}, 400, "bad-request"),
         ("PUT", "/models/..x/2", {"path": "new"}, 400, "bad-request"),
         ("PUT", "/models/a%2Fb/2", {"path": "new"}, 400, "bad-request"),
