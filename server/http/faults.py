@@ -277,8 +277,11 @@ def _does_not_load(error: ModelError) -> Fault:
     return Fault(422, "model-error", "The model does not load", "Its file is damaged, or is not what it says.")
 
 
+_NO_CODE = "It is written in Python, which this server runs with the option --allow-code only."
+
+
 def _code_refused(error: CodeRefused) -> Fault:
-    return Fault(403, "code-refused", "The model is a program", "This server runs no programs of this kind.")
+    return Fault(403, "code-refused", "The model is a program", _NO_CODE)
 
 
 def _unavailable(kind: str, title: str, detail: str, retry_after_s: float = 1.0) -> Fault:

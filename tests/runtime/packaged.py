@@ -1,4 +1,4 @@
-"""What packages of the tests hold: objects that do what they are told, and some that do it while they are loaded."""
+"""What packages hold: an object that does what it is told, and one that does it while it is loaded."""
 
 from __future__ import annotations
 

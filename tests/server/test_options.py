@@ -89,6 +89,7 @@ def test_what_is_printed_can_be_given_back():
         if " " in line and "_" not in word
     ]
     switches = (
+        "--allow-code",
         "--access-log",
         "--access-log-probes",
         "--scaled-decode",

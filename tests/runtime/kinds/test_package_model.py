@@ -167,5 +167,5 @@ def test_what_is_no_package_or_damaged_is_refused_by_its_file(tmp_path):
         file.write_bytes(content)
         with pytest.raises(EngineError, match=file.name):
             open_package_model("m", file, Preprocessor)
-    with pytest.raises(EngineError, match="a torch.package; it is served from --model-store"):
+    with pytest.raises(EngineError, match=r"a torch\.package; it is served from --model-store"):
         open_tensor_model("m", tmp_path / "m.pt", Preprocessor)

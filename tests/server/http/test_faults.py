@@ -15,6 +15,7 @@ from PIL import Image
 
 from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.errors import (
+    CodeRefused,
     ModelError,
     TooCostly,
     TooManyPixels,
@@ -371,6 +372,7 @@ ROWS = {
     BadRequest("x"): (400, "bad-request"),
     aiohttp.web.RequestPayloadError("x"): (400, "malformed-http"),
     UnknownModel("x"): (404, "unknown-model"),
+    CodeRefused("/secret/file.pt: is a program"): (403, "code-refused"),
     aiohttp.web.HTTPNotFound(): (404, "not-found"),
     aiohttp.web.HTTPMethodNotAllowed("PUT", ["POST"]): (405, "method-not-allowed"),
     SlowBody("x"): (408, "slow-body"),
