@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 from models.bundles.bundle import ModelBundle
 from models.bundles.labels import load_labels
 from models.bundles.settings import Settings
+from models.bundles.spec import PreprocessSpec
 from models.engines.selection import choose
 from models.errors import ModelError
 from models.images.budget import DEFAULT_MEMORY, DecodeBudget
@@ -18,6 +19,7 @@ from models.images.speed import relative_speed
 from runtime.errors import UnknownModel
 from runtime.folder import StoreFolder
 from runtime.kinds.image_classifier import ImageClassifier
+from runtime.kinds.tensor_model import open_tensor_model
 from runtime.model_set import AddedModel, ModelSet
 from runtime.sources import Bundles, open_source
 from runtime.version import AnyModel
@@ -76,6 +78,22 @@ class Opener:
         self._added[model] = added
         return model
 
+    def open_file(self, path: str) -> AnyModel:
+        """Looks at a file below the model store, for a request that names it.
+
+        Raises:
+            UnknownModel: there is none, or it leads out of the store.
+            ModelError: it is damaged, or no program.
+        """
+        folder = store_folder(self._config.models)
+        if folder is None:
+            raise ModelError(NO_STORE)
+        return open_tensor_model(path, folder.resolve(path), self._preprocessor)
+
+    def _preprocessor(self, spec: PreprocessSpec) -> Preprocessor:
+        scaled = self._config.server.scaled_decode
+        return Preprocessor(spec, self._max_pixels, scaled, self._formats, self._budget)
+
     def _bundle_of(self, added: AddedModel) -> ModelBundle:
         folder = store_folder(self._config.models)
         if folder is None:
@@ -98,11 +116,9 @@ class Opener:
         return dataclasses.replace(self._config, models=models)
 
     def _classifier(self, name: str, version: str, bundle: ModelBundle, engine: str) -> ImageClassifier:
-        given, scaled = self._config.models, self._config.server.scaled_decode
+        given = self._config.models
         choice = choose(bundle, given.device, engine, given.intra_op_threads)
-        spec = choice.bundle.spec.preprocess
-        preprocessor = Preprocessor(spec, self._max_pixels, scaled, self._formats, self._budget)
-        model = ImageClassifier(name, choice, preprocessor)
+        model = ImageClassifier(name, choice, self._preprocessor(choice.bundle.spec.preprocess))
         model.facts = dataclasses.replace(model.facts, version=version)
         return model
 
