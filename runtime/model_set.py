@@ -30,7 +30,7 @@ def is_name(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class GoldenRules:
+class GoldenAsked:
     """What a new version must reach on images with expected labels.
 
     Attributes:
@@ -81,7 +81,7 @@ class AddedModel:
     batchable: bool = True
     runner: str = "auto"
     processes: int = 0
-    golden: GoldenRules | None = None
+    golden: GoldenAsked | None = None
 
     def __post_init__(self) -> None:
         for each in (self.name, self.version):
@@ -412,7 +412,7 @@ def _added(document: Any) -> AddedModel:
     check_names(document, [each.name for each in dataclasses.fields(AddedModel)], "models: added")
     rest = {name: value for name, value in document.items() if name != "golden"}
     golden = document.get("golden")
-    rules = None if golden is None else read_record(GoldenRules, golden, "models: added: golden")
+    rules = None if golden is None else read_record(GoldenAsked, golden, "models: added: golden")
     return read_record(AddedModel, rest, "models: added", golden=rules)
 
 

@@ -42,6 +42,10 @@ class Audience(Protocol):
         """An input has none."""
         ...
 
+    def report(self) -> Mapping[str, Any]:
+        """What GET /models shows of it."""
+        ...
+
 
 class Observer(Protocol):
     """Is told which models are in service."""

@@ -40,7 +40,7 @@ class Room:
 
     def __init__(
         self,
-        deploy: Callable[[AnyModel], AnyDeployment],
+        deploy: Callable[[AnyModel, bool], AnyDeployment],
         capacity: Capacity | None = None,
         observer: Observer | None = None,
         meter: Meter | None = None,
@@ -48,7 +48,7 @@ class Room:
         """Creates it, empty.
 
         Args:
-            deploy: makes the deployment of a model, which is not started yet.
+            deploy: makes the deployment of a model, which is not started yet; told whether it is resident.
             capacity: how much there is room for.
             observer: is told which models are in service.
             meter: of their memory; without it they count nothing.
@@ -118,7 +118,7 @@ class Room:
     async def _load_alone(self, version: Version) -> AnyDeployment:
         model = await asyncio.to_thread(version.open_model)
         await self._make_room(version, version.memory or model.facts.size)
-        deployment = self._deploy(model)
+        deployment = self._deploy(model, version.is_resident)
         try:
             version.memory = await self._start(deployment)
             await self._make_fit(version)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
@@ -152,10 +152,23 @@ class ModelStore:
         for version in self._resident():
             await self._room.stay_of(version).ready
 
-    async def add(self, name: str, number: str, model: AnyModel) -> AnyDeployment:
+    async def add(
+        self,
+        name: str,
+        number: str,
+        model: AnyModel,
+        judge: Callable[[AnyDeployment], Awaitable[None]] | None = None,
+    ) -> AnyDeployment:
         """Loads a resident version; of a name that is new it becomes the default.
 
+        Args:
+            name: of the model.
+            number: of the version.
+            model: that it is.
+            judge: may refuse it, before any request can reach it.
+
         Raises:
+            Exception: of `judge`.
             VersionTaken: it is there.
             ModelError: it does not load.
             NoRoom: there is no memory for it.
@@ -163,9 +176,13 @@ class ModelStore:
         version = Version(name, number, lambda: model)
         self._check_free(name, number)
         deployment = await self._room.stay_of(version).ready
-        if number in self._versions.get(name, ()):
+        try:
+            if judge:
+                await judge(deployment)
+            self._check_free(name, number)
+        except BaseException:
             await self._room.free(version)
-        self._check_free(name, number)
+            raise
         self._enter(version, model)
         return deployment
 

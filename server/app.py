@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from aiohttp import web
 
-from models.engines.base import EngineOptions
+from models.errors import BundleError
 from models.machine.allocator import give_back_memory
 from models.machine.priority import give_way, give_way_entirely
 from models.machine.resources import usable_cores
-from runtime.batch_limit import BatchLimit
 from runtime.cpu_pool import CpuPool
-from runtime.deployment import Batching, Deployment
 from runtime.memory import ModelMeter
 from runtime.model_set import ModelSet
-from runtime.observer import RunnerObserver
-from runtime.process_runner import ProcessLimits, ProcessRunner
+from runtime.on_demand import OnDemand
 from runtime.processes.spares import Spares
 from runtime.room import Capacity, Room
-from runtime.runner import ThreadRunner
 from runtime.sources import Bundles
-from runtime.stay import AnyDeployment
 from runtime.store import ModelStore
-from runtime.version import AnyModel
-from server.config import Config, ModelConfig
+from server.config import Config
 from server.control import Control
+from server.deploying import Deployer
 from server.dialects.classify.handlers import Classify
 from server.dialects.classify.upload import UploadParser
+from server.dialects.torch_serving.handlers import TorchServing, add_torch_serving
+from server.guard import Guard
 from server.http.answer import add_dialect, around
 from server.http.body import BodyReader
 from server.http.context import CONTEXT, Context
 from server.http.dialect import DIALECTS, Dialect, Dialects
 from server.http.forwarded import Proxies
+from server.model_options import store_folder
 from server.opening import Opener
 from server.operations.access_log import AccessLog
 from server.operations.metrics import Metrics
@@ -69,13 +67,31 @@ def make_apps(
     Raises:
         BundleError: a bundle cannot be served on this machine, or lacks the engine that is asked for.
     """
-    context, classify, control = _context(config, bundles, shared, models or ModelSet(tuple(bundles)))
-    main = _app(context, classify)
-    main[CONTROL] = control
-    for prefix in {"", config.server.root_path}:
-        add_dialect(main, classify, prefix)
+    parts = _parts(config, bundles, shared, models or ModelSet(tuple(bundles)))
+    main = _app(parts.context, parts.classify)
+    main[CONTROL] = parts.control
+    for prefix in _prefixes(config):
+        add_dialect(main, parts.classify, prefix)
         add_pages(main, prefix)
-    return Apps(main, {})
+    return Apps(main, _add_torch_serving(config, parts, main))
+
+
+def _add_torch_serving(config: Config, parts: _Parts, main: web.Application) -> dict[int, web.Application]:
+    """Adds the API to the service's own port, or to one of its own, which is returned. Raises ModelError."""
+    if "torch-serving" not in config.server.apis:
+        return {}
+    if not config.models.model_store:
+        raise BundleError("--api torch-serving needs --model-store FOLDER, below which its models are")
+    port = config.server.apis["torch-serving"]
+    dialect = TorchServing(parts.on_demand, config.limits, parts.context.cpu_pool)
+    app = main if port is None else _app(parts.context, dialect)
+    for prefix in _prefixes(config):
+        add_torch_serving(app, dialect, prefix)
+    return {} if port is None else {port: app}
+
+
+def _prefixes(config: Config) -> set[str]:
+    return {"", config.server.root_path}
 
 
 def _app(context: Context, dialect: Dialect) -> web.Application:
@@ -85,22 +101,25 @@ def _app(context: Context, dialect: Dialect) -> web.Application:
     return app
 
 
-def _context(
-    config: Config, bundles: Bundles, shared: SharedMetrics | None, models: ModelSet
-) -> tuple[Context, Classify, Control]:
-    """What the applications share, the dialect of our own, and what changes the models."""
+class _Parts(NamedTuple):
+    """What the applications share."""
+
+    context: Context
+    classify: Classify
+    control: Control
+    on_demand: OnDemand
+
+
+def _parts(config: Config, bundles: Bundles, shared: SharedMetrics | None, models: ModelSet) -> _Parts:
     metrics = Metrics(shared)
     threads = config.server.decode_threads or usable_cores()
     cpu_pool = CpuPool(threads, give_way, give_way_entirely, give_back_memory)
     opener, given, spares = Opener(config, bundles), config.models, Spares()
     capacity = Capacity(given.max_models, given.model_memory_mb * 1_000_000)
-    room = Room(
-        lambda model: _deploy(opener.settings_of(model), model, cpu_pool, spares, metrics),
-        capacity,
-        metrics,
-        ModelMeter(),
-    )
+    deployer = Deployer(opener, cpu_pool, spares, metrics)
+    room = Room(deployer.deploy, capacity, metrics, ModelMeter())
     store = ModelStore(opener.first(models), room)
+    guard = Guard(store, store_folder(given), metrics.shadows, counts=config.management.is_on)
     proxies, log = Proxies(config.server.trusted_proxy, config.server.root_path), config.server
     access_log = (
         AccessLog(log.access_log_format, log.access_log_probes, proxies.client_of) if log.access_log else None
@@ -108,37 +127,5 @@ def _context(
     bodies = BodyReader(config.limits)
     context = Context(config, store, metrics, cpu_pool, spares, bodies, proxies, access_log)
     classify = Classify(store, UploadParser(config.limits, cpu_pool))
-    return context, classify, Control(store, opener.open, models, processes=given.engine_processes)
-
-
-def _deploy(config: Config, model: AnyModel, cpu_pool: CpuPool, spares: Spares, metrics: Metrics) -> AnyDeployment:
-    given, batching = config.models, config.batching
-    size = batching.max_batch_size or model.facts.max_batch_size
-    options = EngineOptions(given.device, given.intra_op_threads, max_batch_size=size)
-    in_process, observer = runs_in_process(given, model), metrics.of(model.facts)
-    return Deployment(
-        model,
-        (_process_runner(given, model, options, spares, observer) if in_process else ThreadRunner(model, options)),
-        cpu_pool,
-        Batching(
-            size,
-            batching.batch_timeout_ms,
-            batching.queue_limit,
-            given.engine_processes if in_process else 1,
-            batching.target_ms,
-            BatchLimit(given.engine_timeout_s, config.limits.request_timeout_ms / 1000),
-        ),
-        observer,
-    )
-
-
-def runs_in_process(given: ModelConfig, model: AnyModel) -> bool:
-    """Whether an engine has processes of its own: a file that nobody has tried may do anything."""
-    return model.facts.is_untried if given.runner == "auto" else given.runner == "process"
-
-
-def _process_runner(
-    given: ModelConfig, model: AnyModel, options: EngineOptions, spares: Spares, observer: RunnerObserver
-) -> ProcessRunner[Any, Any]:
-    limits = ProcessLimits(given.engine_processes, given.engine_spares, given.engine_memory_mb)
-    return ProcessRunner(model.facts.name, model.recipe(options), limits, spares, observer)
+    control = Control(store, opener.open, models, guard, given.engine_processes)
+    return _Parts(context, classify, control, OnDemand(opener.open_file, room))

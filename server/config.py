@@ -298,6 +298,11 @@ class ManagementConfig(_Section):
         300.0, "time limit for loading and checking the models of a change, then it is undone", 1, 86_400
     )
 
+    @property
+    def is_on(self) -> bool:
+        """Whether models may change while the server runs."""
+        return self.management_port != "off"
+
 
 @dataclass(frozen=True)
 class Config:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from models.errors import ModelError
 from runtime.errors import ChangeFailed, ModelRefused, NotScalable, RuntimeFault
-from runtime.model_set import FIXED_VERSION, AddedModel, GoldenRules, ModelSet, Shadow
+from runtime.model_set import FIXED_VERSION, AddedModel, GoldenAsked, ModelSet, Shadow
 from runtime.stay import AnyDeployment
 from runtime.store import VersionStatus
 from runtime.transition import Key, Scaling, Transition
 from runtime.version import AnyModel
 
 log = logging.getLogger("snapserve")
+
+Judge = Callable[[AnyDeployment], Awaitable[None]]
 
 
 class Store(Protocol):
@@ -26,7 +28,7 @@ class Store(Protocol):
         """Loads what it was created with. Raises ModelError."""
         ...
 
-    async def add(self, name: str, version: str, model: AnyModel, /) -> AnyDeployment:
+    async def add(self, name: str, version: str, model: AnyModel, judge: Judge | None = None, /) -> AnyDeployment:
         """Loads a version and warms it up. Raises ModelError, VersionTaken."""
         ...
 
@@ -51,35 +53,26 @@ class Store(Protocol):
         ...
 
 
-class Guard:
-    """What watches over new versions; this one lets everything pass.
+class Guard(Protocol):
+    """What watches over new versions; see `server.guard.Guard`."""
 
-    One that does more replaces it: it judges golden sets, compares shadows, and watches new defaults.
+    on_unhealthy: Callable[[str, str, str], None]
 
-    Attributes:
-        on_unhealthy: called with name, version and reason when a new default version fails too often.
-    """
+    def begin(self) -> None:
+        """Watches the default versions of the start."""
+        ...
 
-    def __init__(self) -> None:
-        """Creates it; nobody is told of what fails."""
-        self.on_unhealthy: Callable[[str, str, str], None] = lambda name, version, reason: None
-
-    async def judge(self, deployment: AnyDeployment, rules: GoldenRules | None) -> None:
-        """Runs the golden set of a version that was loaded.
-
-        Args:
-            deployment: that has started.
-            rules: that came with the model; None: the server's, where its bundle has a golden set.
-
-        Raises:
-            ModelError: it fails; the message is the reason.
-        """
+    async def judge(self, deployment: AnyDeployment, asked: GoldenAsked | None, /) -> None:
+        """Runs the golden set of a version that was loaded. Raises ModelError with the reason if it fails."""
+        ...
 
     def watch(self, name: str, version: str) -> None:
         """Begins to count the errors of a version that became the default."""
+        ...
 
-    def shadow(self, name: str, shadow: Shadow | None) -> None:
+    def shadow(self, name: str, asked: Shadow | None, /) -> None:
         """Begins to run a version beside the default one; None: ends that."""
+        ...
 
 
 class Control:
@@ -98,7 +91,7 @@ class Control:
         store: Store,
         open_model: Callable[[str, str, AddedModel | None], AnyModel],
         committed: ModelSet,
-        guard: Guard | None = None,
+        guard: Guard,
         processes: int = 1,
     ) -> None:
         """Creates it.
@@ -114,7 +107,7 @@ class Control:
         self.committed = committed
         self._store = store
         self._open_model = open_model
-        self.guard = guard or Guard()
+        self.guard = guard
         self._processes = processes
         self._prepared: tuple[ModelSet, Transition] | None = None
         self._done: list[AddedModel | Scaling] = []
@@ -144,6 +137,7 @@ class Control:
             raise ModelError(f"a model that was added while the server ran: {error}") from None
         for name in dict.fromkeys(name for name, _ in models):
             self._store.set_default(name, models.default_of(name))
+        self.guard.begin()
         for name, shadow in models.shadows.items():
             self.guard.shadow(name, shadow)
 
@@ -201,20 +195,12 @@ class Control:
             await self._store.scale(step.name, step.version, step.after or self._processes)
             self._done.append(step)
             return
-        deployment = await self._load(step)
-        if deployment:
-            await self.guard.judge(deployment, step.golden)
-
-    async def _load(self, added: AddedModel) -> AnyDeployment | None:
-        """The deployment of a version that is new; None for one that is loaded on use."""
-        model = await self._open(added.key, added)
-        deployment = None
-        if added.on_use:
-            self._store.register(*added.key, model)
+        model = await self._open(step.key, step)
+        if step.on_use:
+            self._store.register(*step.key, model)
         else:
-            deployment = await self._store.add(*added.key, model)
-        self._done.append(added)
-        return deployment
+            await self._store.add(*step.key, model, lambda loaded: self.guard.judge(loaded, step.golden))
+        self._done.append(step)
 
     async def _open(self, key: Key, added: AddedModel | None) -> AnyModel:
         return await asyncio.to_thread(self._open_model, *key, added)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
-from runtime.model_set import AddedModel, GoldenRules, Shadow
+from runtime.model_set import AddedModel, GoldenAsked, Shadow
 from runtime.record import RecordError, check_names, read_record
 from server.http.faults import BadRequest
 
@@ -21,7 +21,7 @@ def read_addition(body: bytes, name: str, version: str) -> tuple[AddedModel, boo
     if not isinstance(default, bool):
         raise BadRequest("default must be true or false.")
     try:
-        rules = None if golden is None else read_record(GoldenRules, golden, "golden")
+        rules = None if golden is None else read_record(GoldenAsked, golden, "golden")
         return read_record(AddedModel, document, "body", name=name, version=version, golden=rules), default
     except RecordError as error:
         raise BadRequest(f"{error}.") from None

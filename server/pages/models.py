@@ -27,4 +27,6 @@ def _document(store: ModelStore, name: str, version: str | None, whole: bool) ->
     model, deployment = store.model(name, version), store.loaded(name, version)
     document = model.document(deployment.runner.facts if deployment else None, whole)
     versions = [each.to_json() for each in store.status() if each.name == name]
-    return {**document, "version": model.facts.version, "versions": versions}
+    audience = deployment.audience if deployment else None
+    report = audience.report() if audience else {}
+    return {**document, "version": model.facts.version, "versions": versions, **report}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import LastModel, RuntimeFault, TooManyModels, UnknownModel, VersionInUse, VersionTaken
-from runtime.model_set import MOST_MODELS, AddedModel, Default, GoldenRules, ModelSet, Shadow
+from runtime.model_set import MOST_MODELS, AddedModel, Default, GoldenAsked, ModelSet, Shadow
 from runtime.record import RecordError
 from runtime.transition import Scaling, Transition
 
@@ -112,7 +112,7 @@ def test_scaling():
         ({"path": "x" * 1025}, "more than 1024"),
         ({"runner": "gpu"}, "runner must be one of auto, thread, process"),
         ({"processes": 65}, "between 0 and 64"),
-        ({"on_use": True, "golden": GoldenRules()}, "no golden set"),
+        ({"on_use": True, "golden": GoldenAsked()}, "no golden set"),
     ],
 )
 def test_an_added_model_has_bounds(change, text):
@@ -129,7 +129,7 @@ def test_a_share_has_bounds(share):
 @pytest.mark.parametrize("rules", [{"least_agreement": 2.0}, {"max_latency_ms": -1.0}, {"folder": "x" * 2000}])
 def test_golden_rules_have_bounds(rules):
     with pytest.raises(RecordError):
-        GoldenRules(**rules)
+        GoldenAsked(**rules)
 
 
 names = st.sampled_from(["a", "b", "c"])
@@ -211,7 +211,7 @@ def test_a_transition_is_empty_between_equal_sets_and_has_no_more_than_it_needs(
 
 def test_the_json_of_a_set_that_has_everything():
     models = (
-        START.with_model(AddedModel("a", "2", "x", labels="l", golden=GoldenRules("g", 0.9, 5), batchable=False))
+        START.with_model(AddedModel("a", "2", "x", labels="l", golden=GoldenAsked("g", 0.9, 5), batchable=False))
         .with_default("a", "2")
         .with_shadow("a", Shadow("1", 0.25))
         .without("b", "1")

@@ -39,7 +39,7 @@ async def room():
     """Makes rooms."""
     pool, rooms = CpuPool(1), []
 
-    def deploy(model):
+    def deploy(model, is_resident):
         return Deployment(model, ThreadRunner(model, EngineOptions()), pool, Batching(8))
 
     def make(capacity=None, observer=None, meter=None):
@@ -240,3 +240,22 @@ async def test_the_version_that_was_asked_for_longest_ago_gives_way(make):
         assert await ask(name) == "got 4"
     assert observer.seen == ["+a", "+b", "+c", "-c", "+d"]
     assert [each.name for each in store.status() if each.state == "loaded"] == ["a", "b", "d"]
+
+
+async def test_a_version_that_is_refused_was_never_within_reach(make):
+    store, observer = make(DoublerModel("a"))
+    await store.load()
+    added = DoublerModel("b")
+
+    async def refuse(deployment):
+        assert await double(deployment, 1) == "got 4"
+        with pytest.raises(UnknownModel):
+            store.find("b")
+        raise EngineError("not good enough")
+
+    with pytest.raises(EngineError, match="not good enough"):
+        await store.add("b", "1", added, refuse)
+    assert added.engine.calls[-1] == "close"
+    assert observer.seen == ["+a", "+b", "-b"]
+    with pytest.raises(UnknownModel):
+        store.find("b")

@@ -8,8 +8,8 @@ import pytest
 
 from models.errors import BundleError, EngineError, ModelError
 from runtime.errors import ChangeFailed, ModelRefused, UnknownModel
-from runtime.model_set import AddedModel, GoldenRules, ModelSet, Shadow
-from server.control import Control, Guard
+from runtime.model_set import AddedModel, GoldenAsked, ModelSet, Shadow
+from server.control import Control
 
 
 class FakeStore:
@@ -24,10 +24,12 @@ class FakeStore:
     async def load(self):
         self.loaded += self.first
 
-    async def add(self, name, version, model):
+    async def add(self, name, version, model, judge=None):
         await self.gate.wait()
         if version in self.broken:
             raise EngineError(f"{name}: no engine")
+        if judge:
+            await judge(f"deployment of {model}")
         self.loaded.append((name, version))
         self.defaults.setdefault(name, version)
         return f"deployment of {model}"
@@ -48,15 +50,17 @@ class FakeStore:
         return []
 
 
-class FakeGuard(Guard):
+class FakeGuard:
     def __init__(self):
-        super().__init__()
         self.seen, self.judged, self.verdict = [], [], None
 
     async def judge(self, deployment, rules):
         self.judged.append((deployment, rules))
         if self.verdict:
             raise BundleError(self.verdict)
+
+    def begin(self):
+        pass
 
     def watch(self, name, version):
         self.seen.append(("watch", name, version))
@@ -127,7 +131,7 @@ async def test_what_the_opening_of_a_model_raises_is_told(store, raised, expecte
     def fail(*_):
         raise raised
 
-    control = Control(store, fail, BEFORE)
+    control = Control(store, fail, BEFORE, FakeGuard())
     with pytest.raises(expected, match=text):
         await control.prepare(BEFORE.with_model(TWO))
     assert store.loaded == [("a", "1")]
@@ -141,7 +145,7 @@ async def test_a_model_on_use_is_opened_and_not_loaded(control, store):
 
 
 async def test_a_version_that_fails_its_golden_set_stays_out(control, store, guard):
-    rules, guard.verdict = GoldenRules(least_agreement=0.9), "agreement 0.12, 0.9 is needed"
+    rules, guard.verdict = GoldenAsked(least_agreement=0.9), "agreement 0.12, 0.9 is needed"
     models = BEFORE.with_model(AddedModel("a", "2", "new", golden=rules))
     with pytest.raises(ModelRefused, match=r"agreement 0\.12, 0\.9 is needed"):
         await control.prepare(models)
@@ -187,7 +191,7 @@ async def test_a_process_starts_with_the_committed_set(guard):
         BEFORE.with_model(TWO)
         .with_model(THREE)
         .with_model(AddedModel("b", "1", "later", on_use=True))
-        .with_model(AddedModel("c", "1", "x", golden=GoldenRules()))
+        .with_model(AddedModel("c", "1", "x", golden=GoldenAsked()))
         .with_default("a", "2")
         .with_shadow("a", Shadow("3", 0.5))
         .scaled("a", "1", 2)
@@ -209,6 +213,6 @@ async def test_a_start_without_the_files_of_an_added_model_says_so(store):
     def fail(*_):
         raise UnknownModel("No model of that name is in the store.")
 
-    control = Control(store, fail, BEFORE.with_model(TWO))
+    control = Control(store, fail, BEFORE.with_model(TWO), FakeGuard())
     with pytest.raises(ModelError, match="added while the server ran: No model"):
         await control.start()

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from runtime.errors import ChangeFailed, ModelRefused, TooManyChanges
-from runtime.model_set import AddedModel, GoldenRules, ModelSet, Shadow
+from runtime.model_set import AddedModel, GoldenAsked, ModelSet, Shadow
 from server.config import Config, LimitConfig, ManagementConfig, ModelConfig
 from server.management.listener import ManagementListener
 
@@ -123,7 +123,7 @@ async def test_the_token_is_compared_in_constant_time(client, monkeypatch):
 
 async def test_the_models_with_what_each_worker_knows(client):
     client.changes.committed = (
-        client.changes.committed.with_model(AddedModel("digits", "2", "new", golden=GoldenRules("g")))
+        client.changes.committed.with_model(AddedModel("digits", "2", "new", golden=GoldenAsked("g")))
         .with_default("digits", "2")
         .with_shadow("digits", Shadow("1", 0.25))
     )
@@ -143,7 +143,7 @@ async def test_a_version_is_added_and_becomes_the_default(client):
     status, model = await client.ask("PUT", "/models/digits/2", body)
     assert (status, model["default"], model["before"]) == (201, "2", "1")
     added = client.changes.committed.find("digits", "2")
-    assert added == AddedModel("digits", "2", "new", processes=2, golden=GoldenRules(least_agreement=0.9))
+    assert added == AddedModel("digits", "2", "new", processes=2, golden=GoldenAsked(least_agreement=0.9))
 
 
 async def test_a_program_of_any_signature_is_added(client):
