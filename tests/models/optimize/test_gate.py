@@ -27,7 +27,7 @@ from models.optimize.trial import reservation_of
 from tests.conftest import ROOT
 from tests.models.small import quiet
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 OPENVINO = (openvino.FP32, openvino.INT8)
 CANDIDATES = {"demo": (torchscript.FP32, fx.ONEDNN, fx.X86, *OPENVINO), "imagenet": (torchscript.FP32, *OPENVINO)}
 

@@ -40,7 +40,7 @@ from tests.models.optimize import programs
 from tests.models.optimize.programs import LABELS, SETTINGS, SIDE, SUFFIXES, Small, Two, noise, weights_of, write
 from tests.models.small import quiet, save
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 ENGINES = (as_it_is.PROGRAM, openvino.FP32, openvino.INT8)
 EFFORT = Effort(rounds=1, batch_sizes=(1, 2, 8), cores=1, is_isolated=False)
 PIXELS = noise()
