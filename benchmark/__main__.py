@@ -45,6 +45,7 @@ _COMMANDS = (
     "service.policies",
     "service.runners",
     "service.swaps",
+    "service.tensors",
     "load.command",
     "bombs.command",
     "peers.environment",
