@@ -68,9 +68,9 @@ async def test_what_is_refused_and_what_is_wrong_is_counted():
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    async with ClientSession("http://{}:{}".format(*runner.addresses[0])) as session:
-        async with _clients(session, {b"image": [DIGITS, WORDS]}, seen, 1):
-            await enough.wait()
+    url, known = "http://{}:{}".format(*runner.addresses[0]), {b"image": [DIGITS, WORDS]}
+    async with ClientSession(url) as session, _clients(session, known, seen, 1):
+        await enough.wait()
     await runner.cleanup()
     assert len(seen.times_s) >= 5
     assert seen.refused == [503]
