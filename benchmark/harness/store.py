@@ -34,7 +34,7 @@ class Sum(nn.Module):
     def __init__(self, constant: float, weights_mb: float = 0.0) -> None:
         super().__init__()
         weights = torch.full((1 + int(weights_mb * 250_000),), constant)  # MB of 4-byte floats
-        self.register_buffer("weights", weights)
+        self.weights = nn.Parameter(weights, requires_grad=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The sum."""

@@ -144,7 +144,7 @@ def _resident_mb(url: str) -> float:
     """What the models of the start take of the budget, as it was measured."""
     with urllib.request.urlopen(f"{url}/models") as response:
         models = json.load(response)["models"]
-    return sum(version["memory_bytes"] for each in models for version in each["versions"]) / _MB
+    return sum(int(version["memory_bytes"]) for each in models for version in each["versions"]) / _MB
 
 
 def _memory_mb(server: TorchServingServer) -> float:
