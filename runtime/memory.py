@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from models.machine.allocator import give_back_memory
+from models.machine.allocator import give_back_memory, weights_apart
 from runtime.deployment import Deployment
 from runtime.runner import ScalableRunner
 
@@ -108,7 +108,8 @@ class MemoryMeter:
         """
         async with self._turn:
             before = await asyncio.to_thread(self._settled_bytes)
-            loaded = await load()
+            with weights_apart():
+                loaded = await load()
             added = await asyncio.to_thread(self._settled_bytes) - before
             return loaded, max(0, added)
 

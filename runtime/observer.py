@@ -62,6 +62,10 @@ class Observer(Protocol):
         """The deployment is closed."""
         ...
 
+    def evicted(self) -> None:
+        """A deployment gives way to another one; `removed` follows when its users have left."""
+        ...
+
 
 class ShadowObserver(Protocol):
     """Is told about the inputs that a shadow has taken."""

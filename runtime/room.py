@@ -140,7 +140,7 @@ class Room:
         """Before a load. Raises NoRoom, before anything is freed."""
         self._check_size(version, size)
         while self._exceeds(size) or self._is_full(version):
-            await self.free(self._first_to_go())
+            await self._evict(self._first_to_go())
 
     def _is_full(self, version: Version) -> bool:
         most = self._capacity.max_models
@@ -150,7 +150,12 @@ class Room:
         """After a load that took more than was expected. Raises NoRoom."""
         self._check_size(version, version.memory)
         while self._exceeds(version.memory):
-            await self.free(self._first_to_go())
+            await self._evict(self._first_to_go())
+
+    async def _evict(self, version: Version) -> None:
+        if self._observer and version.stay:  # else it is being freed already, for another reason
+            self._observer.evicted()
+        await self.free(version)
 
     def _check_size(self, version: Version, size: int) -> None:
         """Raises NoRoom where there is not enough beside the models that are not evicted."""

@@ -222,7 +222,8 @@ async def serve(config: Config, bundles: Bundles, listening: Sequence[socket.soc
     seconds, root_path = time.monotonic() - began, config.server.root_path
     why = reason(config.models, bundles)
     address = listening[0].getsockname()
-    say(banner(service.describe(), bundles, address, seconds, root_path=root_path, reason=why))
+    lines, apis = service.describe(), config.server.apis
+    say(banner(lines, bundles, address, seconds, root_path=root_path, reason=why, apis=apis))
     await stop.wait()
     service.context.leaving = True
     await shutdown_delay(config.server)

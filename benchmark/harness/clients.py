@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from prometheus_client.samples import Sample
 
 FORM_TYPE = "multipart/form-data; boundary=----SnapServeBenchmark"
 _BOUNDARY = b"------SnapServeBenchmark"
-_SCRIPT = Path(__file__).parents[1] / "wrk" / "upload.lua"
+_UPLOAD, _POST = (Path(__file__).parents[1] / "wrk" / name for name in ("upload.lua", "post.lua"))
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,32 @@ def read_answer(body: bytes) -> Answer:
 
 
 def lone_client(url: str, image: Path, requests: int) -> list[dict[str, float]]:
-    """One keep-alive connection, one request after the other, by a bare socket.
-
-    http.client would take a third of a millisecond per request.
+    """Uploads of an image, one after the other.
 
     Returns:
         Per request the server's `timing_ms`, and `latency` from the first byte sent to the last received, in
         milliseconds.
     """
-    place, body, timings = urlsplit(url), image.read_bytes(), []
-    head = f"POST /classify HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Length: {len(body)}\r\n\r\n"
+    timings = []
+    for seconds, answer in lone_posts(url + "/classify", image.read_bytes(), requests):
+        timings.append({**json.loads(answer)["timing_ms"], "latency": seconds * 1000})
+    return timings
+
+
+def lone_posts(url: str, body: bytes, requests: int) -> list[tuple[float, bytes]]:
+    """One keep-alive connection, one request after the other, by a bare socket.
+
+    http.client would take a third of a millisecond per request.
+
+    Returns:
+        Per request the seconds from the first byte sent to the last received, and the body of the answer.
+
+    Raises:
+        RuntimeError: an answer is not 200.
+    """
+    place, taken = urlsplit(url), []
+    path = f"{place.path}?{place.query}" if place.query else place.path
+    head = f"POST {path} HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Length: {len(body)}\r\n\r\n"
     request = head.encode() + body
     with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
         stream = connection.makefile("rb")
@@ -82,11 +99,10 @@ def lone_client(url: str, image: Path, requests: int) -> list[dict[str, float]]:
             began = time.perf_counter()
             connection.sendall(request)
             status, answer = _receive(stream)
-            latency = time.perf_counter() - began
+            taken.append((time.perf_counter() - began, answer))
             if status != 200:
                 raise RuntimeError(f"the server answered {status}: {answer.decode()}")
-            timings.append({**json.loads(answer)["timing_ms"], "latency": latency * 1000})
-    return timings
+    return taken
 
 
 def _receive(stream: BinaryIO) -> tuple[int, bytes]:
@@ -121,7 +137,23 @@ def wrk(url: str, image: Path, connections: int, seconds: float) -> dict[str, An
     Raises:
         RuntimeError: wrk is missing, or met an error.
     """
-    report = _run_wrk(url, connections, seconds, 1, [str(image)])
+    words = [url + "/classify", "--", "image", str(image)]
+    return _without_errors(_run_wrk(_UPLOAD, connections, seconds, 1, words))
+
+
+def body_wrk(url: str, body: bytes, connections: int, seconds: float) -> dict[str, Any]:
+    """As `wrk`, with a body that is posted to any URL; `post.lua` reports no p90 and p999.
+
+    Raises:
+        RuntimeError: wrk is missing, or met an error.
+    """
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(body)
+        file.flush()
+        return _without_errors(_run_wrk(_POST, connections, seconds, 1, [url, "--", file.name]))
+
+
+def _without_errors(report: dict[str, Any]) -> dict[str, Any]:
     if report["non_2xx"] or report["socket_errors"]:
         raise RuntimeError(f"wrk met errors: {report}")
     return report
@@ -144,15 +176,19 @@ def checked_wrk(
     """
     known = known[:connections]
     words = [str(each) for one in known for each in (*one, tolerance)]
-    return _run_wrk(url, connections, seconds, len(known), words)
+    words = [url + "/classify", "--", "image", *words]
+    return _run_wrk(_UPLOAD, connections, seconds, len(known), words)
 
 
-def _run_wrk(url: str, connections: int, seconds: float, threads: int, uploads: Sequence[str]) -> dict[str, Any]:
+def _run_wrk(
+    script: Path, connections: int, seconds: float, threads: int, arguments: Sequence[str]
+) -> dict[str, Any]:
+    """wrk's report. arguments: the URL, "--", and those of the script."""
     program = shutil.which("wrk")
     if program is None:
         raise RuntimeError("wrk is not installed; scripts/system-packages.sh installs it")
     words = [program, f"-t{threads}", f"-c{connections}", f"-d{seconds:g}", "--timeout", "30s"]
-    words += ["-s", str(_SCRIPT), url + "/classify", "--", "image", *uploads]
+    words += ["-s", str(script), *arguments]
     output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
     report: dict[str, Any] = json.loads(output.splitlines()[-1])
     return report

@@ -77,6 +77,18 @@ class ServerProcess:
         self.process.wait()
         raise RuntimeError(f"the server did not start: {self.stderr()}")
 
+    def line(self, start: str) -> str:
+        """The next line of the output, after the first of the banner, that starts with `start`, blanks apart.
+
+        Raises:
+            RuntimeError: the server ended before.
+        """
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.strip().startswith(start):
+                return line.strip()
+        raise RuntimeError(f"the server printed no line with {start!r}: {self.stderr()}")
+
     def send(self, number: signal.Signals) -> None:
         """Sends a signal."""
         self.process.send_signal(number)

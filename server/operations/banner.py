@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ def banner(
     workers: int = 1,
     root_path: str = "",
     reason: str = "",
+    apis: Mapping[str, int | None] | None = None,
 ) -> str:
     """A few lines: where, what, and a command to try.
 
@@ -32,10 +33,12 @@ def banner(
         workers: processes that serve.
         reason: why these models are served, or "".
         root_path: under which a proxy serves it; this server knows it with that path, too.
+        apis: the further APIs, and the port of each that has one of its own.
     """
     host, port = address[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # where it listens everywhere, here is near
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    host = f"[{host}]" if ":" in host else host
+    url = f"http://{host}:{port}"
     example = next(iter(bundles.values())).spec.example
     image = example if Path(example).exists() else "YOUR.jpg"
     facts = [pillow(), f"JPEG by {decoder()}", *([f"{workers} workers"] if workers > 1 else [])]
@@ -44,6 +47,7 @@ def banner(
             f"SnapServe {__version__} on {url} (ready in {seconds:.1f} s, {', '.join(facts)})",
             *models,
             *([f"    {reason}"] if reason else []),
+            *(f"  {name} on http://{host}:{own or port}{root_path}" for name, own in (apis or {}).items()),
             f"  try: curl -F image=@{image} {url}{root_path}/classify",
             f"  or open {url}{root_path}/ in a browser; Ctrl-C stops",
         ]

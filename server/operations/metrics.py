@@ -70,6 +70,8 @@ class Metrics:
         processes = "Processes of an engine that runs in processes, those that are loading it too."
         ended = f"Processes of an engine that ended and were to go on, by reason: {', '.join(REASONS)}."
         forecast = "Time to the response of a request that came now; of several workers the longest."
+        loads = "Models that were loaded, those of the start too."
+        evictions = "Models loaded on first use that were freed for others."
         model = ["model", "version"]
         self._requests = counter("snapserve_requests", requests, ["outcome"])
         self._phase = histogram("snapserve_phase_seconds", phases, ["model", "phase", "version"], buckets=_SECONDS)
@@ -78,6 +80,8 @@ class Metrics:
             "snapserve_batch_seconds", "Time of a batch on the engine.", model, buckets=_SECONDS
         )
         self._left = counter("snapserve_pictures_left", left, model)
+        self._loads = counter("snapserve_model_loads", loads)
+        self._evictions = counter("snapserve_model_evictions", evictions)
         self._processes_ended = counter("snapserve_engine_processes_ended", ended, ["model", "reason", "version"])
         least = partial(Gauge, registry=self.registry, multiprocess_mode="livemin")
         longest = partial(Gauge, registry=self.registry, multiprocess_mode="livemax")
@@ -111,7 +115,8 @@ class Metrics:
         self._outcome(outcome).inc()
 
     def deployed(self, deployment: AnyDeployment) -> None:
-        """Shows a model and follows its gauges."""
+        """Counts the load of a model, shows it and follows its gauges."""
+        self._loads.inc()
         key = _key(deployment.model.facts)
         self._watched[key] = deployment
         for phase in PHASES:
@@ -132,6 +137,10 @@ class Metrics:
         self._info.remove(*_facts_of(deployment))
         for gauge in self._gauges:
             gauge.remove(*key)
+
+    def evicted(self) -> None:
+        """Counts a model that gives way to another one."""
+        self._evictions.inc()
 
     def of(self, facts: ModelFacts) -> ModelObserver:
         """What the deployment of a model reports to."""

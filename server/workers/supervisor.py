@@ -278,16 +278,15 @@ class Supervisor:
 
     def _show_ready(self, worker: WorkerProcess, models: list[str]) -> None:
         """The banner when all are ready for the first time; later a line for each that took another's place."""
-        now, workers = time.monotonic(), self._config.server.workers
+        now, given = time.monotonic(), self._config.server
         if self._was_ready:
             log.info("worker %d is ready, %.1f s after its start", worker.number, now - worker.started_at)
-        elif len(self._ready) == workers:
+        elif len(self._ready) == given.workers:
             self._was_ready = True
             self._changes.refusal = ""
             address = self._listening[0].getsockname()
-            root_path = self._config.server.root_path
-            why = reason(self._config.models, self._bundles)
-            say(banner(models, self._bundles, address, now - self._began, workers, root_path, why))
+            why, facts = reason(self._config.models, self._bundles), (given.workers, given.root_path)
+            say(banner(models, self._bundles, address, now - self._began, *facts, why, given.apis))
             if self._management_line:
                 say(self._management_line)
 

@@ -11,9 +11,10 @@ import urllib.request
 import pytest
 
 from benchmark.harness.server import ROOT
+from benchmark.harness.store import DEMO, WORDS
 from snapserve.management import ManagementError
 from tests.end_to_end.moody import save_moody
-from tests.end_to_end.test_models_change import DEMO, DIGIT, NEW, OLD, WORDS, Managed, only_version_1
+from tests.end_to_end.test_models_change import DIGIT, NEW, OLD, Managed, only_version_1
 
 __all__ = ["only_version_1"]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import json
 import shutil
 import signal
 from urllib.parse import urlsplit
@@ -14,24 +12,13 @@ import aiohttp
 import pytest
 
 from benchmark.harness.server import ROOT, ServerProcess
+from benchmark.harness.store import DEMO, write_words
 from snapserve.management import ManagementError, ModelManagement
 from tests.end_to_end.workers import workers_of
 
-DEMO = ROOT / "models" / "demo"
 DIGIT = next((ROOT / "images").glob("digit-7-*"))
-WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 OLD, NEW = "7", "seven"  # what version 1 and the others say of DIGIT
 SWAPS, KILLS, CLIENTS = 5, 2, 4
-
-
-def add_words(store):
-    """A bundle that computes what the demo does, and says it in words."""
-    shutil.copytree(DEMO, store / "words", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-    labels = json.dumps(WORDS).encode()
-    (store / "words" / "labels.json").write_bytes(labels)
-    manifest = store / "words" / "model.json"
-    document = {**json.loads(manifest.read_text()), "labels_sha256": hashlib.sha256(labels).hexdigest()}
-    manifest.write_text(json.dumps(document))
 
 
 class Managed:
@@ -40,7 +27,7 @@ class Managed:
     def __init__(self, folder):
         self.store = folder / "store"
         self.store.mkdir()
-        add_words(self.store)
+        write_words(self.store / "words")
         shutil.copytree(self.store / "words", self.store / "damaged")
         weights = self.store / "damaged" / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:-1000])

@@ -60,6 +60,7 @@ async def test_models_in_random_order_from_many_clients_with_room_for_a_few(make
         loaded += 1 if event[0] == "+" else -1
         assert loaded <= 3
     assert loaded == 3
+    assert sum(event[0] == "+" for event in observer.seen) == observer.evictions + 3
 
 
 async def test_memory_is_made_by_freeing_as_much_as_is_needed(make):
@@ -88,6 +89,7 @@ async def test_what_is_in_use_is_freed_after_its_use(make):
     assert await other == "got 4"
     assert await again == "got 4"
     assert observer.seen == ["+a", "-a", "+b", "-b", "+a"]
+    assert observer.evictions == 2
 
 
 async def test_forgetting_reads_the_file_again(make):
@@ -97,6 +99,7 @@ async def test_forgetting_reads_the_file_again(make):
     assert not await catalog.forget("a")
     await ask(catalog, "a")
     assert observer.seen == ["+a", "-a", "+a"]
+    assert observer.evictions == 0
 
 
 async def test_nothing_is_kept_of_models_that_do_not_open(room):  # noqa: F811

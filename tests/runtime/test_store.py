@@ -23,6 +23,7 @@ from tests.runtime.fakes import DoublerModel
 class Observer:
     def __init__(self):
         self.seen = []
+        self.evictions = 0
 
     def of(self, facts):
         return None
@@ -32,6 +33,9 @@ class Observer:
 
     def removed(self, deployment):
         self.seen.append(f"-{deployment.model.facts.name}")
+
+    def evicted(self):
+        self.evictions += 1
 
 
 @pytest.fixture

@@ -34,6 +34,13 @@ async def test_the_curl_line_can_be_typed_as_it_is(start, address, url):
     assert f"curl -F image=@images/cat.jpg {url}/classify" in lines[3]
 
 
+def test_each_further_api_has_a_line_with_its_address(hash_bundle):
+    bundles, address = {"hash": hash_bundle}, ("::", 80)
+    for port, url in ((None, "http://[::1]:80/vision"), (8888, "http://[::1]:8888/vision")):
+        text = banner([], bundles, address, 0, root_path="/vision", apis={"torch-serving": port})
+        assert f"  torch-serving on {url}" in text.splitlines()
+
+
 async def test_random_weights_are_announced(start, hash_bundle, monkeypatch):
     monkeypatch.setitem(hash_bundle.spec.source, "random", True)
     server = await start()

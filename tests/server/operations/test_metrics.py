@@ -29,6 +29,15 @@ async def test_a_model_that_was_removed_is_shown_no_longer_and_its_counts_stay(s
         assert response.status == 200
 
 
+async def test_loads_are_counted_those_of_the_start_too(start, hash_bundle):
+    server = await start({"a": hash_bundle, "b": hash_bundle})
+    await server.service.context.store.remove("b", "1")
+    assert await server.metric("snapserve_model_loads_total") == 2
+    assert await server.metric("snapserve_model_evictions_total") == 0, "nothing has taken its place"
+    server.service.context.metrics.evicted()
+    assert await server.metric("snapserve_model_evictions_total") == 1
+
+
 async def test_dropped_log_lines_are_counted(start, monkeypatch):
     server = await start()
     for dropped in (3, 3, 8):
