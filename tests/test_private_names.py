@@ -173,10 +173,17 @@ def exists(name):
     except ImportError:
         return False
     for part in path.split("."):
+        if not hasattr(owner, part) and find_spec_in(owner, part):
+            import_module(f"{owner.__name__}.{part}")  # a submodule that nothing has imported yet
         if not hasattr(owner, part):
             return path.endswith(part) and isinstance(owner, type) and has(owner, part)
         owner = getattr(owner, part)
     return True
+
+
+def find_spec_in(owner, part):
+    """Whether a package has a submodule of that name."""
+    return hasattr(owner, "__path__") and find_spec(f"{owner.__name__}.{part}") is not None
 
 
 def has(kind, name):

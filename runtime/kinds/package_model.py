@@ -46,7 +46,7 @@ class PackageModel(TensorModel):
 
     def recipe(self, options: EngineOptions) -> Recipe:
         """How another process loads the engine."""
-        return self._recipe(package_engine.load_in_child, options, pickle=list(self.settings.pickle))
+        return self.recipe_for(package_engine.load_in_child, options, pickle=list(self.settings.pickle))
 
 
 def open_package_model(

@@ -86,9 +86,9 @@ class TensorModel:
 
     def recipe(self, options: EngineOptions) -> Recipe:
         """How another process loads the same engine."""
-        return self._recipe(tensor_engine.load_in_child, options, kind=self.facts.architecture)
+        return self.recipe_for(tensor_engine.load_in_child, options, kind=self.facts.architecture)
 
-    def _recipe(self, load: Callable[..., TensorEngine], options: EngineOptions, **settings: Any) -> Recipe:
+    def recipe_for(self, load: Callable[..., TensorEngine], options: EngineOptions, **settings: Any) -> Recipe:
         """One for every kind of program, so that all of them are forked from the same spare process."""
         own = {"file": str(self.file.absolute()), "options": dataclasses.asdict(self._own(options))}
         target = f"{load.__module__}:{load.__name__}"
