@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from models.errors import ModelError
@@ -72,6 +72,10 @@ class Guard(Protocol):
 
     def shadow(self, name: str, asked: Shadow | None, /) -> None:
         """Begins to run a version beside the default one; None: ends that."""
+        ...
+
+    def report(self, name: str) -> Mapping[str, Any]:
+        """How the shadow of a model compares, in this process."""
         ...
 
 
@@ -142,8 +146,11 @@ class Control:
             self.guard.shadow(name, shadow)
 
     def status(self) -> list[dict[str, Any]]:
-        """What is known of every version, for JSON."""
-        return [{"name": each.name, **each.to_json()} for each in self._store.status()]
+        """What is known of every version, for JSON; of a default one with how its shadow compares."""
+        return [
+            {"name": each.name, **each.to_json(), **(self.guard.report(each.name) if each.is_default else {})}
+            for each in self._store.status()
+        ]
 
     async def prepare(self, models: ModelSet) -> None:
         """Loads what is new in a set; when it fails, everything is as before.

@@ -116,5 +116,9 @@ def test_a_shadow_is_compared_as_an_offline_calculation_compares(managed):
     assert (compared("agreed"), compared("differed")) == (sum(offline), len(offline) - sum(offline))
     with urllib.request.urlopen(f"{managed.server.url}/models/digits", timeout=30) as response:
         assert json.load(response)["shadow"]["share"] == 1.0
+    default, _ = managed.models.show("digits")["versions"]
+    reports = [each["shadow"] for each in default["workers"]]
+    assert sum(each["compared"] for each in reports) == len(DIGITS)
+    assert sum(each["agreed"] for each in reports) == sum(offline)
     managed.models.end_shadow("digits")
     assert ask(managed, DIGIT) == OLD
