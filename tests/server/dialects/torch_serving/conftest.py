@@ -62,7 +62,7 @@ def make_models(root, cpu_pool, opened):
         opened.append(name)
         return open_tensor_model(name, file, Preprocessor)
 
-    def deploy(model):
+    def deploy(model, is_resident):
         runner = ThreadRunner(model, EngineOptions(device="cpu", max_batch_size=model.facts.max_batch_size))
         return Deployment(model, runner, cpu_pool, Batching(model.facts.max_batch_size))
 
