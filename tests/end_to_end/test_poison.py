@@ -134,7 +134,8 @@ def test_readyz_tells_of_an_engine_that_does_not_start_again(server, file):
 
     counted = asyncio.run(all_metrics())
     for reason in (b"killed", b"load"):
-        assert b'snapserve_engine_processes_ended_total{model="poisoned",reason="%s"}' % reason in counted
+        labels = b'{model="poisoned",reason="%s",version="1"}' % reason
+        assert b"snapserve_engine_processes_ended_total" + labels in counted
     assert ask_together(server, image(1)) == [(200, "dark")]
 
 
