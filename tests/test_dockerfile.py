@@ -7,7 +7,8 @@ import tomllib
 from pathlib import Path
 
 from server.app import make_apps
-from server.config import Config
+from server.config import Config, ModelConfig
+from server.model_options import find_bundles
 from server.options import SECTIONS
 from snapserve.options import options_of
 
@@ -32,7 +33,9 @@ def test_every_package_of_the_distribution_is_copied():
 
 def test_the_health_check_asks_a_route_that_exists():
     (path,) = re.findall(r"'GET', '(.*?)'", DOCKERFILE)
-    assert path in {resource.canonical for resource in make_apps(Config(), {}).main.router.resources()}
+    assert path in {
+        resource.canonical for resource in make_apps(Config(), find_bundles(ModelConfig())).main.router.resources()
+    }
 
 
 def test_the_environment_sets_options_that_exist_and_the_port_that_is_exposed():
