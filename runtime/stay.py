@@ -22,13 +22,11 @@ class Stay:
     Attributes:
         ready: the load; its result is the deployment.
         users: requests that use it, or wait for its load.
-        memory: bytes that it takes, measured; 0 while it loads.
     """
 
     def __init__(self, load: Callable[[Stay], Awaitable[AnyDeployment]]) -> None:
         """Begins to load, on the running event loop."""
         self.users = 0
-        self.memory = 0
         self.deployment: AnyDeployment | None = None
         self._unused: asyncio.Event | None = None
         self.ready = asyncio.ensure_future(self._load(load))

@@ -234,10 +234,6 @@ class ModelStore:
         """Gives the requests that name no version this one, at once. Raises UnknownModel."""
         self._defaults[name] = self._find(name, number).number
 
-    def default_version(self, name: str) -> str:
-        """Number of the version of requests that name none. Raises UnknownModel."""
-        return self._find(name, None).number
-
     def model(self, name: str | None, number: str | None = None) -> AnyModel:
         """What is known of a version, loaded or not. Raises UnknownModel."""
         found = self._find(name, number)

@@ -103,7 +103,7 @@ class ModelConfig(_Section):
         "", "folder below which models are opened while the server runs, by other APIs and by management"
     )
     allow_code: bool = option(
-        False, "run packages of torch.package below --model-store, which are Python programs of whoever wrote them"
+        False, "run packages of torch.package below --model-store: Python programs, with all rights of the server"
     )
     max_models: int = option(
         10,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,10 +19,10 @@ DIGITS = tuple(sorted((ROOT / "images").glob("digit-*")))
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-def write_words(folder: Path) -> None:
-    """A bundle that computes what the demo does, and says it in `WORDS`."""
+def write_words(folder: Path, words: Sequence[str] = WORDS) -> None:
+    """A bundle that computes what the demo does, and says it in other words."""
     shutil.copytree(DEMO, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-    labels = json.dumps(WORDS).encode()
+    labels = json.dumps(words).encode()
     (folder / "labels.json").write_bytes(labels)
     manifest = folder / "model.json"
     document = {**json.loads(manifest.read_text()), "labels_sha256": hashlib.sha256(labels).hexdigest()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
@@ -10,27 +9,12 @@ import urllib.request
 
 import pytest
 
-from benchmark.harness.server import ROOT
-from benchmark.harness.store import DEMO, WORDS
+from benchmark.harness.store import DIGITS, WORDS, write_words
 from snapserve.management import ManagementError
 from tests.end_to_end.moody import save_moody
 from tests.end_to_end.test_models_change import DIGIT, NEW, OLD, Managed, only_version_1
 
 __all__ = ["only_version_1"]
-
-DIGITS = sorted((ROOT / "images").glob("digit-*"))
-
-
-def bundle_with(store, name, labels):
-    """The demo with other labels."""
-    folder = store / name
-    shutil.copytree(DEMO, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-    text = json.dumps(labels).encode()
-    (folder / "labels.json").write_bytes(text)
-    manifest = folder / "model.json"
-    document = {**json.loads(manifest.read_text()), "labels_sha256": hashlib.sha256(text).hexdigest()}
-    manifest.write_text(json.dumps(document))
-    return folder
 
 
 def add_golden(folder):
@@ -44,9 +28,10 @@ def add_golden(folder):
 @pytest.fixture(scope="module")
 def managed(tmp_path_factory):
     made = Managed(tmp_path_factory.mktemp("models"))
-    add_golden(bundle_with(made.store, "shuffled", WORDS[1:] + WORDS[:1]))
-    add_golden(bundle_with(made.store, "right", WORDS))
-    bundle_with(made.store, "confused", ["0", "7", "2", "3", "4", "5", "6", "1", "8", "9"])
+    for name, words in (("shuffled", WORDS[1:] + WORDS[:1]), ("right", WORDS)):
+        write_words(made.store / name, words)
+        add_golden(made.store / name)
+    write_words(made.store / "confused", tuple("0723456189"))
     add_golden(made.store)
     save_moody(made.store / "moody.pt")
     yield made.start()

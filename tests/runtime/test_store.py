@@ -161,7 +161,7 @@ async def test_versions_stand_side_by_side_and_the_default_switches_at_once(make
     async with store.use("a") as used:
         store.set_default("a", "2")
         assert store.find("a") is store.find(None) is new
-        assert await double(used, 1) == "got 4", "who has begun keeps its version"
+        assert await double(used, 1) == "got 4", "a request that has begun keeps its version"
     assert [(each.version, each.is_default, each.state) for each in store.status()] == [
         ("1", False, "loaded"),
         ("2", True, "loaded"),
