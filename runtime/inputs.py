@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from models.images.preprocess import Encoded
-from runtime.values import Nested
+from runtime.values import Nested, Tensors
 
 
 class Image(NamedTuple):
@@ -28,5 +29,35 @@ class Arguments(NamedTuple):
     values: tuple[Nested | Image, ...]
 
 
+class Fields(NamedTuple):
+    """Named values of a request, for a handler.
+
+    Attributes:
+        values: by name: text, bytes, or what JSON knows.
+        headers: names as they were sent, and values.
+        action: "predict", "explain" or "describe".
+        on_part: called on the event loop with each part of a response before its end; None: parts are joined.
+    """
+
+    values: Mapping[str, Any]
+    headers: Mapping[str, str]
+    action: str = "predict"
+    on_part: Callable[[Part], None] | None = None
+
+
+class Part(NamedTuple):
+    """A part of a response that a handler sends before its end.
+
+    Attributes:
+        body: its bytes.
+        status: HTTP status; of the first part it is that of the response.
+        headers: of the response, with the first part.
+    """
+
+    body: bytes
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+
+
 # A union that grows with the dialects: each brings its own kind of input.
-Input = Image | Arguments
+Input = Image | Arguments | Tensors | Fields

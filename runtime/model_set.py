@@ -16,7 +16,7 @@ FIXED_VERSION = "1"  # of the models that the command line names
 MOST_MODELS = 1000  # added while the server runs
 MOST_PROCESSES = 64
 RUNNERS = ("auto", "thread", "process")
-KINDS = IMAGE, TENSOR = "image", "tensor"
+KINDS = IMAGE, TENSOR, ARCHIVE = "image", "tensor", "archive"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LONGEST_TEXT = 1024
@@ -50,6 +50,31 @@ class GoldenAsked:
 
 
 @dataclass(frozen=True)
+class ArchiveAsked:
+    """How a model archive is run; what is 0 or "" is as the archive says, or the default.
+
+    Attributes:
+        handler: file, module:function or built-in handler that takes the place of the manifest's.
+        batch_size: most requests that a handler gets at once.
+        max_batch_delay_ms: longest wait for a batch to fill.
+        response_timeout_s: longest time for a batch.
+        startup_timeout_s: longest time to load.
+        min_workers: processes that run; 0: none, and requests are refused.
+        max_workers: processes that may be asked for.
+        is_loaded_at_start: it was named at the start of the server.
+    """
+
+    handler: str = ""
+    batch_size: int = 1
+    max_batch_delay_ms: int = 100
+    response_timeout_s: int = 120
+    startup_timeout_s: int = 120
+    min_workers: int = 0
+    max_workers: int = 0
+    is_loaded_at_start: bool = False
+
+
+@dataclass(frozen=True)
 class AddedModel:
     """A version that was added while the server runs.
 
@@ -57,7 +82,8 @@ class AddedModel:
         name: of the model.
         version: of it.
         path: of its bundle or file, below the model store.
-        kind: one of `KINDS`: an image classifier, or a program of any signature, without labels and golden set.
+        kind: one of `KINDS`: an image classifier; a program of any signature, without labels and golden set; or a
+            model archive, which says itself what it is.
         on_use: it is loaded on first use, and may be evicted.
         labels: of a TorchScript file: a label file, below the model store; "": what the file says.
         preprocess: of a TorchScript file: a preset, or a JSON file below the model store.
@@ -67,6 +93,7 @@ class AddedModel:
         runner: where its engine runs; "auto": as the server is set.
         processes: of its engine, per worker; 0: as the server is set.
         golden: what it must reach before it is served; None: nothing.
+        archive: of a model archive: how it is run.
     """
 
     name: str
@@ -82,6 +109,7 @@ class AddedModel:
     runner: str = "auto"
     processes: int = 0
     golden: GoldenAsked | None = None
+    archive: ArchiveAsked | None = None
 
     def __post_init__(self) -> None:
         for each in (self.name, self.version):
@@ -94,6 +122,7 @@ class AddedModel:
         _check(self.kind == IMAGE or not self._of_a_classifier, f"a tensor model has no {self._of_a_classifier}")
         _check(self.runner in RUNNERS, f"runner must be one of {', '.join(RUNNERS)}")
         _check(0 <= self.processes <= MOST_PROCESSES, f"processes must be between 0 and {MOST_PROCESSES}")
+        _check((self.archive is None) == (self.kind != ARCHIVE), "a model archive has settings of its own")
         _check(not (self.on_use and self.golden), "a model that is loaded on use has no golden set")
 
     @property
@@ -410,10 +439,11 @@ def _text(value: Any) -> str:
 
 def _added(document: Any) -> AddedModel:
     check_names(document, [each.name for each in dataclasses.fields(AddedModel)], "models: added")
-    rest = {name: value for name, value in document.items() if name != "golden"}
-    golden = document.get("golden")
+    rest = {name: value for name, value in document.items() if name not in ("golden", "archive")}
+    golden, archive = document.get("golden"), document.get("archive")
     rules = None if golden is None else read_record(GoldenAsked, golden, "models: added: golden")
-    return read_record(AddedModel, rest, "models: added", golden=rules)
+    asked = None if archive is None else read_record(ArchiveAsked, archive, "models: added: archive")
+    return read_record(AddedModel, rest, "models: added", golden=rules, archive=asked)
 
 
 def _records(kind: type[_Value], document: Mapping[str, Any], name: str) -> dict[str, _Value]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from models.bundles.labels import Labels
 from models.engines.base import Probabilities
-from runtime.values import Nested
+from runtime.values import Nested, Tensors
 
 _FEW_CLASSES = 64  # up to here it is faster to sort them all
 
@@ -70,5 +70,23 @@ class Value(NamedTuple):
     tree: Nested
 
 
+class Reply(NamedTuple):
+    """A response that a handler made.
+
+    Attributes:
+        body: its bytes.
+        content_type: of them; "" for none.
+        status: HTTP status.
+        reason: phrase behind the status; None for the usual one.
+        headers: further ones.
+    """
+
+    body: bytes
+    content_type: str = ""
+    status: int = 200
+    reason: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+
 # A union that grows with the dialects.
-Output = Scores | Value
+Output = Scores | Value | Tensors | Reply

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,3 +17,13 @@ DTYPES = {
     name: np.dtype(name)
     for name in ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
 }
+
+
+class Tensors(NamedTuple):
+    """Named arrays.
+
+    Attributes:
+        arrays: by name, in order.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]

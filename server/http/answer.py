@@ -97,7 +97,7 @@ def add_dialect(app: web.Application, dialect: Dialect, prefix: str = "") -> Non
     """Routes requests to the dialect's addresses, with and without a slash at their end."""
     handler, expect = partial(answer, dialect), partial(expect_continue, dialect)
     for path in dialect.paths():
-        app[DIALECTS].add(prefix + path, dialect)
+        app[DIALECTS].add(prefix, path, dialect)
         for method in dialect.methods():
             for end in ("", "/"):
                 app.router.add_route(method, f"{prefix}{path}{end}", handler, expect_handler=expect)

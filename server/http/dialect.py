@@ -41,7 +41,7 @@ class Call(NamedTuple):
 
 
 class Dialects:
-    """The dialects of one port, by their addresses.
+    """The dialects of one port, by the first part of their addresses: all below it is answered in their words.
 
     Attributes:
         main: of requests at no address of a dialect.
@@ -50,15 +50,31 @@ class Dialects:
     def __init__(self, main: Dialect) -> None:
         """Creates it with one dialect, whose addresses `add` then names."""
         self.main = main
-        self._by_path: dict[str, Dialect] = {}
+        self._by_part: dict[str, dict[str, Dialect]] = {}
 
-    def add(self, path: str, dialect: Dialect) -> None:
-        """Names an address, without a slash at its end."""
-        self._by_path[path] = dialect
+    def add(self, prefix: str, path: str, dialect: Dialect) -> None:
+        """Names an address.
+
+        Args:
+            prefix: "" or "/path", under which a proxy sees the service.
+            path: a pattern of aiohttp; only its first part counts, unless that is a variable.
+            dialect: that is asked there.
+        """
+        part = _first_part(path)
+        if not part.startswith("{"):
+            self._by_part.setdefault(prefix, {})[part] = dialect
 
     def of(self, path: str) -> Dialect | None:
         """The dialect of an address; None where there is none."""
-        return self._by_path.get(path.rstrip("/"))
+        for prefix, by_part in self._by_part.items():
+            if path.startswith(f"{prefix}/") and (found := by_part.get(_first_part(path[len(prefix) :]))):
+                return found
+        return None
+
+
+def _first_part(path: str) -> str:
+    """ "v2" of "/v2/models/cats"."""
+    return path[1:].partition("/")[0]
 
 
 class Dialect(Protocol):
@@ -76,11 +92,11 @@ class Dialect(Protocol):
         ...
 
     def paths(self) -> Iterable[str]:
-        """Its addresses."""
+        """Its addresses, as patterns of aiohttp: "/classify", "/predictions/{model}"."""
         ...
 
     def methods(self) -> Iterable[str]:
-        """HTTP methods that it takes there."""
+        """HTTP methods that it takes there; "*" for all."""
         ...
 
     def target_of(self, request: web.Request) -> Target:
