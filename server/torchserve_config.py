@@ -75,6 +75,9 @@ class TorchServeConfig(Section):
     service_envelope: str = option(
         "", "form of requests and responses of handlers", choices=("", "body", "json", "kserve", "kservev2")
     )
+    ts_open_inference_protocol: bool = option(
+        False, "answer GET /v2 and the probes /v2/health/… on the inference port, too"
+    )
     disable_token_auth: bool = option(False, "answer requests without a key of key_file.json")
     token_expiration_min: float = option(
         60.0, "time after which keys for inference and management expire, in minutes", 0.001, 10_000_000

@@ -37,7 +37,7 @@ def open_listeners(config: Config) -> tuple[Config, list[socket.socket]]:
 
 
 def _listen_for_torchserve(given: TorchServeConfig) -> tuple[TorchServeConfig, list[socket.socket]]:
-    """Listens where workers answer: the management API is the supervisor's, unless it shares the port of another."""
+    """Listens where workers answer; the supervisor listens for the management API, if on a port of its own."""
     tls_of(given)
     sockets, chosen = [], {}
     for name in ("inference", "metrics"):

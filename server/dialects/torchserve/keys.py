@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hmac
 import json
 import logging
@@ -126,7 +125,7 @@ class KeyFile:
     def _refresh(self) -> None:
         """Reads the file if another one has taken its place; one that is gone or damaged changes nothing."""
         try:
-            now = _identity(os.stat(self.path))
+            now = _identity(self.path.stat())
         except OSError:
             return
         if now == self._read:
@@ -145,12 +144,11 @@ class KeyFile:
         try:
             with os.fdopen(descriptor, "w") as file:
                 file.write(text)
-            os.replace(name, self.path)
+            Path(name).replace(self.path)
         except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
+            Path(name).unlink(missing_ok=True)
             raise
-        self._read = _identity(os.stat(self.path))
+        self._read = _identity(self.path.stat())
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int]:
