@@ -90,6 +90,7 @@ def test_what_is_printed_can_be_given_back():
     ]
     switches = (
         "--allow-code",
+        "--install-requirements",
         "--access-log",
         "--access-log-probes",
         "--scaled-decode",
