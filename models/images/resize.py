@@ -48,7 +48,8 @@ def resize_crop(
         interpolation: "nearest", "bilinear" or "bicubic".
         transposed: whether the upright image's rows are columns here. Of two passes, each of which rounds, the
             order shows; it is that of the upright image.
-        exactly: what torchvision makes of an upright Pillow image, bit for bit: all of it is resized. Not of strips.
+        exactly: what torchvision makes of an upright Pillow image, bit for bit: all of it is resized. Strips are
+            resized as ever.
 
     Returns:
         [down.kept, across.kept, 1 or 3], which may be a view.
