@@ -280,10 +280,13 @@ def add_inference(app: web.Application, dialect: TorchServe) -> None:
     app.router.add_route("*", "/{path:.*}", dialect.handle, expect_handler=dialect.expect)
 
 
-def add_common(app: web.Application, given: TorchServeConfig, metrics: TorchServeMetrics) -> None:
-    """Gives every response of an application TorchServe's headers, and counts it."""
+def cors_headers(given: TorchServeConfig) -> dict[str, str]:
+    """Those of every response."""
     named = {"Origin": given.cors_allowed_origin, "Methods": given.cors_allowed_methods}
     named["Headers"] = given.cors_allowed_headers
-    cors = {f"Access-Control-Allow-{name}": text for name, text in named.items() if text}
-    add = common_headers(cors, metrics.count_response)
-    app.on_response_prepare.append(add)
+    return {f"Access-Control-Allow-{name}": text for name, text in named.items() if text}
+
+
+def add_common(app: web.Application, given: TorchServeConfig, metrics: TorchServeMetrics) -> None:
+    """Gives every response of an application TorchServe's headers, and counts it."""
+    app.on_response_prepare.append(common_headers(cors_headers(given), metrics.count_response))
