@@ -31,6 +31,10 @@ class PartChannel:
         part = {"part": index, "body": text, "status": status, "headers": [list(pair) for pair in headers]}
         frames.send(self._end, {"id": self._batch, **part})
 
+    def beat(self) -> None:
+        """The batch goes on, with a part that is not sent. Raises OSError: the parent is gone."""
+        frames.send(self._end, {"id": self._batch, "part": None})
+
     def has_left(self, index: int) -> bool:
         """Whether nobody waits for the response to that item any more."""
         while not self._is_closed and select.select([self._end], [], [], 0)[0]:

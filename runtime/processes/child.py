@@ -249,7 +249,8 @@ class Child:
             raise frames.BrokenFrame("a reply to no message")
         if "part" in message and self._parts and self._limit:
             self._await_until(self._limit[0], self._awaited[1])
-            self._parts.take(message)
+            if message["part"] is not None:
+                self._parts.take(message)
             return
         if not self._awaited[1].done():
             self._awaited[1].set_result(message)
