@@ -24,7 +24,7 @@ class ObjectDetector(VisionHandler):
 
     def preprocess(self, data: Sequence[Any]) -> list[Any]:
         """Images -> tensors, each of its own size."""
-        return [self._tensor(row).to(self.device) for row in data]
+        return [self.tensor_of(row).to(self.device) for row in data]
 
     def inference(self, data: Any, *args: Any, **kwargs: Any) -> Any:
         """Runs the network; what is TorchScript returns the losses before the detections."""

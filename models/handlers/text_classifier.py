@@ -24,9 +24,9 @@ class TextClassifier(TextHandler):
         """Texts -> the numbers of all their words, and where each text begins."""
         numbers, offsets = list[int](), []
         for row in data:
-            text = self._remove_accented_characters(self._remove_html_tags(text_of(row)).lower())
+            text = self.remove_accented_characters(self.remove_html_tags(text_of(row)).lower())
             offsets.append(len(numbers))
-            words = self.ngrams_iterator(self._tokenize(text), self.ngrams)
+            words = self.ngrams_iterator(self.tokenize(text), self.ngrams)
             numbers += [self.source_vocab[word] for word in words if word in self.source_vocab]
         return torch.tensor(numbers, device=self.device), torch.tensor(offsets, device=self.device)
 

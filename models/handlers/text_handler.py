@@ -60,14 +60,24 @@ class TextHandler(BaseHandler):
         words = {number: word for word, number in dict(self.source_vocab).items()}
         return [str(words[int(number)]) for number in input_tokens]
 
-    def _remove_html_tags(self, text: str) -> str:
+    def remove_html_tags(self, text: str) -> str:
+        """A text without tags."""
         return _TAG.sub("", text)
 
-    def _remove_accented_characters(self, text: str) -> str:
+    def remove_accented_characters(self, text: str) -> str:
+        """A text with plain letters only."""
         return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii")
 
-    def _tokenize(self, text: str) -> list[str]:
+    def tokenize(self, text: str) -> list[str]:
+        """The words and marks of a text."""
         return _TOKEN.findall(text)
+
+    # As handlers know them.
+    _remove_html_tags, _remove_accented_characters, _tokenize = (
+        remove_html_tags,
+        remove_accented_characters,
+        tokenize,
+    )
 
 
 def text_of(row: Any) -> str:

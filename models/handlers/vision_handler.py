@@ -39,9 +39,10 @@ class VisionHandler(BaseHandler):
 
         Bytes are an encoded image, text is one in base64, and a list holds the values of the tensor.
         """
-        return torch.stack([self._tensor(row) for row in data]).to(self.device)
+        return torch.stack([self.tensor_of(row) for row in data]).to(self.device)
 
-    def _tensor(self, row: Any) -> Any:
+    def tensor_of(self, row: Any) -> Any:
+        """The tensor of one request."""
         value = (row.get("data") or row.get("body")) if isinstance(row, dict) else row
         if isinstance(value, str):
             value = base64.b64decode(value)
