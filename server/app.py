@@ -140,7 +140,7 @@ def _parts(config: Config, bundles: Bundles, shared: SharedMetrics | None, model
     capacity = Capacity(given.max_models, given.model_memory_mb * 1_000_000)
     deployer = Deployer(opener, cpu_pool, spares, metrics)
     room = Room(deployer.deploy, capacity, metrics, ModelMeter())
-    store = ModelStore(opener.first(models), room)
+    store = ModelStore(opener.first(models), room, opener.release)
     guard = Guard(store, store_folder(given), metrics.shadows, counts=config.management.is_on)
     proxies, log = Proxies(config.server.trusted_proxy, config.server.root_path), config.server
     access_log = (
