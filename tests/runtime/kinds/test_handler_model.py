@@ -191,7 +191,6 @@ async def test_metrics_come_with_the_answer_and_not_with_a_failure(probe):
         "labels": [["ModelName", "probe"], ["Level", "Model"]],
     }
     assert (found["probe_time"]["unit"], found["probe_size"]["unit"]) == ("Milliseconds", "Megabytes")
-    assert found["PredictionTime"]["value"] >= 0
     assert [each["name"] for each in probe.observer.reports].count("probe_counter") == 1
 
 
