@@ -199,13 +199,13 @@ def load_in_child(
     Raises:
         EngineError: the handler does not load; one line that names the model.
     """
+    names.provide()  # before an archive's own `ts` could be taken for it
     _enter(folder, packages)
     gpu = _gpu(options["device"], config)
     if options["threads"] and (torch := sys.modules.get("torch")):
         torch.set_num_threads(options["threads"])
     context = Context(name, folder, manifest, options["batch_size"], gpu, config)
     try:
-        names.provide()
         entry = in_envelope(envelope, load_entry(handler, context))
     except EngineError as error:
         raise EngineError(f"{name}: {error}") from error

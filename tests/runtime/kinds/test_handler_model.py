@@ -332,6 +332,7 @@ def handle(data, context):
 async def test_an_archive_may_have_modules_of_our_names_and_builtin_ones(folder_of, spares):
     folder = folder_of("hides", HIDES)
     (folder / "models.py").write_text("x = 1")
+    (folder / "ts.py").write_text("raise SystemExit")
     async with serving(archive_of(folder, "hides_handler:handle"), spares) as served:
         assert json.loads((await served.say("x")).body)["models"] == str(folder / "models.py")
     own = folder_of("own", "def handle(data, context): return data and ['own' for _ in data]")
