@@ -144,8 +144,8 @@ def _metrics(exchange: Exchange, text: str) -> dict[str, Any]:
     """Name -> help, type and the labels of its samples, for the names that were recorded."""
     kept = str(exchange.recorded["body"])
     theirs, ours = _families(_CUT.sub("", kept)), _families(text)
-    if _CUT.search(kept):
-        theirs.popitem()  # it is not whole
+    if _CUT.search(kept) and not theirs[last := list(theirs)[-1]]["labels"]:
+        del theirs[last]  # it is not whole
     is_filtered = "name[]" in exchange.request.path
     others = {"others": bool(set(ours) - set(theirs))} if is_filtered or not theirs else {}
     return {**{name: ours.get(name) for name in theirs}, **others}

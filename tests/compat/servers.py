@@ -46,7 +46,7 @@ class Served:
         self.folder, self.store = folder, folder / "store"
         shutil.copytree(store, self.store)
         self.ports = dict(zip(_APIS, free_ports(3), strict=True))
-        self._schemes = {api: "http" for api in _APIS}
+        self._schemes = dict.fromkeys(_APIS, "http")
         addresses = {f"{api}_address": f"http://127.0.0.1:{port}" for api, port in self.ports.items()}
         lines = {"model_store": str(self.store), **addresses, **settings}
         for api in _APIS:

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -87,7 +88,7 @@ def _field(value):
 
 
 def _context(argument, index, context):
-    folder = context.system_properties["model_dir"]
+    folder = Path(context.system_properties["model_dir"])
     return {
         "model_name": context.model_name,
         "manifest": context.manifest,
@@ -95,8 +96,8 @@ def _context(argument, index, context):
         "model_yaml_config": context.model_yaml_config,
         "request_id_len": len(context.get_request_id(index)),
         "request_ids_keys": list(context.request_ids),
-        "model_dir_listing": sorted(name for name in os.listdir(folder) if name != "__pycache__"),
-        "cwd_is_model_dir": os.path.realpath(os.getcwd()) == os.path.realpath(folder),
+        "model_dir_listing": sorted(each.name for each in folder.iterdir() if each.name != "__pycache__"),
+        "cwd_is_model_dir": Path.cwd().samefile(folder),
         "missing_header": context.get_request_header(index, "x-missing"),
         "get_response_status": context.get_response_status(index),
         "attrs": [name for name in dir(context) if not name.startswith("__")],
@@ -137,7 +138,9 @@ def _header(argument, index, context):
 def _stream(argument, index, context):
     for part in range(int(argument)):
         parts = [f"part{part} "] * len(context.request_ids)
-        send_intermediate_predict_response(parts, context.request_ids, "Intermediate Prediction success", 200, context)
+        send_intermediate_predict_response(
+            parts, context.request_ids, "Intermediate Prediction success", 200, context
+        )
     return "last"
 
 
