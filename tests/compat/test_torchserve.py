@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -75,17 +74,6 @@ def outside(tmp_path_factory, store):
     folder = tmp_path_factory.mktemp("outside")
     (folder / "fileurl.mar").write_bytes((store / "probe.mar").read_bytes())
     return folder
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory, require):
-    """Settings that name a key and its certificate."""
-    folder = tmp_path_factory.mktemp("tls")
-    key, chain = folder / "key.pem", folder / "certificate.pem"
-    words = [require("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    names = ["-subj", "/CN=localhost", "-keyout", str(key), "-out", str(chain)]
-    subprocess.run([*words, *names], check=True, capture_output=True)
-    return {"private_key_file": str(key), "certificate_file": str(chain)}
 
 
 @pytest.mark.parametrize("name", SETTINGS)
