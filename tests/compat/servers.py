@@ -56,8 +56,13 @@ class Served:
         self._config = folder / "config.properties"
         self._config.write_text(text)
 
-    def start(self, *options: str, with_config: bool = True) -> None:
-        """Starts the server, and waits until it answers a ping with any status.
+    def start(self, *options: str, with_config: bool = True, path: str = "") -> None:
+        """Starts the server, and waits until it listens.
+
+        Args:
+            *options: of the command line.
+            with_config: whether it is told of its config.properties.
+            path: further folder that its Python processes import from.
 
         Raises:
             RuntimeError: it ended, or did not answer in time.
@@ -68,7 +73,7 @@ class Served:
             self._process = subprocess.Popen(
                 [*PROGRAM, "--start", "--foreground", *config, *options],
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} if not IS_REAL else None,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (path, str(ROOT))))},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
