@@ -40,11 +40,9 @@ def archive(store: Path, name: str, handler: str, version: str = "1.0", **option
         version: of the model.
         **options: of the command line, `_` for `-`.
     """
-    own = HANDLERS / f"{handler.partition(':')[0]}.py"
-    if ":" in handler:  # then the file has to be named apart
-        options.setdefault("extra_files", own)
-    elif own.exists():
-        handler = str(own)
+    stem, colon, function = handler.partition(":")
+    if (HANDLERS / f"{stem}.py").exists():
+        handler = str(HANDLERS / stem) + (f":{function}" if colon else ".py")
     words = [str(_ARCHIVER), "--model-name", name, "--handler", handler, "--version", version]
     for option, value in {**options, "export_path": store}.items():
         words += [f"--{option.replace('_', '-')}", str(value)]
