@@ -13,8 +13,9 @@ from tests.compat.wire import Answer
 _CUT = re.compile(r"\.\.\.\((?:cut; )?\d+ characters in all\)$", re.DOTALL)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE]-?\d+)?")
 _SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? \S+")
-_LOADING = (  # workers are starting then
+_LOADING = (  # workers are starting then, or may be
     "describe at once",
+    "describe after oversize",
     "describe 2",
     "describe min1 max3",
     "describe badh after failed scale",
