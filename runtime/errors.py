@@ -106,6 +106,36 @@ class UnsupportedOutput(ModelRaised):
         return str(self.args[1])
 
 
+class HandlerFailed(ModelRaised):
+    """The handler of a model archive gave no answer to the item.
+
+    The message is a fixed one that tells nothing of the handler, but where it has refused the item.
+
+    Attributes:
+        why: "raised": it raised; "resources": it raised for lack of memory; "refused": it raised a
+            PredictionException, whose words the message has; "no-list", "length" or "type": of what it returned.
+        code: HTTP status that a PredictionException names; else 0.
+    """
+
+    def __init__(self, why: str, code: int = 0, message: str = "") -> None:
+        super().__init__(why, code, message)
+        self.why = why
+        self.code = code
+
+    def __str__(self) -> str:
+        return str(self.args[2]) or _HANDLER_FAILED[self.why]
+
+
+_HANDLER_FAILED = {
+    "raised": "Prediction failed",
+    "resources": "Out of resources",
+    "refused": "",
+    "no-list": "Invalid model predict output",
+    "length": "number of batch response mismatched",
+    "type": "Unsupported model output data type.",
+}
+
+
 class EngineFault(Exception):
     """The item that ran alone ended the process of the engine. The message is for the log."""
 

@@ -49,6 +49,7 @@ def _serve(config: Config, alone: bool) -> NoReturn:
     take_over_streams()
     prepare_process()
     raise_limit()
+    from server.dialects.torchserve.keys import key_file
     from server.model_options import find_bundles
     from server.operations.lifecycle import loop_factory
     from server.operations.listeners import open_listeners
@@ -64,6 +65,8 @@ def _serve(config: Config, alone: bool) -> NoReturn:
     config = plan(config, bundles)
     managing = _management_port(config.management, alone)
     config, listening = open_listeners(config)
+    if keys := key_file(config.torchserve):
+        keys.create()
     if not alone:
         asyncio.run(supervise(config, bundles, listening, managing))
     with asyncio.Runner(loop_factory=loop_factory(config.server.loop)) as runner:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -25,6 +26,9 @@ from server.deploying import Deployer
 from server.dialects.classify.handlers import Classify
 from server.dialects.classify.upload import UploadParser
 from server.dialects.torch_serving.handlers import TorchServing, add_torch_serving
+from server.dialects.torchserve.handlers import TorchServe, add_common, add_inference
+from server.dialects.torchserve.keys import key_file
+from server.dialects.torchserve.metrics import MetricsApi, add_metrics
 from server.guard import Guard
 from server.http.answer import add_dialect, around
 from server.http.body import BodyReader
@@ -36,9 +40,11 @@ from server.opening import Opener
 from server.operations.access_log import AccessLog
 from server.operations.metrics import Metrics
 from server.operations.shared_metrics import SharedMetrics
+from server.operations.tls import tls_of
 from server.pages import add_pages
 
 CONTROL = web.AppKey("control", Control)
+TLS: web.AppKey[ssl.SSLContext | None] = web.AppKey("tls")
 
 
 class Apps(NamedTuple):
@@ -73,7 +79,7 @@ def make_apps(
     for prefix in _prefixes(config):
         add_dialect(main, parts.classify, prefix)
         add_pages(main, prefix)
-    return Apps(main, _add_torch_serving(config, parts, main))
+    return Apps(main, {**_add_torch_serving(config, parts, main), **_torchserve(config, parts)})
 
 
 def _add_torch_serving(config: Config, parts: _Parts, main: web.Application) -> dict[int, web.Application]:
@@ -88,6 +94,22 @@ def _add_torch_serving(config: Config, parts: _Parts, main: web.Application) -> 
     for prefix in _prefixes(config):
         add_torch_serving(app, dialect, prefix)
     return {} if port is None else {port: app}
+
+
+def _torchserve(config: Config, parts: _Parts) -> dict[int, web.Application]:
+    """The applications of TorchServe's ports that workers answer, by port. Raises ConfigError."""
+    given, context, metrics = config.torchserve, parts.context, parts.context.metrics.torchserve
+    if metrics is None:
+        return {}
+    page = MetricsApi(context.metrics, given.metrics_mode == "prometheus")
+    dialect = TorchServe(context, parts.control, metrics, key_file(given), page)
+    inference, shown, tls = _app(context, dialect), _app(context, dialect), tls_of(given)
+    add_inference(inference, dialect)
+    add_metrics(shown, page)
+    for app, address in ((inference, given.inference), (shown, given.metrics)):
+        add_common(app, given, metrics)
+        app[TLS] = tls if address.is_tls else None
+    return {given.inference.port: inference, given.metrics.port: shown}
 
 
 def _prefixes(config: Config) -> set[str]:
@@ -111,7 +133,7 @@ class _Parts(NamedTuple):
 
 
 def _parts(config: Config, bundles: Bundles, shared: SharedMetrics | None, models: ModelSet) -> _Parts:
-    metrics = Metrics(shared)
+    metrics = Metrics(shared, config.torchserve.is_on)
     threads = config.server.decode_threads or usable_cores()
     cpu_pool = CpuPool(threads, give_way, give_way_entirely, give_back_memory)
     opener, given, spares = Opener(config, bundles), config.models, Spares()

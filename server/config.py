@@ -7,18 +7,24 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
 
-from snapserve.options import Options, option
+from server.config_section import ConfigError, Section
+from server.torchserve_config import TorchServeConfig
+from snapserve.options import option
+
+__all__ = [
+    "BatchConfig",
+    "Config",
+    "ConfigError",
+    "LimitConfig",
+    "ManagementConfig",
+    "ModelConfig",
+    "ServerConfig",
+    "TorchServeConfig",
+    "is_root_path",
+]
 
 _PATH = re.compile(r"(?:/[\w.~%-]+)+", re.ASCII)
 _MAX_PATH = 255
-
-
-class ConfigError(Exception):
-    """A wrong value. The message is one line: the option, the value and what is allowed."""
-
-
-class _Section(Options):
-    error = ConfigError
 
 
 def is_root_path(text: str) -> bool:
@@ -62,7 +68,7 @@ def _is_network(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """Models."""
 
     model: tuple[str, ...] = option(
@@ -140,7 +146,7 @@ class ModelConfig(_Section):
 
 
 @dataclass(frozen=True)
-class BatchConfig(_Section):
+class BatchConfig(Section):
     """Batching."""
 
     max_batch_size: int = option(
@@ -169,7 +175,7 @@ class BatchConfig(_Section):
 
 
 @dataclass(frozen=True)
-class LimitConfig(_Section):
+class LimitConfig(Section):
     """Limits of requests and uploads."""
 
     max_image_mb: float = option(20.0, "largest image file, in MB of 1,000,000 bytes", 0.001, 2000)
@@ -228,7 +234,7 @@ class LimitConfig(_Section):
 
 
 @dataclass(frozen=True)
-class ServerConfig(_Section):
+class ServerConfig(Section):
     """Network, processes and logs."""
 
     host: str = option("127.0.0.1", "address to listen on")
@@ -281,7 +287,7 @@ class ServerConfig(_Section):
 
 
 @dataclass(frozen=True)
-class ManagementConfig(_Section):
+class ManagementConfig(Section):
     """Management of models."""
 
     management_port: str = option(
@@ -313,3 +319,4 @@ class Config:
     limits: LimitConfig = field(default_factory=LimitConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     management: ManagementConfig = field(default_factory=ManagementConfig)
+    torchserve: TorchServeConfig = field(default_factory=TorchServeConfig)

@@ -23,6 +23,8 @@ FOLDERS = {
 }
 # Inside the server, each imports only what stands before it.
 SERVER = (
+    "config_section",
+    "torchserve_config",
     "config",
     "options",
     "default_model",

@@ -111,8 +111,11 @@ class Dialect(Protocol):
         """Takes a request apart. Raises RequestError."""
         ...
 
-    def render(self, exchange: Exchange, call: Call, answers: Sequence[Output | Exception]) -> web.Response:
-        """The response to a call: an output or an error for each of its inputs. May raise one of the errors."""
+    def render(self, exchange: Exchange, call: Call, answers: Sequence[Output | Exception]) -> web.StreamResponse:
+        """The response to a call: an output or an error for each of its inputs. May raise one of the errors.
+
+        A response that was begun while the inputs ran is returned, too; an error then breaks it off.
+        """
         ...
 
     def refuse(self, fault: Fault, request_id: str) -> web.Response:
