@@ -26,11 +26,11 @@ from benchmark.harness.clients import body_wrk
 from benchmark.harness.photos import PORTRAIT, encode, photo, photos_alike
 from benchmark.harness.results import Row, add_option, add_parser, print_table, write_result
 from benchmark.harness.server import ROOT, ProcessTree, spent_between
+from benchmark.harness.store import write_program
 from benchmark.peers.environment import Environment, PeerMissing
 from benchmark.peers.torchserve import missing
 from models.bundles.spec import IMAGENET
 from models.images.preprocess import Preprocessor
-from models.networks.graph import jit_warnings_ignored
 
 _NAME = "resnet18"
 _START_S = 120.0
@@ -92,8 +92,7 @@ def _make_store(store: Path, python: Path) -> Path:
     labels = store.parent / "index_to_name.json"
     labels.write_text(json.dumps({str(index): [f"n{index:08}", f"label_{index}"] for index in range(1000)}))
     weights = store.parent / "model.pt"
-    with jit_warnings_ignored():
-        torch.jit.script(network()).save(str(weights))
+    write_program(network(), weights)
     words = [
         "--model-name",
         _NAME,
@@ -115,7 +114,7 @@ def network() -> torch.nn.Module:
     Its normalisation layers have the statistics of photos; those of random weights would say the same to all.
     """
     torch.manual_seed(0)
-    made: torch.nn.Module = resnet18(weights=None)
+    made = resnet18(weights=None)
     preprocess = Preprocessor(IMAGENET)
     pixels = torch.stack([torch.from_numpy(preprocess(file.read_bytes())) for file in photos_alike()])
     mean, std = torch.tensor(IMAGENET.mean), torch.tensor(IMAGENET.std)
@@ -123,8 +122,8 @@ def network() -> torch.nn.Module:
     with torch.no_grad():
         for _ in range(20):
             made.train()(batch)
-        made.fc.weight *= _SURE
-    return made.eval()
+        made.fc.weight.mul_(_SURE)
+    return made.eval()  # type: ignore[no-any-return,unused-ignore]
 
 
 def _images(options: argparse.Namespace) -> Iterator[bytes]:
@@ -246,7 +245,7 @@ def _race(servers: Mapping[str, Served], options: argparse.Namespace) -> list[Ro
     turns: dict[str, list[Row]] = {name: [] for name in servers}
     body = PORTRAIT.read_bytes()
     for number in range(options.rounds + 1):
-        names = list(servers) if number % 2 else list(reversed(servers))
+        names = list(servers)[:: 1 if number % 2 else -1]
         for name in names:
             row = _turn(servers[name], body, options)
             print(f"round {number}: {name}: {row['requests_per_s']:.1f}/s, p99 {row['p99_ms']:.0f} ms")
