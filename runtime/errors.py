@@ -36,6 +36,20 @@ class NotScalable(RuntimeFault):
     """The engine cannot have processes of its own: it runs on a thread."""
 
 
+class NoWorkers(RuntimeFault):
+    """The model is known, and has no process that would run it: it was scaled to none.
+
+    Attributes:
+        name: of the model.
+        version: of it.
+    """
+
+    def __init__(self, name: str, version: str) -> None:
+        super().__init__(f"{name} has no worker; scale it to at least one.")
+        self.name = name
+        self.version = version
+
+
 class ModelLoading(RuntimeFault):
     """The model is known and not loaded yet.
 
@@ -134,6 +148,10 @@ _HANDLER_FAILED = {
     "length": "number of batch response mismatched",
     "type": "Unsupported model output data type.",
 }
+
+
+class ResponseBegun(Exception):
+    """A part of the response was sent, so the item cannot be run again."""
 
 
 class EngineFault(Exception):

@@ -127,7 +127,7 @@ class Opener:
         runner, processes = given.runner, given.engine_processes
         if added is not None:
             runner = runner if added.runner == "auto" else added.runner
-            processes = added.processes or processes
+            processes = added.processes_in(max(1, self._config.server.workers)) or processes
         if isinstance(model, PackageModel):
             runner = "process"
         models = dataclasses.replace(given, runner=runner, engine_processes=processes)

@@ -23,6 +23,7 @@ from server.default_model import reason
 from server.http.connection import Connection
 from server.http.connections import Connections
 from server.http.context import CONTEXT
+from server.http.dialect import DIALECTS
 from server.operations.acceptor import Acceptor
 from server.operations.banner import banner
 from server.operations.lag import LoopLag
@@ -188,6 +189,7 @@ class Service:
             runner.server,
             self._connections,
             limits,
+            runner.app[DIALECTS].main.refuse,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=server.keepalive_timeout_s,
             access_log=self.context.access_log,
@@ -226,8 +228,8 @@ async def serve(config: Config, bundles: Bundles, listening: Sequence[socket.soc
     seconds, root_path = time.monotonic() - began, config.server.root_path
     why = reason(config.models, bundles)
     address = listening[0].getsockname()
-    lines, apis = service.describe(), config.server.apis
-    say(banner(lines, bundles, address, seconds, root_path=root_path, reason=why, apis=apis))
+    lines, further = service.describe(), (config.server.apis, config.torchserve)
+    say(banner(lines, bundles, address, seconds, 1, root_path, why, *further))
     await stop.wait()
     service.context.leaving = True
     await shutdown_delay(config.server)

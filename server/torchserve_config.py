@@ -73,7 +73,9 @@ class TorchServeConfig(Section):
     max_request_size: int = option(6_553_500, "largest body of a request, in bytes", 1, 2_000_000_000)
     decode_input_request: bool = option(True, "give handlers JSON and text decoded, not as bytes")
     service_envelope: str = option(
-        "", "form of requests and responses of handlers", choices=("", "body", "json", "kserve", "kservev2")
+        "none",
+        "form of requests and responses of handlers",
+        choices=("none", "body", "json", "kserve", "kservev2"),
     )
     ts_open_inference_protocol: bool = option(
         False, "answer GET /v2 and the probes /v2/health/… on the inference port, too"

@@ -49,6 +49,7 @@ class Archive:
         config: the whole document of `manifest.config_file`; {} without one.
         packages: folder of the packages in its requirements file, for `sys.path` of its own processes only; None
             where nothing was installed.
+        lease: what keeps `folder` and `packages` on the disk: both are removed with the last reference to it.
     """
 
     path: Path
@@ -56,3 +57,4 @@ class Archive:
     manifest: Manifest
     config: Mapping[str, Any] = field(default_factory=dict)
     packages: Path | None = None
+    lease: object = field(default=None, repr=False, compare=False)

@@ -11,7 +11,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Metric, generate_latest, mmap_dict, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from server.operations.shared_folder import SharedFolder, allocate, make_shared_folder
+from models.machine.locked_folder import LockedFolder
+from server.operations.shared_folder import allocate, make_shared_folder
 
 log = logging.getLogger("snapserve")
 
@@ -64,7 +65,7 @@ class SharedMetrics:
         return registry
 
 
-def make_metrics_folder(workers: int) -> SharedFolder | None:
+def make_metrics_folder(workers: int) -> LockedFolder | None:
     """The folder of a supervisor and its workers, with room for their files; None where there is no room."""
     members = (SUPERVISOR, *map(str, range(workers)))
     return make_shared_folder([f"{kind}_{member}" for kind in _KINDS for member in members], _BYTES)

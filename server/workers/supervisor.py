@@ -285,8 +285,9 @@ class Supervisor:
             self._was_ready = True
             self._changes.refusal = ""
             address = self._listening[0].getsockname()
-            why, facts = reason(self._config.models, self._bundles), (given.workers, given.root_path)
-            say(banner(models, self._bundles, address, now - self._began, *facts, why, given.apis))
+            facts = given.workers, given.root_path, reason(self._config.models, self._bundles), given.apis
+            seconds, torchserve = now - self._began, self._config.torchserve
+            say(banner(models, self._bundles, address, seconds, *facts, torchserve))
             if self._management_line:
                 say(self._management_line)
 

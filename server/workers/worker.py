@@ -18,6 +18,7 @@ from collections.abc import Coroutine
 from typing import Any, NoReturn
 
 from models.errors import ModelError
+from models.machine.locked_folder import remove_folder
 from models.machine.process import prepare_process
 from runtime.errors import ChangeFailed, RuntimeFault
 from runtime.model_set import ModelSet
@@ -26,7 +27,6 @@ from server.operations.lifecycle import ExitCode, leave, loop_factory
 from server.operations.line_writer import take_over_streams
 from server.operations.logs import set_up_logs
 from server.operations.rare_line import RareLine
-from server.operations.shared_folder import remove_folder
 from server.operations.shared_metrics import SharedMetrics
 from server.operations.temporary_folder import name_temporary_folder
 from server.operations.watchdog import Watchdog
