@@ -191,6 +191,11 @@ class ModelStore:
         await self._room.stay_of(version).ready
         self._models[version.name, version.number] = model
 
+    def is_awake(self, name: str, number: str) -> bool:
+        """Whether it is there, and requests reach it."""
+        version = self._versions.get(name, {}).get(number)
+        return version is not None and not version.is_idle
+
     def wake(self, name: str, number: str) -> None:
         """Lets requests reach a version that `load_idle` has loaded. Raises UnknownModel."""
         self._find(name, number).is_idle = False

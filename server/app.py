@@ -149,5 +149,13 @@ def _parts(config: Config, bundles: Bundles, shared: SharedMetrics | None, model
     bodies = BodyReader(config.limits)
     context = Context(config, store, metrics, cpu_pool, spares, bodies, proxies, access_log)
     classify = Classify(store, UploadParser(config.limits, cpu_pool))
-    control = Control(store, opener.open, models, guard, given.engine_processes, max(1, config.server.workers))
+    control = Control(
+        store,
+        opener.open,
+        models,
+        guard,
+        given.engine_processes,
+        max(1, config.server.workers),
+        revives=config.torchserve.is_on,
+    )
     return _Parts(context, classify, control, OnDemand(opener.open_file, room))

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from models.errors import ModelError
 from runtime.errors import ChangeFailed, ModelRefused, NotScalable, RuntimeFault
 from runtime.model_set import FIXED_VERSION, AddedModel, GoldenAsked, ModelSet, Shadow
+from runtime.processes.restarts import Restarts
 from runtime.stay import AnyDeployment
 from runtime.transition import Key, Scaling, Transition
 from runtime.version import AnyModel
@@ -49,6 +50,10 @@ class Store(Protocol):
 
     def register_idle(self, name: str, version: str, model: AnyModel, /) -> None:
         """Makes a version known that has no workers."""
+        ...
+
+    def is_awake(self, name: str, version: str, /) -> bool:
+        """Whether it is there, and requests reach it."""
         ...
 
     async def load_idle(self, name: str, version: str, model: AnyModel, /) -> None:
@@ -129,6 +134,7 @@ class Control:
         guard: Guard,
         processes: int = 1,
         workers: int = 1,
+        revives: bool = False,
     ) -> None:
         """Creates it.
 
@@ -140,6 +146,7 @@ class Control:
             guard: watches over new versions.
             processes: of an engine for which no number was said.
             workers: among which the processes of an archive are divided.
+            revives: whether an archive that does not load at the start is without workers, and is tried again.
         """
         self.committed = committed
         self._store = store
@@ -147,6 +154,8 @@ class Control:
         self.guard = guard
         self._processes = processes
         self._workers = workers
+        self._revives = revives
+        self._reviving: set[asyncio.Task[None]] = set()
         self._prepared: tuple[ModelSet, Transition] | None = None
         self._done: list[Step] = []
         self._given_up = False
@@ -169,7 +178,7 @@ class Control:
             await self._store.load()
             for key, added in rest:
                 if not (added and (added.on_use or added.is_idle)):
-                    await self._store.add(*key, await self._open(key, added))
+                    await self._load(key, added)
             for name, processes in models.processes.items():
                 with contextlib.suppress(NotScalable):  # the server has other options since
                     await self._store.scale(name, FIXED_VERSION, processes)
@@ -180,6 +189,39 @@ class Control:
         self.guard.begin()
         for name, shadow in models.shadows.items():
             self.guard.shadow(name, shadow)
+
+    async def _load(self, key: Key, added: AddedModel | None) -> None:
+        model = await self._open(key, added)
+        try:
+            await self._store.add(*key, model)
+        except (ModelError, RuntimeFault) as error:
+            if not (added and added.archive and self._revives):
+                raise
+            log.error("%s %s has no workers, because it does not load: %s", *key, error)
+            self._store.register_idle(*key, model)
+            reviving = asyncio.ensure_future(self._revive(key))
+            self._reviving.add(reviving)
+            reviving.add_done_callback(self._reviving.discard)
+
+    async def _revive(self, key: Key) -> None:
+        """Loads an archive that did not load, again and again, until it does, or is not wanted any more."""
+        restarts = Restarts()
+        while True:
+            restarts = restarts.after(None)
+            await asyncio.sleep(restarts.delay_s)
+            async with self._turn:
+                wanted = next((each for each in self.committed.added if each.key == key), None)
+                if wanted is None or wanted.is_idle or self._store.is_awake(*key):
+                    return
+                try:
+                    await self._store.load_idle(*key, await self._open(key, wanted))
+                except Exception as error:
+                    log.error("%s %s does not load: %s", *key, error)
+                    continue
+                self._store.wake(*key)
+                self._renew([wanted])
+                log.info("%s %s is loaded", *key)
+                return
 
     async def _know_idle(self, added: AddedModel, is_there: bool) -> None:
         if is_there:  # the store was created with it
