@@ -20,6 +20,9 @@ _LOADING = (  # workers are starting then, or may be
     "describe min1 max3",
     "describe badh after failed scale",
     "snapshot restored: probe",
+    "model api off: describe",
+    "two startup models: describe",
+    "default workers",
 )
 _MASKED = {  # keys whose values differ each time -> what stands for them
     "pid": "a process",
