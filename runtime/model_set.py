@@ -131,7 +131,10 @@ class AddedModel:
             _check(len(each) <= _LONGEST_TEXT, f"a text has more than {_LONGEST_TEXT} characters")
         _check(self.path != "", "path is empty")
         _check(self.kind in KINDS, f"kind must be one of {', '.join(KINDS)}")
-        _check(self.kind == IMAGE or not self._of_a_classifier, f"a tensor model has no {self._of_a_classifier}")
+        _check(
+            self.kind == IMAGE or not self._of_a_classifier,
+            f"a model of kind {self.kind} has no {self._of_a_classifier}",
+        )
         _check(self.runner in RUNNERS, f"runner must be one of {', '.join(RUNNERS)}")
         _check(0 <= self.processes <= MOST_PROCESSES, f"processes must be between 0 and {MOST_PROCESSES}")
         _check((self.archive is None) == (self.kind != ARCHIVE), "a model archive has settings of its own")

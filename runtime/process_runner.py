@@ -29,7 +29,6 @@ from runtime.processes.suspects import MOST_DEATHS, Suspects
 
 log = logging.getLogger("snapserve")
 
-_LOAD_LIMIT_S = 600.0
 _LEAVE_S = 5.0  # time for a child to free its engine
 _PATIENCE_S = 2.0  # longest wait for the next start of a child before a batch is refused
 
@@ -42,11 +41,13 @@ class ProcessLimits:
         processes: batches that run at the same time.
         loaded_spares: further processes that have loaded the engine and wait to take another's place.
         memory_mb: most memory of a process, in MB of 2^20 bytes; 0: no limit.
+        load_s: longest time to load the engine in a process, which is killed then.
     """
 
     processes: int = 1
     loaded_spares: int = 1
     memory_mb: int = 0
+    load_s: float = 600.0
 
 
 class ProcessRunner(Generic[Item, Row]):
@@ -233,7 +234,7 @@ class ProcessRunner(Generic[Item, Row]):
         child = await self._spare.fork(self._name)
         self._children.add(child)
         try:
-            return child, await child.load(self._recipe, self._limits.memory_mb, _LOAD_LIMIT_S)
+            return child, await child.load(self._recipe, self._limits.memory_mb, self._limits.load_s)
         except EngineError:
             child.kill()
             await child.ended.wait()

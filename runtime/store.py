@@ -44,14 +44,18 @@ class ModelStore:
         expected_at: monotonic time at which the models of the start will probably be loaded; 0: unknown.
     """
 
-    def __init__(self, models: Mapping[str, AnyModel], room: Room) -> None:
+    def __init__(
+        self, models: Mapping[str, AnyModel], room: Room, on_gone: Callable[[AnyModel], None] | None = None
+    ) -> None:
         """Creates it; `load` then loads the models.
 
         Args:
             models: of the start, by name, at least one; the first is the default.
             room: where they are loaded.
+            on_gone: given each model that is not used any more, once it is freed.
         """
         self.expected_at = 0.0
+        self._on_gone = on_gone or _ignored
         self._room = room
         self._versions = {name: {model.facts.version: _version(model)} for name, model in models.items()}
         self._models = {(name, model.facts.version): model for name, model in models.items()}
@@ -150,13 +154,14 @@ class ModelStore:
         """
         version = Version(name, number, lambda: model)
         self._check_free(name, number)
-        deployment = await self._room.stay_of(version).ready
         try:
+            deployment = await self._room.stay_of(version).ready
             if judge:
                 await judge(deployment)
             self._check_free(name, number)
         except BaseException:
             await self._room.free(version)
+            self._on_gone(model)
             raise
         self._enter(version, model)
         return deployment
@@ -189,6 +194,7 @@ class ModelStore:
         version = self._find(name, number)
         version.open_model = lambda: model
         await self._room.stay_of(version).ready
+        self._on_gone(self._models[version.name, version.number])
         self._models[version.name, version.number] = model
 
     def is_awake(self, name: str, number: str) -> bool:
@@ -229,10 +235,12 @@ class ModelStore:
             raise ValueError(f"version {number} is the default one of {name}")
         if len(versions) == 1 and len(self._versions) == 1:
             raise LastModel(f"{name} {number} is the last model")
-        del versions[number], self._models[name, number]
+        model = self._models.pop((name, number))
+        del versions[number]
         if not versions:
             del self._versions[name], self._defaults[name]
         await self._room.free(version)
+        self._on_gone(model)
 
     async def scale(self, name: str, number: str, processes: int) -> None:
         """Runs the engine of a version in so many processes.
@@ -287,6 +295,10 @@ class ModelStore:
         if version is None:
             raise UnknownModel("That model has no such version.")
         return version
+
+
+def _ignored(model: AnyModel) -> None:
+    """Of a store whose models hold nothing but memory."""
 
 
 def _version(model: AnyModel) -> Version:

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from models.errors import ModelError
 from models.machine.process import prepare_process
-from server.config import Config, ConfigError, ManagementConfig
+from server.config import Config, ConfigError, ManagementConfig, TorchServeConfig
 from server.operations.descriptors import raise_limit
 from server.operations.lifecycle import ExitCode
 from server.operations.line_writer import take_over_streams
@@ -55,6 +55,7 @@ def _serve(config: Config, alone: bool) -> NoReturn:
     from server.operations.listeners import open_listeners
     from server.operations.logs import set_up_logs
     from server.operations.temporary_folder import name_temporary_folder
+    from server.workers.managed_ports import ManagedPorts
     from server.workers.sizing import plan
     from server.workers.supervisor import supervise
 
@@ -63,7 +64,7 @@ def _serve(config: Config, alone: bool) -> NoReturn:
     name_temporary_folder()
     bundles = find_bundles(config.models)
     config = plan(config, bundles)
-    managing = _management_port(config.management, alone)
+    managing = ManagedPorts(_management_port(config.management, alone), _torchserve_port(config.torchserve, alone))
     config, listening = open_listeners(config)
     if keys := key_file(config.torchserve):
         keys.create()
@@ -83,6 +84,15 @@ def _management_port(config: ManagementConfig, alone: bool) -> socket.socket | N
     if alone:
         raise ConfigError("--management-port: this program serves without a supervisor, which manages models")
     return listen_on(config.management_host, int(config.management_port), "--management-")
+
+
+def _torchserve_port(config: TorchServeConfig, alone: bool) -> socket.socket | None:
+    """Where TorchServe's management API is answered, if on a port of its own."""
+    from server.operations.lifecycle import listen_on
+
+    if not config.is_on or alone or config.management == config.inference:
+        return None
+    return listen_on(config.management.host, config.management.port, "--management-address ")
 
 
 def _check_formats(config: Config) -> None:

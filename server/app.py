@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -29,6 +28,7 @@ from server.dialects.torch_serving.handlers import TorchServing, add_torch_servi
 from server.dialects.torchserve.handlers import TorchServe, add_common, add_inference
 from server.dialects.torchserve.keys import key_file
 from server.dialects.torchserve.metrics import MetricsApi, add_metrics
+from server.dialects.torchserve.replies import HTTPS_ONLY
 from server.guard import Guard
 from server.http.answer import add_dialect, around
 from server.http.body import BodyReader
@@ -40,11 +40,11 @@ from server.opening import Opener
 from server.operations.access_log import AccessLog
 from server.operations.metrics import Metrics
 from server.operations.shared_metrics import SharedMetrics
-from server.operations.tls import tls_of
+from server.operations.tls import Secured, tls_of
 from server.pages import add_pages
 
 CONTROL = web.AppKey("control", Control)
-TLS: web.AppKey[ssl.SSLContext | None] = web.AppKey("tls")
+SECURED = web.AppKey("secured", Secured)
 
 
 class Apps(NamedTuple):
@@ -108,7 +108,8 @@ def _torchserve(config: Config, parts: _Parts) -> dict[int, web.Application]:
     add_metrics(shown, page)
     for app, address in ((inference, given.inference), (shown, given.metrics)):
         add_common(app, given, metrics)
-        app[TLS] = tls if address.is_tls else None
+        if tls and address.is_tls:
+            app[SECURED] = Secured(tls, HTTPS_ONLY, config.limits.header_timeout_s)
     return {given.inference.port: inference, given.metrics.port: shown}
 
 
@@ -140,7 +141,7 @@ def _parts(config: Config, bundles: Bundles, shared: SharedMetrics | None, model
     capacity = Capacity(given.max_models, given.model_memory_mb * 1_000_000)
     deployer = Deployer(opener, cpu_pool, spares, metrics)
     room = Room(deployer.deploy, capacity, metrics, ModelMeter())
-    store = ModelStore(opener.first(models), room)
+    store = ModelStore(opener.first(models), room, opener.release)
     guard = Guard(store, store_folder(given), metrics.shadows, counts=config.management.is_on)
     proxies, log = Proxies(config.server.trusted_proxy, config.server.root_path), config.server
     access_log = (

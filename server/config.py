@@ -109,7 +109,12 @@ class ModelConfig(Section):
         "", "folder below which models are opened while the server runs, by other APIs and by management"
     )
     allow_code: bool = option(
-        False, "run packages of torch.package below --model-store: Python programs, with all rights of the server"
+        False,
+        "run packages of torch.package and model archives with code, below --model-store: Python programs, with "
+        "all rights of the server",
+    )
+    install_requirements: bool = option(
+        False, "install the packages that a model archive asks for, with pip, into a folder of its own"
     )
     max_models: int = option(
         10,

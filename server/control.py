@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from models.errors import ModelError
-from runtime.errors import ChangeFailed, ModelRefused, NotScalable, RuntimeFault
+from runtime.errors import ChangeFailed, InvalidInput, ModelRefused, NotScalable, RuntimeFault
+from runtime.inputs import Fields
 from runtime.model_set import FIXED_VERSION, AddedModel, GoldenAsked, ModelSet, Shadow
+from runtime.outputs import Reply
+from runtime.phases import PhaseClock
 from runtime.processes.restarts import Restarts
-from runtime.stay import AnyDeployment
+from runtime.stay import AnyDeployment, Use
 from runtime.transition import Key, Scaling, Transition
 from runtime.version import AnyModel
 from runtime.version_status import VersionStatus
@@ -78,6 +83,10 @@ class Store(Protocol):
 
     async def scale(self, name: str, version: str, processes: int, /) -> None:
         """Runs an engine in so many processes. Raises NotScalable, ModelError."""
+        ...
+
+    def use(self, name: str, version: str, deadline: float | None, /) -> Use:
+        """An async context in which the deployment of a version stays loaded."""
         ...
 
     def status(self) -> Sequence[VersionStatus]:
@@ -235,6 +244,21 @@ class Control:
             {"name": each.name, **each.to_json(), **(self.guard.report(each.name) if each.is_default else {})}
             for each in self._store.status()
         ]
+
+    async def describe(self, name: str, version: str, headers: Mapping[str, str]) -> Any:
+        """What the handler of an archive says of itself, as JSON; None where it says nothing.
+
+        Raises:
+            UnknownModel, NoWorkers: it cannot be asked.
+            BatchingError: it fails.
+        """
+        asked = Fields({}, headers, "describe")
+        async with self._store.use(name, version, None) as deployment:
+            try:
+                reply = await deployment.infer(asked, PhaseClock(time.monotonic))
+            except InvalidInput:  # it has no handler
+                return None
+        return json.loads(reply.body) if isinstance(reply, Reply) and reply.body else None
 
     async def prepare(self, models: ModelSet) -> None:
         """Loads what is new in a set; when it fails, everything is as before.

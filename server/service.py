@@ -17,7 +17,7 @@ from runtime.errors import EngineStuck
 from runtime.model_set import ModelSet
 from runtime.sources import Bundles
 from runtime.stay import AnyDeployment
-from server.app import CONTROL, TLS, make_apps
+from server.app import CONTROL, SECURED, make_apps
 from server.config import Config
 from server.default_model import reason
 from server.http.connection import Connection
@@ -95,11 +95,13 @@ class Service:
     async def adopt(self, connection: socket.socket) -> None:
         """Serves a connection that somebody else has accepted, with the APIs of its port."""
         runner = self._runners.get(port_of(connection), self._runner) if self._runners else self._runner
-        tls = runner.app.get(TLS)
-        loop, times = asyncio.get_running_loop(), {"ssl_handshake_timeout": self._config.limits.header_timeout_s}
-        await loop.connect_accepted_socket(
-            partial(self._connect, runner), connection, ssl=tls, **(times if tls else {})
-        )
+        connect, loop = partial(self._connect, runner), asyncio.get_running_loop()
+        secured = runner.app.get(SECURED)
+        if secured is None:
+            await loop.connect_accepted_socket(connect, connection)
+        elif await secured.greets(connection):
+            tls, limit_s = secured.context, secured.handshake_s
+            await loop.connect_accepted_socket(connect, connection, ssl=tls, ssl_handshake_timeout=limit_s)
 
     async def load(self) -> None:
         """Loads and warms up the models. Raises ModelError where one cannot be loaded."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 FOLDER = "MAR-INF"
 MANIFEST = "MANIFEST.json"
@@ -38,6 +38,14 @@ class Manifest:
     document: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Lease(Protocol):
+    """Keeps files on the disk."""
+
+    def release(self) -> None:
+        """Removes them."""
+        ...
+
+
 @dataclass(frozen=True)
 class Archive:
     """A model archive that was checked and lies unpacked.
@@ -49,7 +57,7 @@ class Archive:
         config: the whole document of `manifest.config_file`; {} without one.
         packages: folder of the packages in its requirements file, for `sys.path` of its own processes only; None
             where nothing was installed.
-        lease: what keeps `folder` and `packages` on the disk: both are removed with the last reference to it.
+        lease: keeps on the disk what was unpacked; None where nothing was.
     """
 
     path: Path
@@ -57,4 +65,9 @@ class Archive:
     manifest: Manifest
     config: Mapping[str, Any] = field(default_factory=dict)
     packages: Path | None = None
-    lease: object = field(default=None, repr=False, compare=False)
+    lease: Lease | None = field(default=None, repr=False, compare=False)
+
+    def release(self) -> None:
+        """Removes what was unpacked. Without it that is done when nobody refers to the archive any more."""
+        if self.lease is not None:
+            self.lease.release()

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import io
-from typing import IO
+from typing import Protocol
 
 from models.errors import ArchiveError
+
+
+class _File(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+    def seek(self, offset: int, whence: int, /) -> int: ...
+
+    def tell(self) -> int: ...
 
 
 class BoundedFile(io.RawIOBase):
@@ -16,7 +24,7 @@ class BoundedFile(io.RawIOBase):
         left: bytes that may still be read; None: any number.
     """
 
-    def __init__(self, file: IO[bytes], at_once: int, left: int | None = None) -> None:
+    def __init__(self, file: _File, at_once: int, left: int | None = None) -> None:
         super().__init__()
         self.at_once = at_once
         self.left = left

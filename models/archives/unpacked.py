@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import shutil
 import tempfile
@@ -47,17 +48,23 @@ class UnpackedFolder:
         if not _owners:
             atexit.register(remove_unpacked)
         _owners[folder] = os.getpid()
-        weakref.finalize(self, _remove_aside, folder).atexit = False
+        self._finalizer = weakref.finalize(self, _remove_aside, folder)
+        self._finalizer.atexit = False
         self.content = folder.path / _CONTENT
         self.packages = folder.path / _PACKAGES
         self.content.mkdir(mode=0o700)
+
+    def release(self) -> None:
+        """Removes it, on a thread."""
+        self._finalizer()
 
 
 def remove_unpacked() -> None:
     """Removes the folders of this process and of those that have ended: for the end of a process."""
     for folder in list(_owners):
         _remove(folder)
-    remove_leftovers(Path(tempfile.gettempdir()), PREFIX)
+    with contextlib.suppress(OSError):  # there is no temporary folder
+        remove_leftovers(Path(tempfile.gettempdir()), PREFIX)
 
 
 def _remove_aside(folder: LockedFolder) -> None:

@@ -59,7 +59,7 @@ class ZipArchive:
     def _opened(self, limits: ArchiveLimits) -> zipfile.ZipFile:
         bounded = BoundedFile(self._file, max(1 << 20, limits.members * _DIRECTORY_ENTRY))
         try:
-            opened = zipfile.ZipFile(bounded)  # type: ignore[call-overload]  # of a file it needs these methods only
+            opened = zipfile.ZipFile(bounded)
         except _DAMAGE:
             raise NoManifest("is no zip archive, or damaged") from None
         bounded.at_once = _AT_ONCE

@@ -21,7 +21,7 @@ from server.dialects.torchserve.image import image_of, is_image
 from server.dialects.torchserve.keys import INFERENCE, KeyFile
 from server.dialects.torchserve.metrics import MetricsApi
 from server.dialects.torchserve.openapi import inference_api, model_api
-from server.dialects.torchserve.parts import PartReceiver
+from server.dialects.torchserve.parts import PartReceiver, PartsResponse
 from server.dialects.torchserve.replies import (
     common_headers,
     error_response,
@@ -198,9 +198,10 @@ class TorchServe:
     def render(self, exchange: Exchange, call: Call, answers: Sequence[Output | Exception]) -> web.StreamResponse:
         """What the model answers. Raises the error of the call, unless its response was begun."""
         (given,) = answers
-        begun = call.asked.response if call.asked else None
+        begun: PartsResponse | None = call.asked.response if call.asked else None
         if not isinstance(given, Exception):
-            self._metrics.observe(*call.target, exchange.clock.seconds)
+            route = exchange.request[ROUTE]
+            self._metrics.observe(route.model, route.version, exchange.clock.seconds)
         if begun is None:
             if isinstance(given, Exception):
                 raise given
@@ -280,10 +281,13 @@ def add_inference(app: web.Application, dialect: TorchServe) -> None:
     app.router.add_route("*", "/{path:.*}", dialect.handle, expect_handler=dialect.expect)
 
 
-def add_common(app: web.Application, given: TorchServeConfig, metrics: TorchServeMetrics) -> None:
-    """Gives every response of an application TorchServe's headers, and counts it."""
+def cors_headers(given: TorchServeConfig) -> dict[str, str]:
+    """Those of every response."""
     named = {"Origin": given.cors_allowed_origin, "Methods": given.cors_allowed_methods}
     named["Headers"] = given.cors_allowed_headers
-    cors = {f"Access-Control-Allow-{name}": text for name, text in named.items() if text}
-    add = common_headers(cors, metrics.count_response)
-    app.on_response_prepare.append(add)
+    return {f"Access-Control-Allow-{name}": text for name, text in named.items() if text}
+
+
+def add_common(app: web.Application, given: TorchServeConfig, metrics: TorchServeMetrics) -> None:
+    """Gives every response of an application TorchServe's headers, and counts it."""
+    app.on_response_prepare.append(common_headers(cors_headers(given), metrics.count_response))

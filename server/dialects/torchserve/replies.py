@@ -51,6 +51,17 @@ _INTERNAL = "InternalServerException"
 _STATUSES = {"resources": 507, "raised": 503, "no-list": 503, "length": 503, "type": 503}
 
 
+def _plain_refusal() -> bytes:
+    """A whole answer, for a client that has to be answered without an application."""
+    status = "This TorchServe instance only accepts HTTPS requests"
+    body = f"{json.dumps({'status': status}, indent=2)}\n".encode()
+    head = f"HTTP/1.1 403 Forbidden\r\nContent-Type: {_JSON}\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}Connection: close\r\n\r\n".encode() + body
+
+
+HTTPS_ONLY = _plain_refusal()  # to plain HTTP on a port that speaks HTTPS
+
+
 def refusal(status: int, kind: str, java: str, message: str, headers: Mapping[str, str] | None = None) -> Refusal:
     """An error in TorchServe's words.
 
