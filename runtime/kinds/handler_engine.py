@@ -227,6 +227,7 @@ def load_in_child(
 def _enter(folder: str, packages: str) -> None:
     """Makes the archive's modules importable, also those whose names the project has."""
     sys.path[:] = [folder, *([packages] if packages else []), *map(os.path.abspath, sys.path)]
+    sys.dont_write_bytecode = True  # nothing is written beside the archive's files
     os.chdir(folder)
     hidden = [name for name in _OF_THE_PROJECT if _has_module(Path(folder), name)]
     if hidden:

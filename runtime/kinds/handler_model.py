@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, NoReturn
@@ -25,6 +26,7 @@ from runtime.processes.parts import StreamedItem
 from runtime.processes.recipe import Recipe
 from runtime.processes.trees import BYTES_LIKE
 
+_IMPORTS_TORCH = re.compile(rb"^\s*(?:from|import)\s+(?:ts\.)?torch", re.M)
 _TORCH = "models.handlers.base_handler"  # imports torch, which most handlers need
 
 
@@ -112,7 +114,7 @@ class HandlerModel:
     def _needs_torch(self) -> bool:
         """Whether the processes are forked from one that has imported torch: a handler without it stays small."""
         files = self.archive.folder.glob("**/*.py")
-        return self.handler in BUILT_IN or any(b"torch" in file.read_bytes() for file in files)
+        return self.handler in BUILT_IN or any(_IMPORTS_TORCH.search(file.read_bytes()) for file in files)
 
     def finish(self, row: Row) -> Reply:
         """What the handler answered."""
