@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -15,14 +16,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.compat.wire import Answer, Request, ask
+from tests.compat.wire import Answer, Request, ask, unchecked
 from tests.conftest import ROOT
 
 # The `torchserve` program; that of an environment with the real one checks the tests themselves.
 PROGRAM = os.environ.get("SNAPSERVE_REPLAY_AGAINST", "").split() or [sys.executable, "-m", "server.torchserve"]
-IS_REAL = "SNAPSERVE_REPLAY_AGAINST" in os.environ
 _APIS = ("inference", "management", "metrics")
 _START_S = 120.0
+_UP = (200, 400)  # statuses of a ping
 _STOP_S = 30.0
 
 
@@ -57,7 +58,7 @@ class Served:
         self._config.write_text(text)
 
     def start(self, *options: str, with_config: bool = True, path: str = "") -> None:
-        """Starts the server, and waits until it listens.
+        """Starts the server, and waits until it says that it is healthy, or wants a key.
 
         Args:
             *options: of the command line.
@@ -83,12 +84,22 @@ class Served:
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise RuntimeError(f"the server ended: {self.output()[-2000:]}")
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", self.ports["management"])).close()
-                socket.create_connection(("127.0.0.1", self.ports["inference"])).close()
-                return
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                if self._pinged() in _UP:
+                    return
             time.sleep(0.05)
-        raise RuntimeError(f"the server does not listen: {self.output()[-2000:]}")
+        raise RuntimeError(f"the server is not healthy: {self.output()[-2000:]}")
+
+    def _pinged(self) -> int:
+        """The status of a ping without a key."""
+        address = "127.0.0.1", self.ports["inference"]
+        if self._schemes["inference"] == "https":
+            connection = http.client.HTTPSConnection(*address, timeout=5, context=unchecked())
+        else:
+            connection = http.client.HTTPConnection(*address, timeout=5)
+        with contextlib.closing(connection):
+            connection.request("GET", "/ping")
+            return connection.getresponse().status
 
     def stop(self) -> int:
         """Ends the server as an operator does, and returns its exit code."""
