@@ -30,6 +30,7 @@ _MASKED = {  # keys whose values differ each time -> what stands for them
     "memoryUsage": "bytes",
     "createdOn": "a time",
     "model_dir": "a folder",
+    "request_id_len": "characters",
 }
 _COMPARED_HEADERS = ("content-type", "x-a", "access-control-allow-origin", "access-control-allow-methods")
 
@@ -118,7 +119,7 @@ def _layout(text: str, value: Any) -> str:
 
 def _masked(exchange: Exchange, value: Any, key: str = "") -> Any:
     if key == "attrs":
-        return [name for name in value if not name.startswith("_")]
+        return [name for name in value if f'"{name}"' in str(exchange.recorded["body"]) and name[0] != "_"]
     if isinstance(value, list):
         return [_masked(exchange, each, key) for each in value]
     if isinstance(value, dict):
@@ -152,7 +153,12 @@ def _metrics(exchange: Exchange, text: str) -> dict[str, Any]:
         del theirs[last]  # it is not whole
     is_filtered = "name[]" in exchange.request.path
     others = {"others": bool(set(ours) - set(theirs))} if is_filtered or not theirs else {}
-    return {**{name: ours.get(name) for name in theirs}, **others}
+    return {**{name: _as_far_as(ours.get(name), family) for name, family in theirs.items()}, **others}
+
+
+def _as_far_as(ours: dict[str, Any] | None, theirs: dict[str, Any]) -> dict[str, Any] | None:
+    """A family; without its samples where none were recorded."""
+    return ours if ours is None or theirs["labels"] else {**ours, "labels": []}
 
 
 def _families(text: str) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from tests.conftest import ROOT
 PROGRAM = os.environ.get("SNAPSERVE_REPLAY_AGAINST", "").split() or [sys.executable, "-m", "server.torchserve"]
 _APIS = ("inference", "management", "metrics")
 _START_S = 120.0
-_UP = (200, 400)  # statuses of a ping
 _STOP_S = 30.0
 
 
@@ -58,7 +57,7 @@ class Served:
         self._config.write_text(text)
 
     def start(self, *options: str, with_config: bool = True, path: str = "") -> None:
-        """Starts the server, and waits until it says that it is healthy, or wants a key.
+        """Starts the server, and waits until it says that it is healthy.
 
         Args:
             *options: of the command line.
@@ -85,20 +84,22 @@ class Served:
             if self._process.poll() is not None:
                 raise RuntimeError(f"the server ended: {self.output()[-2000:]}")
             with contextlib.suppress(OSError, http.client.HTTPException):
-                if self._pinged() in _UP:
+                if self._pinged() == 200:
                     return
             time.sleep(0.05)
         raise RuntimeError(f"the server is not healthy: {self.output()[-2000:]}")
 
     def _pinged(self) -> int:
-        """The status of a ping without a key."""
+        """The status of a ping, with a key if there are any."""
+        file = self.folder / "key_file.json"
+        headers = {"Authorization": f"Bearer {self.keys()['inference']}"} if file.exists() else {}
         address = "127.0.0.1", self.ports["inference"]
         if self._schemes["inference"] == "https":
             connection = http.client.HTTPSConnection(*address, timeout=5, context=unchecked())
         else:
             connection = http.client.HTTPConnection(*address, timeout=5)
         with contextlib.closing(connection):
-            connection.request("GET", "/ping")
+            connection.request("GET", "/ping", headers=headers)
             return connection.getresponse().status
 
     def stop(self) -> int:
@@ -120,6 +121,12 @@ class Served:
         """Kind of token -> key, as key_file.json has them now."""
         found = json.loads((self.folder / "key_file.json").read_text())
         return {kind.lower(): entry["key"] for kind, entry in found.items()}
+
+    async def renew(self, kind: str) -> None:
+        """Makes a new key of a kind."""
+        headers = {"Host": "127.0.0.1", "Authorization": f"Bearer {self.keys()['api']}"}
+        answer = await self.ask("management", Request("GET", f"/token?type={kind}", headers))
+        assert answer.status == 200, answer.body
 
     async def ask(self, api: str, request: Request, timeout_s: float = 60) -> Answer:
         """Sends a request to one of its APIs."""
