@@ -44,6 +44,7 @@ class ServerProcess:
         wait: bool = True,
         module: str = "server",
         variables: Mapping[str, str] = types.MappingProxyType({}),
+        folder: Path = ROOT,
     ) -> None:
         """Starts the server.
 
@@ -52,13 +53,14 @@ class ServerProcess:
             wait: whether to return when the banner says that the server is ready, instead of at once.
             module: that is run; one with the server's banner and options.
             variables: further environment variables; SNAPSERVE_… ones are not inherited.
+            folder: its working directory.
         """
         self._stderr: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  closed by __exit__
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("SNAPSERVE_")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, "--port", "0", *options],
-            cwd=ROOT,
-            env={**inherited, "PYTHONUNBUFFERED": "1", **VARIABLES, **variables},
+            cwd=folder,
+            env={**inherited, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **VARIABLES, **variables},
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,7 +29,7 @@ def load_network(folder: Path, model_file: str, weights: str, device: str) -> nn
     Args:
         folder: of the archive, importable.
         model_file: that has exactly one class, which is made without arguments.
-        weights: file with its state dict.
+        weights: file with its state dict; "": it keeps those that it was made with.
         device: that it is moved to.
 
     Raises:
@@ -35,7 +37,8 @@ def load_network(folder: Path, model_file: str, weights: str, device: str) -> nn
     """
     try:
         network = _class_in(_imported(folder / model_file))()
-        network.load_state_dict(torch.load(folder / weights, map_location=device, weights_only=False))
+        if weights:
+            network.load_state_dict(torch.load(folder / weights, map_location=device, weights_only=False))
         moved: nn.Module = network.to(device).eval()
     except EngineError as error:
         raise EngineError(f"{model_file}: {error}") from None
@@ -56,9 +59,8 @@ def _imported(file: Path) -> ModuleType:
     return module
 
 
-def _class_in(module: ModuleType) -> type[nn.Module]:
-    members = inspect.getmembers(module, inspect.isclass)
-    found: list[type[nn.Module]] = [each for _, each in members if each.__module__ == module.__name__]
+def _class_in(module: ModuleType) -> Callable[[], Any]:
+    found = [each for _, each in inspect.getmembers(module, inspect.isclass) if each.__module__ == module.__name__]
     if len(found) != 1:
         names = ", ".join(each.__name__ for each in found)
         raise EngineError(f"must have exactly one class, the network's; it has {names or 'none'}")

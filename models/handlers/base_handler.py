@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
+from models.archives.eager import load_network
 from models.errors import EngineError
 from models.handlers.context import Context
-from models.handlers.eager import load_eager
 from models.handlers.label_mapping import load_label_mapping
 from models.torch_private import load_aoti_package
 
@@ -92,8 +92,8 @@ class BaseHandler:
 
     def _load_pickled_model(self, model_dir: str, model_file: str, model_pt_path: str | None) -> Any:
         """Makes the network of the model file and loads its state dict. Raises EngineError."""
-        weights = Path(model_pt_path) if model_pt_path else None
-        return load_eager(Path(model_dir) / model_file, weights, self.device)
+        weights = Path(model_pt_path).name if model_pt_path else ""
+        return load_network(Path(model_dir), model_file, weights, str(self.device))
 
     def preprocess(self, data: Sequence[Any]) -> Any:
         """Requests -> a tensor of the device, of their numbers."""

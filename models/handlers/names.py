@@ -79,13 +79,13 @@ class TsFinder:
 
 
 def provide() -> bool:
-    """Makes `ts` importable. Returns whether a torchserve package is installed, which is then used."""
+    """Makes `ts` importable, first of all modules of that name. Returns whether a torchserve package is used."""
     if find_spec(ROOT) is not None:
         utils = import_module("ts.handler_utils.utils")  # its own would write TorchServe's messages to a socket
         own = ours("streaming").send_intermediate_predict_response
         vars(utils)["send_intermediate_predict_response"] = own
         return True
-    sys.meta_path.append(TsFinder())  # type: ignore[arg-type]  # the protocol of importlib, without its base class
+    sys.meta_path.insert(0, TsFinder())  # type: ignore[arg-type]  # the protocol of importlib, without its base class
     return False
 
 

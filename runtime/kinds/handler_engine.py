@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import sys
-import time
 import traceback
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -105,7 +104,6 @@ class HandlerEngine:
         context.begin([each.id for each in requests], [each.headers for each in requests])
         parts = Parts(context, self._channel, places, [each.is_streamed for each in requests])
         context.cl_socket = parts
-        began = time.perf_counter()
         try:
             result = self._entry([each.fields for each in requests], context)
             rows = [parts.last(place, value) for place, value in enumerate(_checked(result, len(requests)))]
@@ -115,8 +113,6 @@ class HandlerEngine:
             raise self._failure(error) from error
         finally:
             context.cl_socket = None
-        took_ms = (time.perf_counter() - began) * 1000
-        context.metrics.add_time("PredictionTime", round(took_ms, 2), None, "ms")
         return rows
 
     def _failure(self, error: Exception) -> HandlerFailed:
@@ -136,8 +132,8 @@ class HandlerEngine:
             log.info("the clients of a batch have left")
         elif size > 1:
             log.warning("the handler failed on a batch of %d: %s", size, _line(error))
-        elif isinstance(error, self._refusals):
-            log.warning("the handler refused a request: %s", _line(error))
+        elif isinstance(error, (HandlerFailed, UnsupportedType, *self._refusals)):
+            log.warning("the handler gave no answer: %s", _line(error))
         else:
             for line in "".join(traceback.format_exception(error)).splitlines():
                 log.error("%s", line)
@@ -203,13 +199,13 @@ def load_in_child(
     Raises:
         EngineError: the handler does not load; one line that names the model.
     """
+    names.provide()  # before an archive's own `ts` could be taken for it
     _enter(folder, packages)
     gpu = _gpu(options["device"], config)
     if options["threads"] and (torch := sys.modules.get("torch")):
         torch.set_num_threads(options["threads"])
     context = Context(name, folder, manifest, options["batch_size"], gpu, config)
     try:
-        names.provide()
         entry = in_envelope(envelope, load_entry(handler, context))
     except EngineError as error:
         raise EngineError(f"{name}: {error}") from error

@@ -41,7 +41,7 @@ def archived(name, tmp_path):
 
 async def test_digits_are_read_and_explained_with_a_network_of_ones_own(tmp_path):
     write_digits(tmp_path)
-    async with serving(archived("digits", tmp_path), batch_size=2) as served:
+    async with serving(archived("mnist", tmp_path), batch_size=2) as served:
         reply = await served.ask({"data": DIGIT.read_bytes()})
         assert json.loads(reply.body)["digit"] == 3 and json.loads(reply.body)["score"] > 0.9
         explained = json.loads((await served.ask({"data": DIGIT.read_bytes()}, action="explain")).body)

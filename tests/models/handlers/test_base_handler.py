@@ -119,7 +119,7 @@ def test_an_eager_model_has_one_class_and_its_weights(tmp_path):
     handler, context = loaded(BaseHandler(), tmp_path, serializedFile="line.pt", modelFile="line_network.py")
     assert handler.handle([{"data": [1.0, 1.0]}], context) == [[6.0]]
     (tmp_path / "two.py").write_text(EAGER + "class Other: ...\n")
-    with pytest.raises(EngineError, match=r"two\.py must define exactly one class, and has 2"):
+    with pytest.raises(EngineError, match=r"two\.py: must have exactly one class"):
         loaded(BaseHandler(), tmp_path, serializedFile="line.pt", modelFile="two.py")
 
 

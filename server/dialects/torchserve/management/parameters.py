@@ -53,7 +53,7 @@ def read_addition(given: Parameters) -> Addition:
     numbers = {field: value for name, field in _WISHES.items() if (value := number(given, name)) is not None}
     if workers is not None:
         numbers["min_workers"] = max(0, workers)
-    said = Registration(given.get("model_name", ""), ArchiveWishes(given.get("handler", ""), **numbers))
+    said = Registration(given.get("model_name", ""), ArchiveWishes(given.get("handler", ""), **numbers))  # type: ignore[arg-type]
     return Addition(given["url"], said, given.get("synchronous", "true").lower() == "true")
 
 
