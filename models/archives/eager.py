@@ -8,6 +8,7 @@ import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
@@ -59,8 +60,9 @@ def _imported(file: Path) -> ModuleType:
 
 def _class_in(module: ModuleType) -> type[nn.Module]:
     members = inspect.getmembers(module, inspect.isclass)
-    found: list[type[nn.Module]] = [each for _, each in members if each.__module__ == module.__name__]
+    found: list[Any] = [each for _, each in members if each.__module__ == module.__name__]
     if len(found) != 1:
         names = ", ".join(each.__name__ for each in found)
         raise EngineError(f"must have exactly one class, the network's; it has {names or 'none'}")
-    return found[0]
+    network: type[nn.Module] = found[0]
+    return network
