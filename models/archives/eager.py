@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -58,11 +59,9 @@ def _imported(file: Path) -> ModuleType:
     return module
 
 
-def _class_in(module: ModuleType) -> type[nn.Module]:
-    members = inspect.getmembers(module, inspect.isclass)
-    found: list[Any] = [each for _, each in members if each.__module__ == module.__name__]
+def _class_in(module: ModuleType) -> Callable[[], Any]:
+    found = [each for _, each in inspect.getmembers(module, inspect.isclass) if each.__module__ == module.__name__]
     if len(found) != 1:
         names = ", ".join(each.__name__ for each in found)
         raise EngineError(f"must have exactly one class, the network's; it has {names or 'none'}")
-    network: type[nn.Module] = found[0]
-    return network
+    return found[0]
