@@ -67,8 +67,8 @@ class Probe(nn.Module):
     def forward(self, word: str, x: Tensor) -> Any:
         if word == "raise":
             raise ValueError("it was told")
-        if word == "bfloat16":
-            return x.to(torch.bfloat16)
+        if word == "complex":
+            return torch.complex(x.float(), x.float())
         return {"a": [x, x.t()], "b": (word, x.size(0), 0.1, True, None)}
 
 
@@ -80,6 +80,11 @@ class Half(nn.Module):
 class BFloat16(nn.Module):
     def forward(self, x: Tensor):
         return x.to(torch.bfloat16)
+
+
+class Complex(nn.Module):
+    def forward(self, x: Tensor):
+        return torch.complex(x, x)
 
 
 class Nothing(nn.Module):
