@@ -39,6 +39,18 @@ _SCALAR_TYPES = {
     13: "BF16",
     28: "UINT16",
 }
+# What is raised on the way through a file that is not as it is expected.
+_UNLIKE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    SyntaxError,
+    OSError,
+    RecursionError,
+    zipfile.BadZipFile,
+)
+_FORWARD = r"^class {}\(Module\):.*?^  (def forward\(.*?\) -> [^\n]*?:)\n"
 
 
 class Signature(NamedTuple):
@@ -65,9 +77,8 @@ def signature_of(file: Path, program: str) -> Signature:
     read = {TORCHSCRIPT: _of_torchscript, EXPORT: _of_export}.get(program)
     if read is not None:
         # The file was written by another version of torch, or is damaged: the engine tells when it is loaded.
-        with suppress(ValueError, KeyError, TypeError, AttributeError, SyntaxError, OSError, RecursionError):
-            with zipfile.ZipFile(file) as archive:
-                return read(archive)
+        with suppress(*_UNLIKE), zipfile.ZipFile(file) as archive:
+            return read(archive)
     return Signature()
 
 
@@ -81,9 +92,7 @@ def _of_torchscript(archive: zipfile.ZipFile) -> Signature:
     if source.file_size > _MOST_SOURCE:
         return Signature()
     text = archive.read(source).decode()
-    found = re.search(
-        rf"^class {re.escape(name)}\(Module\):.*?^  (def forward\(.*?\) -> [^\n]*?:)\n", text, re.M | re.S
-    )
+    found = re.search(_FORWARD.format(re.escape(name)), text, re.MULTILINE | re.DOTALL)
     if found is None or "\nclass " in found[0]:
         return Signature()
     (function,) = ast.parse(f"{found[1]} pass").body
