@@ -72,6 +72,28 @@ class Probe(nn.Module):
         return {"a": [x, x.t()], "b": (word, x.size(0), 0.1, True, None)}
 
 
+class SumAndDifference(nn.Module):
+    def forward(self, INPUT0: Tensor, INPUT1: Tensor):
+        return INPUT0 + INPUT1, INPUT0 - INPUT1
+
+
+class Described(nn.Module):
+    """A tensor and a text."""
+
+    def forward(self, IN: Tensor):
+        return IN.to(torch.float32), "hello"
+
+
+class Repeated(nn.Module):
+    def forward(self, s: str, n: int):
+        return s + str(n)
+
+
+class DictOut(nn.Module):
+    def forward(self, x: Tensor):
+        return {"y": x, "z": x + 1}
+
+
 class Half(nn.Module):
     def forward(self, x: Tensor):
         return x.half()
