@@ -53,6 +53,7 @@ def _serve(config: Config, alone: bool) -> NoReturn:
     from server.operations.lifecycle import loop_factory
     from server.operations.listeners import open_listeners
     from server.operations.logs import set_up_logs
+    from server.operations.rpc_port import reserve_rpc_port
     from server.operations.temporary_folder import name_temporary_folder
     from server.workers.sizing import plan
     from server.workers.supervisor import supervise
@@ -64,6 +65,7 @@ def _serve(config: Config, alone: bool) -> NoReturn:
     config = plan(config, bundles)
     managing = _management_port(config.management, alone)
     config, listening = open_listeners(config)
+    config, _held = reserve_rpc_port(config)  # for as long as this process runs
     if not alone:
         asyncio.run(supervise(config, bundles, listening, managing))
     with asyncio.Runner(loop_factory=loop_factory(config.server.loop)) as runner:

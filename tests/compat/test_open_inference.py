@@ -15,6 +15,8 @@ from yarl import URL
 
 from benchmark.harness.server import ROOT
 from benchmark.peers.environment import Environment, PeerMissing
+from server.config import Config, ServerConfig
+from server.operations.rpc_port import reserve_rpc_port
 from tests.conftest import flat, lacking
 from tests.engines import expected
 from tests.server.conftest import hash_bundle, start  # noqa: F401
@@ -70,6 +72,28 @@ async def test_every_call_of_the_client_over_http(serve, python, tmp_path):  # n
         assert found["about"][call][0] == status, call
     check_answers(found)
     assert found["tensors"]["bad image"][0] == "415"
+
+
+async def test_every_call_of_the_client_over_grpc(serve, python, tmp_path):  # noqa: F811
+    config, held = reserve_rpc_port(Config(server=ServerConfig(grpc_port="0")))
+    with held:
+        server = await serve("m", "sums", grpc_port=config.server.grpc_port)
+        image = tmp_path / "image.png"
+        image.write_bytes(flat(20))
+        client = Path(__file__).with_name("triton_grpc.py")
+        found = await run(python, client, f"127.0.0.1:{config.server.grpc_port}", image, REQUESTS)
+    check_about(found["about"])
+    for call, status in (
+        ("unload", "PERMISSION_DENIED"),
+        ("missing", "NOT_FOUND"),
+        ("logging", "UNIMPLEMENTED"),
+        ("trace", "UNIMPLEMENTED"),
+    ):
+        assert found["about"][call][0] == f"StatusCode.{status}", call
+    check_answers(found)
+    assert found["tensors"]["bad image"][0] == "StatusCode.INVALID_ARGUMENT"
+    assert found["tensors"]["late"][0] == "StatusCode.DEADLINE_EXCEEDED"
+    assert server.service.context.bodies.memory.used == server.service.context.in_flight == 0
 
 
 def check_about(about):

@@ -18,6 +18,7 @@ from server.http.faults import BadRequest
 _PIECE = 20_000  # numbers that are converted while the GIL is held: a millisecond
 _LENGTH = struct.Struct("<I")  # in front of each element of BYTES
 _JSON_TYPES: dict[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}}
+_OWN = ("ALIGNED", "WRITEABLE")  # a program may write to its arguments
 _SHOWN = 80  # characters of a name
 
 Element = bytes | bytearray | memoryview | str  # of BYTES; text in JSON
@@ -73,7 +74,7 @@ def from_bytes(name: str, datatype: str, shape: tuple[int, ...], data: memoryvie
     array = np.frombuffer(data, dtype)
     if datatype == "BOOL" and array.view(np.uint8).max(initial=0) > 1:
         raise BadRequest(f"input '{shown(name)}': a byte of BOOL must be 0 or 1")
-    return Tensor(name, datatype, shape, np.require(array, requirements="A").reshape(shape))
+    return Tensor(name, datatype, shape, np.require(array, requirements=_OWN).reshape(shape))
 
 
 def from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> Tensor:
@@ -83,8 +84,7 @@ def from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> Te
         BadRequest: it has other elements than datatype and shape say.
     """
     flat = _flat(name, shape, data)
-    if len(flat) != (count := math.prod(shape)):
-        raise BadRequest(f"input '{shown(name)}': {list(shape)} has {count:,} elements, 'data' has {len(flat):,}")
+    _check_count(name, shape, len(flat))
     if datatype == BYTES:
         if set(map(type, flat)) - {str}:
             raise BadRequest(f"input '{shown(name)}': 'data' of BYTES must be texts")
@@ -92,6 +92,14 @@ def from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> Te
     if datatype == BF16:
         raise BadRequest(f"input '{shown(name)}': BF16 is sent as binary data")
     return Tensor(name, datatype, shape, _array(name, flat, datatype).reshape(shape))
+
+
+def from_values(
+    name: str, datatype: str, shape: tuple[int, ...], values: NDArray[Any] | Sequence[Element]
+) -> Tensor:
+    """A tensor from its elements in the datatype's dtype. Raises BadRequest: they are not as many as it has."""
+    _check_count(name, shape, len(values))
+    return Tensor(name, datatype, shape, values.reshape(shape) if isinstance(values, np.ndarray) else values)
 
 
 def to_bytes(tensor: Tensor) -> bytes | memoryview:
@@ -127,8 +135,14 @@ def shown(name: str) -> str:
     return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
 
 
+def _check_count(name: str, shape: tuple[int, ...], found: int) -> None:
+    if found != (count := math.prod(shape)):
+        raise BadRequest(f"input '{shown(name)}': {list(shape)} has {count:,} elements, {found:,} were sent")
+
+
 def _elements(name: str, count: int, data: memoryview) -> list[Element]:
-    begin, found = 0, []
+    begin = 0
+    found: list[Element] = []
     for place in range(count):
         length = _LENGTH.unpack_from(data, begin)[0] if begin + _LENGTH.size <= len(data) else None
         begin += _LENGTH.size

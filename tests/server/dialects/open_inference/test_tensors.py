@@ -81,7 +81,7 @@ def test_bytes_that_lie_are_refused(datatype, shape, data, text):
 @pytest.mark.parametrize(
     ("datatype", "shape", "data", "text"),
     [
-        ("FP32", (2,), [1.0], "has 2 elements, 'data' has 1"),
+        ("FP32", (2,), [1.0], "has 2 elements, 1 were sent"),
         ("FP32", (2,), 1.0, "must be a list"),
         ("FP32", (2,), [1.0, "1"], "element 1 of 'data' is no FP32"),
         ("FP32", (2,), [1.0, None], "element 1"),
