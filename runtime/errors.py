@@ -150,6 +150,10 @@ _HANDLER_FAILED = {
 }
 
 
+class ResponseBegun(Exception):
+    """A part of the response was sent, so the item cannot be run again."""
+
+
 class EngineFault(Exception):
     """The item that ran alone ended the process of the engine. The message is for the log."""
 

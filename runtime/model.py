@@ -12,11 +12,17 @@ from models.images.stop import Stop
 from runtime.inputs import Input
 from runtime.outputs import Output
 from runtime.processes.recipe import Recipe
+from runtime.signature import TensorSpec
+
+# Kinds of models.
+IMAGE_CLASSIFIER, TENSOR_MODEL = "image-classifier", "tensor-model"
 
 Item = TypeVar("Item")
 Row = TypeVar("Row")
 ItemIn = TypeVar("ItemIn", contravariant=True)
 RowOut = TypeVar("RowOut", covariant=True)
+
+IMAGE_CLASSIFIER = "image-classifier"  # kind of models that take an image and give scores
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class ModelFacts:
 
     Attributes:
         name: under which it is served.
-        kind: of model, "image-classifier" or "tensor-model".
+        kind: of model, `IMAGE_CLASSIFIER`, "tensor-model" or "handler".
         architecture: of the network, or what kind of program it is.
         weights: where they come from.
         num_classes: length of a row; 0: rows are no scores.
@@ -33,6 +39,8 @@ class ModelFacts:
         is_untried: whether nobody has run it yet; the optimiser runs what it puts into a bundle.
         version: its number.
         size: of its files, in bytes; 0: unknown.
+        inputs: its tensors, in order; none: not known, or it takes none.
+        outputs: likewise.
     """
 
     name: str
@@ -44,6 +52,8 @@ class ModelFacts:
     is_untried: bool = False
     version: str = "1"
     size: int = 0
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ class ArchiveAsked:
         min_workers: processes that run, of all workers of the server together; 0: none, and requests are refused.
         max_workers: processes that may be asked for.
         is_loaded_at_start: it was named at the start of the server.
+        url: that a client has named, where it is not the path; a copy of what is there lies at the path.
     """
 
     handler: str = ""
@@ -74,9 +75,11 @@ class ArchiveAsked:
     min_workers: int = 0
     max_workers: int = 0
     is_loaded_at_start: bool = False
+    url: str = ""
 
     def __post_init__(self) -> None:
-        _check(len(self.handler) <= _LONGEST_TEXT, "handler is too long")
+        for text in (self.handler, self.url):
+            _check(len(text) <= _LONGEST_TEXT, f"a text has more than {_LONGEST_TEXT} characters")
         for name in ("min_workers", "max_workers"):
             _check(0 <= getattr(self, name) <= MOST_PROCESSES, f"{name} must be between 0 and {MOST_PROCESSES}")
         for name in ("batch_size", "max_batch_delay_ms", "response_timeout_s", "startup_timeout_s"):
@@ -245,7 +248,7 @@ class ModelSet:
     def first(self) -> tuple[tuple[str, str], ...]:
         """What a process is created with: the default version of each name, the default model first.
 
-        Versions that are loaded on use, or have no workers, are left out, except that of the default model.
+        Archives, and versions that are loaded on use, are left out, except that of the default model.
         """
         names = dict.fromkeys((self.default_name, *(name for name, _ in self)))
         keys = [(name, self.default_of(name)) for name in names]
@@ -253,7 +256,7 @@ class ModelSet:
 
     def _is_only_known(self, key: tuple[str, str]) -> bool:
         added = self.find(*key)
-        return added is not None and (added.on_use or added.is_idle)
+        return added is not None and (added.on_use or added.archive is not None)
 
     def processes_of(self, name: str, version: str) -> int:
         """Processes of its engine per worker, of an archive in all; 0: as the server is set.
@@ -297,6 +300,11 @@ class ModelSet:
         if len(versions) == 1 and name == self.default_name:
             raise LastModel(f"{name} is the default model, and {version} its last version.")
         return self._forgetting(name, version)
+
+    def without_archives(self) -> ModelSet:
+        """Without any model archive."""
+        rest = tuple(each for each in self.added if each.archive is None)
+        return dataclasses.replace(self, added=rest)._that_is_there()
 
     def _forgetting(self, name: str, version: str) -> ModelSet:
         is_fixed = not any(each.key == (name, version) for each in self.added)

@@ -17,9 +17,10 @@ from models.bundles.spec import EngineSpec, spec_from_json
 from models.errors import EngineError
 from runtime.errors import EngineFault, EngineUnavailable
 from runtime.model import EngineFacts, Item, Row
-from runtime.observer import RunnerObserver
+from runtime.observer import ReportObserver, RunnerObserver
 from runtime.processes.child import Child, ChildGone
 from runtime.processes.frames import Message
+from runtime.processes.parts import check_not_begun
 from runtime.processes.recipe import Recipe
 from runtime.processes.restarts import Restarts
 from runtime.processes.spare import Spare, SpareDied
@@ -137,9 +138,11 @@ class ProcessRunner(Generic[Item, Row]):
             EngineDied, EngineTimeout: its process ended, or was killed; the next call gets another.
             SuspectInBatch: an item may have ended a process and is to run alone.
             EngineUnavailable: the engine cannot be started now.
+            ResponseBegun: a part of an item's response was sent.
         """
         is_suspect = self._suspects.check(batch)
         while True:
+            check_not_begun(batch)
             child = await self._take()
             self._begin(child)
             try:
@@ -155,6 +158,8 @@ class ProcessRunner(Generic[Item, Row]):
                 self._end(child)
             if is_suspect:
                 self._suspects.clear(batch)
+            if child.report is not None and isinstance(self._observer, ReportObserver):
+                self._observer.reported(child.report)
             return rows
 
     def _is_tried_again(self, batch: Sequence[Item], child: Child, fault: EngineFault) -> bool:

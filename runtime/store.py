@@ -197,6 +197,11 @@ class ModelStore:
         self._on_gone(self._models[version.name, version.number])
         self._models[version.name, version.number] = model
 
+    def is_awake(self, name: str, number: str) -> bool:
+        """Whether it is there, and requests reach it."""
+        version = self._versions.get(name, {}).get(number)
+        return version is not None and not version.is_idle
+
     def wake(self, name: str, number: str) -> None:
         """Lets requests reach a version that `load_idle` has loaded. Raises UnknownModel."""
         self._find(name, number).is_idle = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -25,10 +24,13 @@ from server.control import Control
 from server.deploying import Deployer
 from server.dialects.classify.handlers import Classify
 from server.dialects.classify.upload import UploadParser
+from server.dialects.open_inference.handlers import OpenInference
+from server.dialects.open_inference.pages import add_open_inference
 from server.dialects.torch_serving.handlers import TorchServing, add_torch_serving
 from server.dialects.torchserve.handlers import TorchServe, add_common, add_inference
 from server.dialects.torchserve.keys import key_file
 from server.dialects.torchserve.metrics import MetricsApi, add_metrics
+from server.dialects.torchserve.replies import HTTPS_ONLY
 from server.guard import Guard
 from server.http.answer import add_dialect, around
 from server.http.body import BodyReader
@@ -40,11 +42,11 @@ from server.opening import Opener
 from server.operations.access_log import AccessLog
 from server.operations.metrics import Metrics
 from server.operations.shared_metrics import SharedMetrics
-from server.operations.tls import tls_of
+from server.operations.tls import Secured, tls_of
 from server.pages import add_pages
 
 CONTROL = web.AppKey("control", Control)
-TLS: web.AppKey[ssl.SSLContext | None] = web.AppKey("tls")
+SECURED = web.AppKey("secured", Secured)
 
 
 class Apps(NamedTuple):
@@ -78,6 +80,7 @@ def make_apps(
     main[CONTROL] = parts.control
     for prefix in _prefixes(config):
         add_dialect(main, parts.classify, prefix)
+        add_open_inference(main, parts.open_inference, prefix)
         add_pages(main, prefix)
     return Apps(main, {**_add_torch_serving(config, parts, main), **_torchserve(config, parts)})
 
@@ -102,13 +105,14 @@ def _torchserve(config: Config, parts: _Parts) -> dict[int, web.Application]:
     if metrics is None:
         return {}
     page = MetricsApi(context.metrics, given.metrics_mode == "prometheus")
-    dialect = TorchServe(context, parts.control, metrics, key_file(given), page)
+    dialect = TorchServe(context, parts.control, metrics, key_file(given), page, parts.opener.archive_of)
     inference, shown, tls = _app(context, dialect), _app(context, dialect), tls_of(given)
     add_inference(inference, dialect)
     add_metrics(shown, page)
     for app, address in ((inference, given.inference), (shown, given.metrics)):
         add_common(app, given, metrics)
-        app[TLS] = tls if address.is_tls else None
+        if tls and address.is_tls:
+            app[SECURED] = Secured(tls, HTTPS_ONLY, config.limits.header_timeout_s)
     return {given.inference.port: inference, given.metrics.port: shown}
 
 
@@ -128,8 +132,10 @@ class _Parts(NamedTuple):
 
     context: Context
     classify: Classify
+    open_inference: OpenInference
     control: Control
     on_demand: OnDemand
+    opener: Opener
 
 
 def _parts(config: Config, bundles: Bundles, shared: SharedMetrics | None, models: ModelSet) -> _Parts:
@@ -149,5 +155,14 @@ def _parts(config: Config, bundles: Bundles, shared: SharedMetrics | None, model
     bodies = BodyReader(config.limits)
     context = Context(config, store, metrics, cpu_pool, spares, bodies, proxies, access_log)
     classify = Classify(store, UploadParser(config.limits, cpu_pool))
-    control = Control(store, opener.open, models, guard, given.engine_processes, max(1, config.server.workers))
-    return _Parts(context, classify, control, OnDemand(opener.open_file, room))
+    open_inference = OpenInference(store, config.limits, cpu_pool)
+    control = Control(
+        store,
+        opener.open,
+        models,
+        guard,
+        given.engine_processes,
+        max(1, config.server.workers),
+        revives=config.torchserve.is_on,
+    )
+    return _Parts(context, classify, open_inference, control, OnDemand(opener.open_file, room), opener)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from models.errors import ModelError
-from runtime.errors import ChangeFailed, ModelRefused, NotScalable, RuntimeFault
+from runtime.errors import ChangeFailed, InvalidInput, ModelRefused, NotScalable, RuntimeFault
+from runtime.inputs import Fields
+from runtime.kinds.unopened_model import UnopenedModel
 from runtime.model_set import FIXED_VERSION, AddedModel, GoldenAsked, ModelSet, Shadow
-from runtime.stay import AnyDeployment
+from runtime.outputs import Reply
+from runtime.phases import PhaseClock
+from runtime.processes.restarts import Restarts
+from runtime.stay import AnyDeployment, Use
 from runtime.transition import Key, Scaling, Transition
 from runtime.version import AnyModel
 from runtime.version_status import VersionStatus
@@ -51,6 +58,10 @@ class Store(Protocol):
         """Makes a version known that has no workers."""
         ...
 
+    def is_awake(self, name: str, version: str, /) -> bool:
+        """Whether it is there, and requests reach it."""
+        ...
+
     async def load_idle(self, name: str, version: str, model: AnyModel, /) -> None:
         """Loads a version that has no workers, out of reach of requests. Raises ModelError."""
         ...
@@ -73,6 +84,10 @@ class Store(Protocol):
 
     async def scale(self, name: str, version: str, processes: int, /) -> None:
         """Runs an engine in so many processes. Raises NotScalable, ModelError."""
+        ...
+
+    def use(self, name: str, version: str, deadline: float | None, /) -> Use:
+        """An async context in which the deployment of a version stays loaded."""
         ...
 
     def status(self) -> Sequence[VersionStatus]:
@@ -129,6 +144,7 @@ class Control:
         guard: Guard,
         processes: int = 1,
         workers: int = 1,
+        revives: bool = False,
     ) -> None:
         """Creates it.
 
@@ -140,6 +156,7 @@ class Control:
             guard: watches over new versions.
             processes: of an engine for which no number was said.
             workers: among which the processes of an archive are divided.
+            revives: whether an archive that does not load at the start is without workers, and is tried again.
         """
         self.committed = committed
         self._store = store
@@ -147,6 +164,8 @@ class Control:
         self.guard = guard
         self._processes = processes
         self._workers = workers
+        self._revives = revives
+        self._reviving: set[asyncio.Task[None]] = set()
         self._prepared: tuple[ModelSet, Transition] | None = None
         self._done: list[Step] = []
         self._given_up = False
@@ -169,7 +188,7 @@ class Control:
             await self._store.load()
             for key, added in rest:
                 if not (added and (added.on_use or added.is_idle)):
-                    await self._store.add(*key, await self._open(key, added))
+                    await self._load(key, added)
             for name, processes in models.processes.items():
                 with contextlib.suppress(NotScalable):  # the server has other options since
                     await self._store.scale(name, FIXED_VERSION, processes)
@@ -180,6 +199,40 @@ class Control:
         self.guard.begin()
         for name, shadow in models.shadows.items():
             self.guard.shadow(name, shadow)
+
+    async def _load(self, key: Key, added: AddedModel | None) -> None:
+        model: AnyModel = UnopenedModel(*key)
+        try:
+            model = await self._open(key, added)
+            await self._store.add(*key, model)
+        except (ModelError, RuntimeFault) as error:
+            if not (added and added.archive and self._revives):
+                raise
+            log.error("%s %s has no workers, because it does not load: %s", *key, error)
+            self._store.register_idle(*key, model)
+            reviving = asyncio.ensure_future(self._revive(key))
+            self._reviving.add(reviving)
+            reviving.add_done_callback(self._reviving.discard)
+
+    async def _revive(self, key: Key) -> None:
+        """Loads an archive that did not load, again and again, until it does, or is not wanted any more."""
+        restarts = Restarts()
+        while True:
+            restarts = restarts.after(None)
+            await asyncio.sleep(restarts.delay_s)
+            async with self._turn:
+                wanted = next((each for each in self.committed.added if each.key == key), None)
+                if wanted is None or wanted.is_idle or self._store.is_awake(*key):
+                    return
+                try:
+                    await self._store.load_idle(*key, await self._open(key, wanted))
+                except Exception as error:
+                    log.error("%s %s does not load: %s", *key, error)
+                    continue
+                self._store.wake(*key)
+                self._renew([wanted])
+                log.info("%s %s is loaded", *key)
+                return
 
     async def _know_idle(self, added: AddedModel, is_there: bool) -> None:
         if is_there:  # the store was created with it
@@ -193,6 +246,21 @@ class Control:
             {"name": each.name, **each.to_json(), **(self.guard.report(each.name) if each.is_default else {})}
             for each in self._store.status()
         ]
+
+    async def describe(self, name: str, version: str, headers: Mapping[str, str]) -> Any:
+        """What the handler of an archive says of itself, as JSON; None where it says nothing.
+
+        Raises:
+            UnknownModel, NoWorkers: it cannot be asked.
+            BatchingError: it fails.
+        """
+        asked = Fields({}, headers, "describe")
+        async with self._store.use(name, version, None) as deployment:
+            try:
+                reply = await deployment.infer(asked, PhaseClock(time.monotonic))
+            except InvalidInput:  # it has no handler
+                return None
+        return json.loads(reply.body) if isinstance(reply, Reply) and reply.body else None
 
     async def prepare(self, models: ModelSet) -> None:
         """Loads what is new in a set; when it fails, everything is as before.

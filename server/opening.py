@@ -25,6 +25,7 @@ from runtime.archive_settings import Registered
 from runtime.errors import UnknownModel
 from runtime.folder import StoreFolder
 from runtime.kinds.archived_classifier import ArchivedClassifier, is_classifier, open_archived_classifier
+from runtime.kinds.handler_model import HandlerModel
 from runtime.kinds.image_classifier import ImageClassifier
 from runtime.kinds.package_model import PackageModel, open_package_model
 from runtime.kinds.tensor_model import TensorModel, open_tensor_model
@@ -82,7 +83,7 @@ class Opener:
         given = self._config.models
         if added is None:
             return self._classifier(name, version, self._bundles[name], given.engine)
-        model: ImageClassifier | TensorModel
+        model: ImageClassifier | TensorModel | HandlerModel
         if added.kind == ARCHIVE:
             model = self._archived(name, added)
             model.facts = dataclasses.replace(model.facts, version=version)
@@ -118,20 +119,22 @@ class Opener:
             raise CodeRefused(f"{file}: a torch.package is a program; --allow-code lets it run")
         return open_package_model(name, file, self._preprocessor, folder.inside)
 
-    def _archived(self, name: str, added: AddedModel) -> ArchivedClassifier:
+    def _archived(self, name: str, added: AddedModel) -> ArchivedClassifier | HandlerModel:
         folder, given = self._folder(), self._config
         archive = open_archive(
             folder.resolve(added.path), folder.inside, installs_requirements=given.models.install_requirements
         )
         asked = added.archive or ArchiveAsked()
         handler = asked.handler or archive.manifest.handler
-        is_ours = is_classifier(archive, handler)
+        is_ours = is_classifier(archive, handler) and not _envelope(given)
         runs_code = not is_ours or archive.manifest.model_file or archive.packages
         if runs_code and not (given.models.allow_code or given.torchserve.is_on):
             raise CodeRefused(f"{archive.path}: an archive with code is a program; --allow-code lets it run")
-        if not is_ours:
-            raise ModelError(f"{archive.path}: the handler {handler[:80]!r} is not known here")
-        model = open_archived_classifier(name, archive, lambda spec: self._preprocessor(spec, exactly=True))
+        model: ArchivedClassifier | HandlerModel
+        if is_ours:
+            model = open_archived_classifier(name, archive, lambda spec: self._preprocessor(spec, exactly=True))
+        else:
+            model = HandlerModel(name, archive, asked, envelope=_envelope(given))
         self._archives[model], self._unpacked[model] = (
             Registered(asked, read_config(archive.config, name)),
             archive,
@@ -192,6 +195,12 @@ def _of_archive(models: ModelConfig, processes: int) -> ModelConfig:
     """An archive runs in processes of its own, as many as it has workers, which share the cores."""
     threads = max(1, (models.intra_op_threads or usable_cores()) // processes)
     return dataclasses.replace(models, runner="process", engine_spares=0, intra_op_threads=threads)
+
+
+def _envelope(given: Config) -> str:
+    """Of requests to handlers; "" for none."""
+    envelope = given.torchserve.service_envelope
+    return "" if envelope == "none" else envelope
 
 
 def _settings(added: AddedModel, folder: StoreFolder) -> Settings:

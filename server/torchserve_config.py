@@ -47,14 +47,47 @@ def address_of(text: str) -> Address:
     return Address(match[2] or match[3], int(match[4]), match[1] == "https")
 
 
+def are_patterns(text: str) -> bool:
+    """Whether a text is regular expressions with commas between them."""
+    try:
+        for each in patterns_of(text):
+            re.compile(each)
+    except re.error:
+        return False
+    return True
+
+
+def patterns_of(text: str) -> list[str]:
+    """The regular expressions of a text that has commas between them."""
+    return [each.strip() for each in text.split(",") if each.strip()]
+
+
 _ADDRESS_FORM = "HOST:PORT, http://HOST:PORT or https://HOST:PORT"
 
 
 @dataclass(frozen=True)
-class TorchServeConfig(Section):
-    """TorchServe's API."""
+class SettingsSource(Section):
+    """Where TorchServe's settings are."""
 
     torchserve: bool = option(False, "answer TorchServe's inference, management and metrics API, on their ports")
+    ts_config: Path | None = option(
+        None, "TorchServe's config.properties, which turns --torchserve on; what is said elsewhere wins"
+    )
+    ncs: bool = option(False, "neither read nor write snapshots of the archives that are served")
+    log_location: Path | None = option(
+        None, "folder in which snapshots are, below config/; default: the variable LOG_LOCATION, else logs"
+    )
+
+    @property
+    def snapshots(self) -> Path:
+        """The folder of snapshots."""
+        return (self.log_location or Path("logs")) / "config"
+
+
+@dataclass(frozen=True)
+class TorchServeConfig(SettingsSource):
+    """TorchServe's API."""
+
     inference_address: str = option(
         "http://127.0.0.1:8080", "address of the inference API", valid=is_address, form=_ADDRESS_FORM
     )
@@ -67,13 +100,40 @@ class TorchServeConfig(Section):
     certificate_file: Path | None = option(None, "certificate of addresses with https, PEM, with its chain")
     private_key_file: Path | None = option(None, "private key of the certificate, PEM, not encrypted")
     models: str = option("", "archives in --model-store that are served from the start: all, or NAME=FILE,…")
+    model_settings: str = option(
+        "", "settings of those archives by name and version, in JSON, as `models` of config.properties"
+    )
+    enable_model_api: bool = option(False, "let clients register and unregister archives")
+    allowed_urls: str = option(
+        "",
+        "URLs from which archives may be copied into --model-store: regular expressions of whole URLs, separated "
+        "by commas; default: none, only files of --model-store are served",
+        valid=are_patterns,
+        form="regular expressions",
+    )
+    default_workers_per_model: int = option(
+        0,
+        "processes of an archive for which no number is said; auto: of one that is named at the start one per "
+        "core, at most 8 and as far as memory allows, of others none",
+        0,
+        64,
+        auto=True,
+    )
+    default_startup_timeout: int = option(
+        120, "longest time to load an archive that says nothing of it, in seconds", 1, 86_400
+    )
+    job_queue_size: int = option(
+        100, "most requests that wait for an archive that says nothing of it", 1, 1_000_000
+    )
     default_response_timeout: int = option(
         120, "longest time for a batch of an archive that says nothing of it, in seconds", 1, 86_400
     )
     max_request_size: int = option(6_553_500, "largest body of a request, in bytes", 1, 2_000_000_000)
     decode_input_request: bool = option(True, "give handlers JSON and text decoded, not as bytes")
     service_envelope: str = option(
-        "", "form of requests and responses of handlers", choices=("", "body", "json", "kserve", "kservev2")
+        "none",
+        "form of requests and responses of handlers",
+        choices=("none", "body", "json", "kserve", "kservev2"),
     )
     ts_open_inference_protocol: bool = option(
         False, "answer GET /v2 and the probes /v2/health/… on the inference port, too"

@@ -29,7 +29,7 @@ def load_network(folder: Path, model_file: str, weights: str, device: str) -> nn
     Args:
         folder: of the archive, importable.
         model_file: that has exactly one class, which is made without arguments.
-        weights: file with its state dict.
+        weights: file with its state dict; "": it keeps those that it was made with.
         device: that it is moved to.
 
     Raises:
@@ -37,7 +37,8 @@ def load_network(folder: Path, model_file: str, weights: str, device: str) -> nn
     """
     try:
         network = _class_in(_imported(folder / model_file))()
-        network.load_state_dict(torch.load(folder / weights, map_location=device, weights_only=False))
+        if weights:
+            network.load_state_dict(torch.load(folder / weights, map_location=device, weights_only=False))
         moved: nn.Module = network.to(device).eval()
     except EngineError as error:
         raise EngineError(f"{model_file}: {error}") from None

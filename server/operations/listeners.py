@@ -8,7 +8,6 @@ import socket
 from server.config import Config, TorchServeConfig
 from server.operations.lifecycle import listen, listen_on
 from server.operations.tls import tls_of
-from server.torchserve_config import Address
 
 
 def open_listeners(config: Config) -> tuple[Config, list[socket.socket]]:
@@ -39,12 +38,14 @@ def open_listeners(config: Config) -> tuple[Config, list[socket.socket]]:
 def _listen_for_torchserve(given: TorchServeConfig) -> tuple[TorchServeConfig, list[socket.socket]]:
     """Listens where workers answer; the supervisor listens for the management API, if on a port of its own."""
     tls_of(given)
-    sockets, chosen = [], {}
-    for name in ("inference", "metrics"):
-        address: Address = getattr(given, name)
-        sockets.append(listen_on(address.host, address.port, f"--{name}-address "))
-        chosen[f"{name}_address"] = address._replace(port=port_of(sockets[-1])).url
-    return dataclasses.replace(given, **chosen), sockets
+    inference = listen_on(given.inference.host, given.inference.port, "--inference-address ")
+    metrics = listen_on(given.metrics.host, given.metrics.port, "--metrics-address ")
+    chosen = dataclasses.replace(
+        given,
+        inference_address=given.inference._replace(port=port_of(inference)).url,
+        metrics_address=given.metrics._replace(port=port_of(metrics)).url,
+    )
+    return chosen, [inference, metrics]
 
 
 def port_of(connection: socket.socket) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 
@@ -11,6 +12,7 @@ from runtime.model import ModelFacts
 from runtime.phases import PHASES
 from runtime.processes.child import REASONS
 from runtime.stay import AnyDeployment
+from server.operations.handler_metrics import HandlerMetrics
 from server.operations.line_writer import dropped_lines
 from server.operations.shadow_metrics import ShadowMetrics
 from server.operations.shared_metrics import SharedMetrics
@@ -103,6 +105,7 @@ class Metrics:
         )
         self.shadows = ShadowMetrics(self.registry)
         self.torchserve = TorchServeMetrics(self.registry) if torchserve else None
+        self._handlers = HandlerMetrics(self.registry)
         self._dropped_lines = _DroppedLines(self.registry)
         self._loop_lag = histogram("snapserve_event_loop_lag_seconds", lag, buckets=_LAGS)
         # `labels` checks and converts its words each time.
@@ -155,7 +158,16 @@ class Metrics:
             self._left.labels(*key),
             lambda phase: self._phase_of(facts.name, phase, facts.version),
             lambda reason: self._processes_ended.labels(facts.name, reason, facts.version),
+            lambda report: self._report(facts.name, report),
         )
+
+    def _report(self, model: str, report: Sequence[Mapping[str, Any]]) -> None:
+        """Takes what the handler of a model reports."""
+        self._handlers.add(report)
+        if self.torchserve is not None:
+            for each in report:
+                if each["name"] == "HandlerTime":
+                    self.torchserve.set_handler_time(model, each["value"])
 
     def _set_gauges(self) -> None:
         self._dropped_lines.update()
@@ -199,9 +211,11 @@ class ModelObserver:
         left: Counter,
         phase_of: Callable[[str], Histogram],
         ended_of: Callable[[str], Counter],
+        report: Callable[[Sequence[Mapping[str, Any]]], None],
     ) -> None:
         self._size, self._seconds, self._left, self._phase_of = size, seconds, left, phase_of
         self._ended_of = ended_of
+        self.reported = report
 
     def batch_ran(self, size: int, seconds: float) -> None:
         """Counts a batch and its time."""

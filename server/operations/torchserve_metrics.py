@@ -45,6 +45,9 @@ _HOST_GAUGES = {
     "DiskAvailable": "Gigabytes",
 }
 _CARD_GAUGES = {"GPUUtilization": "Percent", "GPUMemoryUtilization": "Percent", "GPUMemoryUsed": "Megabytes"}
+_HOST_TIMES = ("QueueTime", "WorkerThreadTime")
+_MODEL_TIMES = ("HandlerTime", "PredictionTime")
+_LOAD_TIME = "WorkerLoadTime"
 _REQUESTS = "ts_inference_requests_total"
 _LATENCY, _QUEUE_LATENCY = "ts_inference_latency_microseconds", "ts_queue_latency_microseconds"
 
@@ -54,9 +57,9 @@ SPECS: Mapping[str, Spec] = {
         *(Spec(f"Requests{level}XX", "counter", "Count", HOST) for level in (2, 4, 5)),
         Spec(_REQUESTS, "counter", "Count", MODEL),
         *(Spec(name, "counter", "Microseconds", MODEL) for name in (_LATENCY, _QUEUE_LATENCY)),
-        *(Spec(name, "gauge", "Milliseconds", HOST) for name in ("QueueTime", "WorkerThreadTime")),
-        Spec("WorkerLoadTime", "gauge", "Milliseconds", ("WorkerName", *HOST)),
-        *(Spec(name, "gauge", "ms", ("ModelName", *HOST)) for name in ("HandlerTime", "PredictionTime")),
+        *(Spec(name, "gauge", "Milliseconds", HOST) for name in _HOST_TIMES),
+        Spec(_LOAD_TIME, "gauge", "Milliseconds", ("WorkerName", *HOST)),
+        *(Spec(name, "gauge", "ms", ("ModelName", *HOST)) for name in _MODEL_TIMES),
         *(Spec(name, "gauge", unit, HOST) for name, unit in _HOST_GAUGES.items()),
         *(Spec(name, "gauge", unit, ("Level", "DeviceId", "Hostname")) for name, unit in _CARD_GAUGES.items()),
     )
@@ -75,29 +78,30 @@ class TorchServeMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         """Creates them; registry: of the process."""
         self.hostname = socket.gethostname()
-        counter = partial(Counter, registry=registry)
         gauge = partial(Gauge, registry=registry, multiprocess_mode="livemostrecent")
-        made = {
-            spec.name: (counter if spec.kind == "counter" else gauge)(spec.name, spec.help, spec.labels)
-            for spec in SPECS.values()
-            if spec.name not in (*_HOST_GAUGES, *_CARD_GAUGES)
+        kept = [spec for spec in SPECS.values() if spec.name not in (*_HOST_GAUGES, *_CARD_GAUGES)]
+        counters = {
+            each.name: Counter(each.name, each.help, each.labels, registry=registry)
+            for each in kept
+            if each.kind == "counter"
         }
-        self._of_host = {
-            name: each.labels("Host", self.hostname) for name, each in made.items() if SPECS[name].labels == HOST
-        }
+        gauges = {each.name: gauge(each.name, each.help, each.labels) for each in kept if each.kind == "gauge"}
+        host = "Host", self.hostname
+        self._responses = {level: counters[f"Requests{level}XX"].labels(*host) for level in (2, 4, 5)}
+        self._queue_time, self._thread_time = (gauges[name].labels(*host) for name in _HOST_TIMES)
         self._of_model = {
-            name: cache(partial(_labelled, made[name], self.hostname))
+            name: cache(partial(_labelled, counters[name], self.hostname))
             for name in (_REQUESTS, _LATENCY, _QUEUE_LATENCY)
         }
-        self._times = {
-            name: cache(partial(_timed, made[name], self.hostname)) for name in ("HandlerTime", "PredictionTime")
-        }
-        self._loads = made["WorkerLoadTime"]
+        self._handler_time, self._prediction_time = (
+            cache(partial(_timed, gauges[name], self.hostname)) for name in _MODEL_TIMES
+        )
+        self._load_time = gauges[_LOAD_TIME]
 
     def count_response(self, status: int) -> None:
         """Counts a response of any of TorchServe's listeners."""
         level = 2 if 200 <= status < 300 else 4 if 400 <= status < 500 else 5
-        self._of_host[f"Requests{level}XX"].inc()
+        self._responses[level].inc()
 
     def count_prediction(self, model: str, version: str | None) -> None:
         """Counts a request to a model that is known; version: None for the default one."""
@@ -109,17 +113,17 @@ class TorchServeMetrics:
         decode = seconds.get("decode", 0.0)
         self._of_model[_LATENCY](model, version).inc((decode + queue + infer) * 1e6)
         self._of_model[_QUEUE_LATENCY](model, version).inc(queue * 1e6)
-        self._of_host["QueueTime"].set(round(queue * 1000, 3))
-        self._of_host["WorkerThreadTime"].set(round(decode * 1000, 3))
-        self._times["PredictionTime"](model).set(round(infer * 1000, 2))
+        self._queue_time.set(round(queue * 1000, 3))
+        self._thread_time.set(round(decode * 1000, 3))
+        self._prediction_time(model).set(round(infer * 1000, 2))
 
     def set_handler_time(self, model: str, milliseconds: float) -> None:
         """Records what the latest batch took in the handler of a model."""
-        self._times["HandlerTime"](model).set(round(milliseconds, 2))
+        self._handler_time(model).set(round(milliseconds, 2))
 
     def set_load_time(self, worker: str, seconds: float) -> None:
         """Records what it took to load a model in one process."""
-        self._loads.labels(worker, "Host", self.hostname).set(round(seconds * 1000))
+        self._load_time.labels(worker, "Host", self.hostname).set(round(seconds * 1000))
 
 
 def _labelled(metric: Counter, hostname: str, model: str, version: str | None) -> Counter:

@@ -40,6 +40,7 @@ from server.workers.messages import (
     Closed,
     Commit,
     Committed,
+    Describe,
     Drain,
     Drained,
     Draining,
@@ -61,6 +62,7 @@ from server.workers.messages import (
     Unhealthy,
     WorkerEnd,
     WorkerSettings,
+    read_file,
 )
 
 log = logging.getLogger("snapserve")
@@ -193,6 +195,8 @@ class Worker:
                 self._begin(self._change(order))
             case Show(question, answer) if answer is not None:
                 self._show(question, answer)
+            case Describe(question, file) if file is not None:
+                self._begin(self._describe(question, file))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         running = asyncio.ensure_future(work)
@@ -227,6 +231,19 @@ class Worker:
     def _show(self, question: int, answer: int) -> None:
         with open(answer, "wb") as file:
             file.write(json.dumps(self._service.control.status()).encode())
+        self._channel.send(Shown(question))
+
+    async def _describe(self, question: int, descriptor: int) -> None:
+        with os.fdopen(descriptor, "r+b") as file:
+            asked = json.loads(read_file(descriptor))
+            try:
+                answer = {"metadata": await self._service.control.describe(**asked)}
+            except Exception as error:
+                log.warning("%s does not describe itself: %s", asked["name"], error)
+                answer = {"error": type(error).__name__}
+            file.seek(0)  # where the supervisor stands, too
+            file.truncate()
+            file.write(json.dumps(answer).encode())
         self._channel.send(Shown(question))
 
     def _report_unhealthy(self, name: str, version: str, reason: str) -> None:

@@ -10,6 +10,7 @@ from models.errors import BundleError, EngineError, ModelError
 from runtime.errors import ChangeFailed, ModelRefused, UnknownModel
 from runtime.model_set import ARCHIVE, AddedModel, ArchiveAsked, GoldenAsked, ModelSet, Shadow
 from server.control import Control
+from tests.server.test_classify import until
 
 
 class FakeStore:
@@ -40,6 +41,9 @@ class FakeStore:
 
     def register_idle(self, name, version, model):
         self.idle[name, version] = False
+
+    def is_awake(self, name, version):
+        return (name, version) in self.loaded
 
     async def load_idle(self, name, version, model):
         if version in self.broken:
@@ -291,3 +295,16 @@ async def test_a_start_loads_no_archive_without_workers(store, guard):
     control = Control(store, open_model, BEFORE.with_model(IDLE), guard)
     await control.start()
     assert (store.loaded, store.idle) == ([("a", "1")], {("c", "1"): False})
+
+
+async def test_an_archive_that_does_not_load_at_the_start_is_without_workers_until_it_does(store, guard):
+    models = BEFORE.with_model(IDLE).scaled("c", "1", 1)
+    store.broken.add("1")
+    with pytest.raises(EngineError, match="c: no engine"):
+        await Control(store, open_model, models, guard).start()
+    control = Control(store, open_model, models, guard, revives=True)
+    await control.start()
+    assert (store.loaded, store.idle) == ([("a", "1")], {("c", "1"): False})
+    store.broken.clear()
+    await until(lambda: store.idle == {})
+    assert store.loaded == [("a", "1"), ("c", "1")]

@@ -33,7 +33,7 @@ def exposition(
             lines += _lines(spec, found, of_host, hostname)
     others = [each for each in by_name.values() if not wanted or _names(each) & set(wanted)]
     registry = CollectorRegistry()
-    registry.register(_Given(others))  # type: ignore[arg-type]
+    registry.register(_Given(others))
     return "".join(f"{line}\n" for line in lines).encode() + generate_latest(registry)
 
 

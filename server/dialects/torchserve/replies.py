@@ -51,6 +51,17 @@ _INTERNAL = "InternalServerException"
 _STATUSES = {"resources": 507, "raised": 503, "no-list": 503, "length": 503, "type": 503}
 
 
+def _plain_refusal() -> bytes:
+    """A whole answer, for a client that has to be answered without an application."""
+    status = "This TorchServe instance only accepts HTTPS requests"
+    body = f"{json.dumps({'status': status}, indent=2)}\n".encode()
+    head = f"HTTP/1.1 403 Forbidden\r\nContent-Type: {_JSON}\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}Connection: close\r\n\r\n".encode() + body
+
+
+HTTPS_ONLY = _plain_refusal()  # to plain HTTP on a port that speaks HTTPS
+
+
 def refusal(status: int, kind: str, java: str, message: str, headers: Mapping[str, str] | None = None) -> Refusal:
     """An error in TorchServe's words.
 
@@ -72,6 +83,12 @@ def not_found() -> Refusal:
 def not_allowed() -> Refusal:
     """The error of a method that an address does not take."""
     return refusal(405, "method-not-allowed", _TYPES[405], _MESSAGES["method-not-allowed"])
+
+
+def wrong_key(what: str = "Authorization") -> Exception:
+    """The error of a request without a valid key; what: that failed, in TorchServe's words."""
+    message = f"Token {what} failed. Token either incorrect, expired, or not provided correctly"
+    return refusal(400, "unauthorized", "InvalidKeyException", message)
 
 
 def status_response(text: str, status: int = 200) -> web.Response:
