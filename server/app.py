@@ -102,7 +102,7 @@ def _torchserve(config: Config, parts: _Parts) -> dict[int, web.Application]:
     if metrics is None:
         return {}
     page = MetricsApi(context.metrics, given.metrics_mode == "prometheus")
-    dialect = TorchServe(context, parts.control, metrics, key_file(given), page)
+    dialect = TorchServe(context, parts.control, metrics, key_file(given), page, parts.opener.archive_of)
     inference, shown, tls = _app(context, dialect), _app(context, dialect), tls_of(given)
     add_inference(inference, dialect)
     add_metrics(shown, page)
@@ -131,6 +131,7 @@ class _Parts(NamedTuple):
     classify: Classify
     control: Control
     on_demand: OnDemand
+    opener: Opener
 
 
 def _parts(config: Config, bundles: Bundles, shared: SharedMetrics | None, models: ModelSet) -> _Parts:
@@ -159,4 +160,4 @@ def _parts(config: Config, bundles: Bundles, shared: SharedMetrics | None, model
         max(1, config.server.workers),
         revives=config.torchserve.is_on,
     )
-    return _Parts(context, classify, control, OnDemand(opener.open_file, room))
+    return _Parts(context, classify, control, OnDemand(opener.open_file, room), opener)

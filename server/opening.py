@@ -126,7 +126,7 @@ class Opener:
         )
         asked = added.archive or ArchiveAsked()
         handler = asked.handler or archive.manifest.handler
-        is_ours = is_classifier(archive, handler)
+        is_ours = is_classifier(archive, handler) and not _envelope(given)
         runs_code = not is_ours or archive.manifest.model_file or archive.packages
         if runs_code and not (given.models.allow_code or given.torchserve.is_on):
             raise CodeRefused(f"{archive.path}: an archive with code is a program; --allow-code lets it run")

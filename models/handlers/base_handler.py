@@ -170,10 +170,10 @@ class BaseHandler:
         return self.device
 
     def _is_explain(self) -> bool:
-        return self._header("explain") == "True"
+        return bool(self._header("explain") == "True")
 
     def _is_describe(self) -> bool:
-        return self._header("describe") == "True"
+        return bool(self._header("describe") == "True")
 
     def _header(self, name: str) -> Any:
         context = self.context
@@ -193,5 +193,6 @@ def _numbers(row: Any) -> Any:
 
 def _target(row: Any, content: Any) -> int:
     """The class that a request wants to have explained."""
-    nested = content.get("target", 0) if isinstance(content, dict) else 0
-    return int(row.get("target", nested)) if isinstance(row, dict) else 0
+    nested: Any = content.get("target", 0) if isinstance(content, dict) else 0
+    asked: Any = row.get("target", nested) if isinstance(row, dict) else 0
+    return int(asked)

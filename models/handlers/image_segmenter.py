@@ -28,4 +28,4 @@ class ImageSegmenter(VisionHandler):
         """{"out": scores [N, classes, H, W]} -> nested lists [H][W] of [class, probability] per request."""
         scores = data["out"] if isinstance(data, dict) else data
         values, classes = torch.nn.functional.softmax(scores, dim=1).max(dim=1)
-        return torch.stack((classes.to(values.dtype), values), dim=-1).tolist()  # type: ignore[no-any-return]
+        return torch.stack((classes.to(values.dtype), values), dim=-1).tolist()

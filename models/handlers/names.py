@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
@@ -45,7 +46,7 @@ _PACKAGES = {ROOT} | {
 }
 
 
-class TsFinder:
+class TsFinder(MetaPathFinder, Loader):
     """Finds `ts` and what is below it. On `sys.meta_path`, of a child only."""
 
     def find_spec(
@@ -85,7 +86,7 @@ def provide() -> bool:
         own = ours("streaming").send_intermediate_predict_response
         vars(utils)["send_intermediate_predict_response"] = own
         return True
-    sys.meta_path.insert(0, TsFinder())  # type: ignore[arg-type]  # the protocol of importlib, without its base class
+    sys.meta_path.insert(0, TsFinder())
     return False
 
 

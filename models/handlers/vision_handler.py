@@ -48,7 +48,7 @@ class VisionHandler(BaseHandler):
             value = base64.b64decode(value)
         if not isinstance(value, bytes | bytearray):
             return torch.tensor(value, dtype=torch.float32)
-        image = Image.open(io.BytesIO(value))
+        image: Image.Image = Image.open(io.BytesIO(value))
         assert self.image_processing is not None, "a vision handler has an image_processing"
         if self.image_processing is self.image_processing_of_rgb:
             image = _upright(image)
@@ -56,7 +56,7 @@ class VisionHandler(BaseHandler):
 
     def get_insights(self, tensor_data: Any, raw_data: Any, target: int = 0) -> list[Any]:
         """What each value of the tensor adds to the score of a class: integrated gradients."""
-        return self.ig.attribute(tensor_data, target=target, n_steps=_STEPS).tolist()  # type: ignore[no-any-return]
+        return self.ig.attribute(tensor_data, target=target, n_steps=_STEPS).tolist()
 
 
 def _upright(image: Image.Image) -> Image.Image:

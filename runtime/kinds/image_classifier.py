@@ -24,11 +24,11 @@ from models.images.preprocess import Pixels, Preprocessor
 from models.images.stop import Stop
 from runtime.errors import EngineOutputError, InvalidInput
 from runtime.inputs import Image, Input
-from runtime.model import EngineFacts, ModelFacts
+from runtime.model import IMAGE_CLASSIFIER, EngineFacts, ModelFacts
 from runtime.outputs import Scores
 from runtime.processes.recipe import Recipe
 
-KIND = "image-classifier"
+KIND = IMAGE_CLASSIFIER
 
 
 class ImageClassifier:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from models.handlers.context import Context
 from models.handlers.envelopes.base import BaseEnvelope, list_in
 
 _DATATYPES = {
@@ -31,11 +32,14 @@ _BYTES = "BYTES"
 class KServev2Envelope(BaseEnvelope):
     """Each input is a row, whose field `data` has its values, nested as its shape says."""
 
+    def __init__(self, handle_fn: Callable[[Sequence[Any], Context], Any]) -> None:
+        super().__init__(handle_fn)
+        self._requests: dict[int, tuple[str, list[str]]] = {}  # of the batch: id and names of inputs, by place
+
     def rows_of(self, content: Any, place: int) -> list[Any]:
         """The inputs."""
         inputs = list_in(content, "inputs")
         names = [str(each["name"]) for each in inputs]
-        self._requests = {} if place == 0 else self._requests
         self._requests[place] = str(content.get("id") or uuid.uuid4()), names
         return [{"data": _values(each)} for each in inputs]
 

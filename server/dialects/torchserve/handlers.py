@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from aiohttp import HttpVersion11, web
 
+from runtime.archive_settings import Registered
 from runtime.errors import UnknownModel
 from runtime.inputs import Fields, Image
+from runtime.model import IMAGE_CLASSIFIER
 from runtime.outputs import Output, Reply
 from runtime.store import ModelStore
+from runtime.version import AnyModel
 from server.config import TorchServeConfig
 from server.control import Control
 from server.dialects.torchserve.fields import Given, read_fields
@@ -20,7 +23,7 @@ from server.dialects.torchserve.health import Health
 from server.dialects.torchserve.image import image_of, is_image
 from server.dialects.torchserve.keys import INFERENCE, KeyFile
 from server.dialects.torchserve.metrics import MetricsApi
-from server.dialects.torchserve.openapi import inference_api, model_api
+from server.dialects.torchserve.openapi import API_VERSION, inference_api, model_api
 from server.dialects.torchserve.parts import PartReceiver, PartsResponse
 from server.dialects.torchserve.replies import (
     common_headers,
@@ -32,6 +35,7 @@ from server.dialects.torchserve.replies import (
     prediction,
     refusal,
     status_response,
+    wrong_key,
 )
 from server.dialects.torchserve.route import PREDICTIONS, Place, Route, route_of
 from server.http.answer import answer, expect_continue
@@ -40,7 +44,6 @@ from server.http.dialect import DIALECTS, Call, Target
 from server.http.exchange import EXCHANGE, Exchange
 from server.http.faults import Fault
 from server.operations.torchserve_metrics import TorchServeMetrics
-from snapserve import __version__
 
 log = logging.getLogger("snapserve")
 
@@ -62,6 +65,7 @@ class TorchServe:
         metrics: TorchServeMetrics,
         keys: KeyFile | None,
         page: MetricsApi,
+        archive_of: Callable[[AnyModel], Registered | None],
     ) -> None:
         """Creates it.
 
@@ -71,6 +75,7 @@ class TorchServe:
             metrics: of its requests.
             keys: that requests must have; None: they need none.
             page: that answers `/metrics`, where the port has the management API, too.
+            archive_of: how the archive of a model is run; None of another model.
         """
         self.catalog: ModelStore = context.store
         self._given: TorchServeConfig = context.config.torchserve
@@ -80,7 +85,7 @@ class TorchServe:
         self._keys = keys
         self._metrics = metrics
         self._page = page
-        self._timeout_ms = 2000.0 * self._given.default_response_timeout
+        self._archive_of = archive_of
 
     def paths(self) -> Iterable[str]:
         """Addresses of models."""
@@ -154,7 +159,7 @@ class TorchServe:
         if request.method == "OPTIONS":
             return json_response(model_api(route.model))
         self._metrics.count_prediction(route.model, route.version)
-        request[EXCHANGE].timeout_ms = self._timeout_ms
+        request[EXCHANGE].timeout_ms = self._timeout_ms(route)
         try:
             return await answer(self, request)
         except Exception as error:
@@ -163,11 +168,20 @@ class TorchServe:
                 raise
             raise words from error
 
+    def _timeout_ms(self, route: Route) -> float | None:
+        """What a client of an archive waits at most: as it says, else for a process that restarts and a batch."""
+        archive = self._archive_of(self.catalog.model(route.model, route.version))
+        if archive is None:
+            return None
+        asked = archive.asked
+        return archive.config.client_timeout_ms or 1000.0 * (asked.response_timeout_s + asked.startup_timeout_s)
+
     async def parse(self, exchange: Exchange, body: bytearray, deadline: float) -> Call:
         """An image for a model that gives scores, else fields for a handler. Raises RequestError."""
         request, route = exchange.request, exchange.request[ROUTE]
         target = Target(route.model, route.version)
-        if not self.catalog.model(*target).facts.num_classes:
+        model = self.catalog.model(*target)
+        if model.facts.kind != IMAGE_CLASSIFIER or (route.explains and getattr(model, "explains", False)):
             fields, receiver = await self._fields(exchange, route, body, deadline)
             return Call(target, (fields,), receiver)
         if route.explains:
@@ -224,9 +238,9 @@ class TorchServe:
                 good = self._health.is_good()
                 return status_response("Healthy" if good else "Unhealthy", 200 if good else 500)
             case Place.DESCRIPTION:
-                return json_response(inference_api(__version__))
+                return json_response(inference_api())
             case Place.ROOT if request.method == "OPTIONS":
-                return json_response(inference_api(__version__))
+                return json_response(inference_api())
             case Place.ROOT:
                 raise not_allowed()
             case Place.METRICS if self._given.inference == self._given.management:
@@ -243,7 +257,7 @@ class TorchServe:
         match route.place:
             case Place.SERVER:
                 extensions = ["kserve", "kubeflow"]
-                return json_response({"name": "Torchserve", "version": __version__, "extenstion": extensions})
+                return json_response({"name": "Torchserve", "version": API_VERSION, "extenstion": extensions})
             case Place.LIVE:
                 return json_response({"live": True})
             case Place.READY:
@@ -252,12 +266,6 @@ class TorchServe:
             case Place.VERSIONED:
                 return json_response({"error": "Model versioning is not yet supported."}, 501)
         raise not_found()
-
-
-def wrong_key(what: str = "Authorization") -> Exception:
-    """The error of a request without a valid key; what: that failed, in TorchServe's words."""
-    message = f"Token {what} failed. Token either incorrect, expired, or not provided correctly"
-    return refusal(400, "unauthorized", "InvalidKeyException", message)
 
 
 def _headers_for_handler(request: web.Request, route: Route, given: Given) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from server.dialects.torchserve.openapi import metrics_api
 from server.dialects.torchserve.replies import json_response, not_allowed, not_found
 from server.dialects.torchserve.route import Place, route_of
 from server.operations.metrics import Metrics
-from snapserve import __version__
 
 _HEADERS = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 
@@ -40,7 +39,7 @@ class MetricsApi:
             raise not_found()
         if request.method != "OPTIONS":
             raise not_allowed()
-        return json_response(metrics_api(__version__))
+        return json_response(metrics_api())
 
     def show(self, request: web.Request) -> web.Response:
         """The metrics, all or those that the query names."""

@@ -6,6 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from snapserve import __version__
+
+API_VERSION = "0.12.0"  # of the TorchServe whose APIs are answered
+
 _ERRORS = {
     400: "Bad request",
     404: "Model not found",
@@ -72,20 +76,20 @@ _INFERENCE = (
 )
 
 
-def inference_api(version: str) -> dict[str, Any]:
-    """Of the inference port; version: that the server says it has."""
-    return server_api(version, _INFERENCE)
+def inference_api() -> dict[str, Any]:
+    """Of the inference port."""
+    return server_api(_INFERENCE)
 
 
-def metrics_api(version: str) -> dict[str, Any]:
+def metrics_api() -> dict[str, Any]:
     """Of the metrics port."""
-    return server_api(version, (METRICS, ROOT))
+    return server_api((METRICS, ROOT))
 
 
-def server_api(version: str, operations: Iterable[Operation]) -> dict[str, Any]:
+def server_api(operations: Iterable[Operation]) -> dict[str, Any]:
     """Of one port."""
-    about = "The APIs of TorchServe, answered by SnapServe."
-    info = {"title": "TorchServe APIs", "description": about, "version": version}
+    about = f"The APIs of TorchServe {API_VERSION}, answered by SnapServe {__version__}"
+    info = {"title": "TorchServe APIs", "description": about, "version": API_VERSION}
     return document_of(info, operations)
 
 

@@ -85,6 +85,12 @@ def not_allowed() -> Refusal:
     return refusal(405, "method-not-allowed", _TYPES[405], _MESSAGES["method-not-allowed"])
 
 
+def wrong_key(what: str = "Authorization") -> Exception:
+    """The error of a request without a valid key; what: that failed, in TorchServe's words."""
+    message = f"Token {what} failed. Token either incorrect, expired, or not provided correctly"
+    return refusal(400, "unauthorized", "InvalidKeyException", message)
+
+
 def status_response(text: str, status: int = 200) -> web.Response:
     """`{"status": text}`."""
     return json_response({"status": text}, status)

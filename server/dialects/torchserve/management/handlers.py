@@ -10,7 +10,6 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from server.config import Config
-from server.dialects.torchserve.handlers import wrong_key
 from server.dialects.torchserve.keys import API, EXPIRING, MANAGEMENT, KeyFile
 from server.dialects.torchserve.management.archives import Archives
 from server.dialects.torchserve.management.operations import management_api, management_api_of
@@ -27,11 +26,11 @@ from server.dialects.torchserve.replies import (
     not_allowed,
     not_found,
     status_response,
+    wrong_key,
 )
 from server.http.body import BodyReader
 from server.http.exchange import EXCHANGE, Exchange
 from server.http.faults import fault_of, log_if_internal
-from snapserve import __version__
 
 log = logging.getLogger("snapserve")
 
@@ -76,11 +75,11 @@ class ManagementApi:
             self._check_key(request, API if parts == ["token"] and self._keys else MANAGEMENT)
         match parts:
             case [] if request.method == "OPTIONS":
-                return json_response(management_api(__version__))
+                return json_response(management_api())
             case []:
                 raise not_allowed()
             case ["api-description"]:
-                return json_response(management_api(__version__))
+                return json_response(management_api())
             case ["token"] if self._keys:
                 return self._rotate(self._keys, request)
             case ["workflows"]:
@@ -143,7 +142,7 @@ class ManagementApi:
         match request.method:
             case "OPTIONS":
                 archives.check_known(name)
-                return json_response(management_api_of(name, __version__))
+                return json_response(management_api_of(name))
             case "PUT":
                 return await self._scale(request, name, version)
             case "DELETE":

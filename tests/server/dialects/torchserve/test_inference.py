@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 
 import aiohttp
@@ -20,58 +21,58 @@ NOT_ALLOWED = error(
 HEALTHY = (200, '{\n  "status": "Healthy"\n}\n')
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "expected"),
-    [
-        ("GET", "/ping", HEALTHY),
-        ("PUT", "/ping/x/y", HEALTHY),
-        ("HEAD", "/ping", (200, "")),
-        ("GET", "/", NOT_ALLOWED),
-        ("POST", "//predictions/probe", NOT_FOUND),
-        ("OPTIONS", "/nothing", NOT_FOUND),
-        ("POST", "/predictions/", NOT_FOUND),
-        ("GET", "/models", NOT_FOUND),
-        ("POST", "/models/probe/other", NOT_FOUND),
-        ("POST", "/v1/models/probe:other", NOT_FOUND),
-        ("GET", "/v1/models/probe", NOT_FOUND),
-        ("GET", "/metrics", NOT_FOUND),
-        ("GET", "/v2", NOT_FOUND),
-        ("POST", "/predictions/none/1.0", error(404, "ModelNotFoundException", "Model not found: none")),
-        (
-            "POST",
-            "/explanations/probe/9",
-            error(404, "ModelVersionNotFoundException", "Model version: 9 does not exist for model: probe"),
-        ),
-        ("POST", "/invocations", error(400, "BadRequestException", "Parameter model_name is required.")),
-        ("POST", "/wfpredict/w", error(404, "WorkflowNotFoundException", "Workflow not found: w")),
-    ],
-)
-async def test_addresses_and_methods(server, method, path, expected):
-    assert await server.answer(path, method=method) == expected
+ADDRESSES = [
+    ("GET", "/ping", HEALTHY),
+    ("PUT", "/ping/x/y", HEALTHY),
+    ("HEAD", "/ping", (200, "")),
+    ("GET", "/", NOT_ALLOWED),
+    ("POST", "//predictions/probe", NOT_FOUND),
+    ("OPTIONS", "/nothing", NOT_FOUND),
+    ("POST", "/predictions/", NOT_FOUND),
+    ("GET", "/models", NOT_FOUND),
+    ("POST", "/models/probe/other", NOT_FOUND),
+    ("POST", "/v1/models/probe:other", NOT_FOUND),
+    ("GET", "/v1/models/probe", NOT_FOUND),
+    ("GET", "/metrics", NOT_FOUND),
+    ("GET", "/v2", NOT_FOUND),
+    ("POST", "/predictions/none/1.0", error(404, "ModelNotFoundException", "Model not found: none")),
+    (
+        "POST",
+        "/explanations/probe/9",
+        error(404, "ModelVersionNotFoundException", "Model version: 9 does not exist for model: probe"),
+    ),
+    ("POST", "/invocations", error(400, "BadRequestException", "Parameter model_name is required.")),
+    ("POST", "/wfpredict/w", error(404, "WorkflowNotFoundException", "Workflow not found: w")),
+]
 
 
-@pytest.mark.parametrize(
-    ("path", "action", "rest"),
-    [
-        ("/predictions/probe", "predict", ""),
-        ("/predictions/pro%62e%2F1.0/a/b/", "predict", "a/b"),
-        ("/explanations/probe/1.0", "explain", ""),
-        ("/v1/models/probe:predict", "predict", ""),
-        ("/v1/models/probe:explain", "explain", ""),
-        ("/v2/models/probe/infer", "predict", ""),
-        ("/v2/models/probe/explain", "explain", ""),
-        ("/models/probe/invoke", "predict", None),
-        ("/probe/predict", "predict", None),
-        ("/probe/1.0/predict", "predict", None),
-        ("/invocations?model_name=probe", "predict", None),
-    ],
-)
-async def test_every_spelling_reaches_the_handler(server, path, action, rest):
-    for method in ("POST", "GET", "DELETE", "PATCH"):
-        seen = await server.echo(path, method=method)
-        assert seen["action"] == action
-        assert seen["headers"].get("url_path") == rest
-        assert seen["headers"].get("explain") == (None if rest is None else str(action == "explain"))
+async def test_addresses_and_methods(server):
+    for method, path, expected in ADDRESSES:
+        assert await server.answer(path, method=method) == expected, (method, path)
+
+
+SPELLINGS = [
+    ("/predictions/probe", "predict", ""),
+    ("/predictions/pro%62e%2F1.0/a/b/", "predict", "a/b"),
+    ("/explanations/probe/1.0", "explain", ""),
+    ("/v1/models/probe:predict", "predict", ""),
+    ("/v1/models/probe:explain", "explain", ""),
+    ("/v2/models/probe/infer", "predict", ""),
+    ("/v2/models/probe/explain", "explain", ""),
+    ("/models/probe/invoke", "predict", None),
+    ("/probe/predict", "predict", None),
+    ("/probe/1.0/predict", "predict", None),
+    ("/invocations?model_name=probe", "predict", None),
+]
+
+
+async def test_every_spelling_reaches_the_handler_with_every_method(server):
+    for path, action, rest in SPELLINGS:
+        for method in ("POST", "GET", "DELETE", "PATCH"):
+            seen = await server.echo(path, method=method)
+            assert seen["action"] == action, path
+            assert seen["headers"].get("url_path") == rest, path
+            assert seen["headers"].get("explain") == (None if rest is None else str(action == "explain")), path
 
 
 JSON, TEXT, BYTES = "application/json", "text/plain", "application/octet-stream"
@@ -85,38 +86,39 @@ def form(*parts):
 NAMED = b'Content-Disposition: form-data; name="%s"'
 
 
-@pytest.mark.parametrize(
-    ("kind", "body", "values", "types"),
-    [
-        (None, b"echo", {"body": ["bytes", "echo"]}, {"body": ""}),
-        (None, b"", {"body": ["bytes", ""]}, {"body": ""}),
-        (JSON + "; charset=utf-8", b'{"x": [1]}', {"body": {"x": [1]}}, {"body": JSON}),
-        (JSON, b"18446744073709551617", {"body": 2**64 + 1}, {"body": JSON}),
-        (JSON, b"{no", {"body": ["bytes", "{no"]}, {"body": JSON}),
-        (JSON, b"[" * 100_000, {"body": ["bytes", "[" * 100_000]}, {"body": JSON}),
-        ("text/csv", b"echo", {"body": "echo"}, {"body": "text/csv"}),
-        (TEXT, b"\xff\xfe", {"body": ["bytes", "\xff\xfe"]}, {"body": TEXT}),
-        ("multipart/form-data", b"x", {"body": ["bytes", "x"]}, {"body": "multipart/form-data"}),
-        (URLENCODED, b"a=1&b=two%20w+s&a=3", {"a": ["bytes", "3"], "b": ["bytes", "two w s"]}, {"a": "", "b": ""}),
-        (URLENCODED, b"\x00\x01", {"body": ["bytes", "\x00\x01"]}, {"body": URLENCODED}),
-        (
-            FORM,
-            form(
-                (NAMED % b"data" + b'; filename="x"', b"\x01"),
-                (NAMED % b"note", b"hello"),
-                (NAMED % b"j" + b'; filename="j"\r\nContent-Type: application/json', b'{"k": 1}'),
-                (NAMED % b"note", b"last"),
-            ),
-            {"data": ["bytes", "\x01"], "note": ["bytes", "last"], "j": {"k": 1}},
-            {"data": BYTES, "note": "", "j": JSON},
+BODIES = [
+    (None, b"echo", {"body": ["bytes", "echo"]}, {"body": ""}),
+    (None, b"", {"body": ["bytes", ""]}, {"body": ""}),
+    (JSON + "; charset=utf-8", b'{"x": [1]}', {"body": {"x": [1]}}, {"body": JSON}),
+    (JSON, b"18446744073709551617", {"body": 2**64 + 1}, {"body": JSON}),
+    (JSON, b"{no", {"body": ["bytes", "{no"]}, {"body": JSON}),
+    (JSON, b"[" * 100_000, {"body": ["bytes", "[" * 100_000]}, {"body": JSON}),
+    ("text/csv", b"echo", {"body": "echo"}, {"body": "text/csv"}),
+    (TEXT, b"\xff\xfe", {"body": ["bytes", "\xff\xfe"]}, {"body": TEXT}),
+    ("multipart/form-data", b"x", {"body": ["bytes", "x"]}, {"body": "multipart/form-data"}),
+    (URLENCODED, b"a=1&b=two%20w+s&a=3", {"a": ["bytes", "3"], "b": ["bytes", "two w s"]}, {"a": "", "b": ""}),
+    (URLENCODED, b"\x00\x01", {"body": ["bytes", "\x00\x01"]}, {"body": URLENCODED}),
+    (
+        FORM,
+        form(
+            (NAMED % b"data" + b'; filename="x"', b"\x01"),
+            (NAMED % b"note", b"hello"),
+            (NAMED % b"j" + b'; filename="j"\r\nContent-Type: application/json', b'{"k": 1}'),
+            (NAMED % b"note", b"last"),
         ),
-    ],
-)
-async def test_a_body_becomes_values_by_its_type(server, kind, body, values, types):
-    headers = {"Content-Type": kind} if kind else {}
-    seen = await server.echo(data=body, headers=headers, skip_auto_headers=["Content-Type"])
-    assert seen["values"] == values
-    assert {name: seen["headers"][name] for name in types} == {n: {"content-type": t} for n, t in types.items()}
+        {"data": ["bytes", "\x01"], "note": ["bytes", "last"], "j": {"k": 1}},
+        {"data": BYTES, "note": "", "j": JSON},
+    ),
+]
+
+
+async def test_a_body_becomes_values_by_its_type(server):
+    for kind, body, values, types in BODIES:
+        headers = {"Content-Type": kind} if kind else {}
+        seen = await server.echo(data=body, headers=headers, skip_auto_headers=["Content-Type"])
+        assert seen["values"] == values, kind
+        told = {name: {"content-type": each} for name, each in types.items()}
+        assert {name: seen["headers"][name] for name in types} == told, kind
 
 
 async def test_without_decoding_json_stays_bytes(serve):
@@ -159,21 +161,22 @@ async def test_a_body_that_is_too_large_is_refused_before_it_is_sent(serve):
     assert server.probe.seen[1:] == []
 
 
-@pytest.mark.parametrize(
-    ("asked", "status", "message"),
-    [
-        ("raise:raised", 503, "Prediction failed"),
-        ("raise:resources", 507, "Out of resources"),
-        ("raise:no-list", 503, "Invalid model predict output"),
-        ("raise:length", 503, "number of batch response mismatched"),
-        ("raise:type", 503, "Unsupported model output data type."),
-        ("raise:refused:599:mine", 599, "mine"),
-        ("raise:refused:99:mine", 500, "mine"),
-        ("die", 500, "Worker died."),
-    ],
-)
-async def test_errors_of_a_handler(server, asked, status, message):
-    assert await server.answer("/predictions/probe", asked) == error(status, "InternalServerException", message)
+ERRORS = [
+    ("raise:raised", 503, "Prediction failed"),
+    ("raise:resources", 507, "Out of resources"),
+    ("raise:no-list", 503, "Invalid model predict output"),
+    ("raise:length", 503, "number of batch response mismatched"),
+    ("raise:type", 503, "Unsupported model output data type."),
+    ("raise:refused:599:mine", 599, "mine"),
+    ("raise:refused:99:mine", 500, "mine"),
+    ("die", 500, "Worker died."),
+]
+
+
+async def test_errors_of_a_handler(server):
+    for asked, status, message in ERRORS:
+        expected = error(status, "InternalServerException", message)
+        assert await server.answer("/predictions/probe", asked) == expected, asked
     assert (await server.answer("/ping", method="GET")) == HEALTHY
 
 
@@ -290,47 +293,43 @@ async def test_ping_is_unhealthy_while_models_load_and_when_the_server_stops(ser
     assert await server.answer("/ping") == unhealthy
 
 
-@pytest.mark.parametrize("kind", ["bytes", "form", "body", "base64", "json", "curl"])
-async def test_an_image_in_every_form_gives_the_five_best_labels(server, kind, noise):
-    import base64
-
+async def test_an_image_in_every_form_gives_the_five_best_labels(server, noise):
     image = noise(1)
     text = base64.b64encode(image).decode()
-    data, headers = {
-        "bytes": (image, {"Content-Type": BYTES}),
-        "form": (
-            form((NAMED % b"data", b"x"), (NAMED % b"data" + b'; filename="x"', image)),
-            {"Content-Type": FORM},
-        ),
-        "body": (form((NAMED % b"body" + b'; filename="x"', image)), {"Content-Type": FORM}),
-        "base64": (text, {}),
-        "json": (json.dumps(text).encode(), {"Content-Type": JSON}),
-        "curl": (image, {"Content-Type": URLENCODED}),
-    }[kind]
-    async with server.ask("/predictions/hash", data, headers=headers) as response:
-        assert (response.status, response.reason) == (200, "")
-        assert "Content-Type" not in response.headers
-        found = await response.text()
+    forms = [
+        (image, {"Content-Type": BYTES}),
+        (form((NAMED % b"data", b"x"), (NAMED % b"data" + b'; filename="x"', image)), {"Content-Type": FORM}),
+        (form((NAMED % b"body" + b'; filename="x"', image)), {"Content-Type": FORM}),
+        (text, {}),
+        (json.dumps(text).encode(), {"Content-Type": JSON}),
+        (image, {"Content-Type": URLENCODED}),
+    ]
     async with server.running.post(image) as response:
         best = (await response.json())["predictions"]
-    assert found == json.dumps({each["label"]: each["score"] for each in best}, indent=2)
+    expected = json.dumps({each["label"]: each["score"] for each in best}, indent=2)
+    for data, headers in forms:
+        async with server.ask("/predictions/hash", data, headers=headers) as response:
+            assert (response.status, response.reason) == (200, ""), headers
+            assert "Content-Type" not in response.headers
+            assert await response.text() == expected
 
 
-@pytest.mark.parametrize(
-    ("data", "headers", "status"),
-    [
-        (b"no image", {"Content-Type": BYTES}, 415),
-        (b"", {}, 400),
-        (flat(1)[:45], {"Content-Type": BYTES}, 422),
-        (form((NAMED % b"image" + b'; filename="x"', flat(1))), {"Content-Type": FORM}, 400),
-        (form((NAMED % b"data", flat(1)))[:-12], {"Content-Type": FORM}, 400),
-        ("no base64!", {}, 400),
-        (b"[1, 2]", {"Content-Type": JSON}, 422),
-    ],
-)
-async def test_what_is_no_image_is_the_client_s_fault(server, data, headers, status):
-    found, text = await server.answer("/predictions/hash", data, headers=headers)
-    assert (found, json.loads(text)["code"], json.loads(text)["type"]) == (status, status, "BadRequestException")
+NO_IMAGES = [
+    (b"no image", {"Content-Type": BYTES}, 415),
+    (b"", {}, 400),
+    (flat(1)[:45], {"Content-Type": BYTES}, 422),
+    (form((NAMED % b"image" + b'; filename="x"', flat(1))), {"Content-Type": FORM}, 400),
+    (form((NAMED % b"data", flat(1)))[:-12], {"Content-Type": FORM}, 400),
+    ("no base64!", {}, 400),
+    (b"[1, 2]", {"Content-Type": JSON}, 422),
+]
+
+
+async def test_what_is_no_image_is_the_client_s_fault(server):
+    for data, headers, status in NO_IMAGES:
+        found, text = await server.answer("/predictions/hash", data, headers=headers)
+        told = json.loads(text)
+        assert (found, told["code"], told["type"]) == (status, status, "BadRequestException"), text
     assert (await server.answer("/predictions/hash", flat(1)))[0] == 200
 
 
