@@ -133,7 +133,12 @@ class CandidateServer:
     """
 
     def __init__(
-        self, command: Callable[[int], list[str]], folder: Path, environment: Mapping[str, str], image: Path
+        self,
+        command: Callable[[int], list[str]],
+        folder: Path,
+        environment: Mapping[str, str],
+        image: Path,
+        base: str = "",
     ) -> None:
         """Starts the server and waits until it answers.
 
@@ -142,12 +147,13 @@ class CandidateServer:
             folder: to start it in.
             environment: all environment variables.
             image: file that is uploaded until there is an answer.
+            base: path before `/classify`.
 
         Raises:
             ServerFailed: there is none.
         """
         port = _free_port()
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{port}{base}"
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by close()
         began = time.monotonic()
         self._process = subprocess.Popen(
