@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 
 import psutil
@@ -236,3 +237,24 @@ def test_the_script_stops_no_process_that_has_the_number_of_a_server_that_has_en
 def test_what_is_written_is_read_by_the_same_rules():
     properties = read_properties(SNAPSHOT)
     assert json.loads(properties["model_snapshot"])["models"]["kept"]["1.0"]["batchSize"] == 2
+
+
+def test_inference_and_management_on_one_port(script, folder):
+    address = f"127.0.0.1:{script.port}"
+    script.options[3] = address
+    code, said = script.start("--model-store", "store", "--disable-token-auth", "--enable-model-api", "--ncs")
+    assert code == 0, said
+
+    def ask(method, path, data=None):
+        request = urllib.request.Request(f"http://{address}{path}", method=method, data=data)
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, response.read().decode()
+
+    assert ask("POST", "/models?url=echo.mar&initial_workers=1")[0] == 200
+    assert json.loads(ask("GET", "/models")[1]) == {"models": [{"modelName": "echo", "modelUrl": "echo.mar"}]}
+    for path in ("/predictions/echo", "/models/echo/invoke", "/v1/models/echo:predict"):
+        assert ask("POST", path, b"hi") == (200, "echo says hi")
+    assert json.loads(ask("GET", "/v1/models/echo")[1]) == {"name": "echo", "ready": True}
+    assert "Requests2XX" in ask("GET", "/metrics")[1]
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        ask("DELETE", "/models/none")

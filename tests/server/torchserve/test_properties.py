@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.config import Config, ConfigError
@@ -35,6 +35,7 @@ def test_the_syntax_is_javas(text, expected):
     assert read_properties(text) == expected
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(st.text(min_size=1), st.text()))
 def test_what_is_written_is_read(values):
     values = {key: text.rstrip(" \t\f") for key, text in values.items() if key < "\ud800" and key.strip(" \t\f")}
