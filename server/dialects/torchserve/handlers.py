@@ -180,7 +180,8 @@ class TorchServe:
         """An image for a model that gives scores, else fields for a handler. Raises RequestError."""
         request, route = exchange.request, exchange.request[ROUTE]
         target = Target(route.model, route.version)
-        if self.catalog.model(*target).facts.kind != IMAGE_CLASSIFIER:
+        model = self.catalog.model(*target)
+        if model.facts.kind != IMAGE_CLASSIFIER or (route.explains and getattr(model, "explains", False)):
             fields, receiver = await self._fields(exchange, route, body, deadline)
             return Call(target, (fields,), receiver)
         if route.explains:
