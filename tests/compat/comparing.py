@@ -200,7 +200,12 @@ def _numberless(value: Any) -> Any:
     return "#" if isinstance(value, int | float) else value
 
 
-_EXPLAINED = ("mnist explanations", "kserve v1: explain", "kserve v2: explain")
+_EXPLAINED = (
+    "mnist explanations",
+    "mnist explanations, target as form field",
+    "kserve v1: explain",
+    "kserve v2: explain",
+)
 _RANDOM = (  # answers of networks with random weights
     *_EXPLAINED,
     "jpeg raw POST octet",
@@ -212,8 +217,8 @@ _RANDOM = (  # answers of networks with random weights
     "base64 text",
     "base64 json string",
     "json list tensor",
-    "picture RGB WEBP",
-    "picture RGB BMP",
+    "form urlencoded (curl --data-binary default)",
+    *(f"picture {kind}" for kind in ("L PNG", "RGBA PNG", "P PNG", "CMYK JPEG", "1 PNG", "RGB WEBP", "RGB BMP")),
     "mnist",
     "kserve v1: predict",
     "kserve v1: predict without content type",

@@ -80,9 +80,9 @@ class Replay:
         return [task.result() for task in running]
 
     async def _stand_in(self, query: str) -> None:
-        archive = self._served.store / "fileurl.mar"
-        if not archive.exists():
-            archive.write_bytes((self._outside / archive.name).read_bytes())
+        name = query.partition("&")[0].removeprefix("url=")
+        if not (self._served.store / name).exists():
+            (self._served.store / name).write_bytes((self._outside / name).read_bytes())
         await self._served.ask("management", Request("POST", f"/models?{query}", {"Host": "127.0.0.1"}))
 
     async def _one(self, exchange: Exchange) -> Answer:
