@@ -187,9 +187,8 @@ class Opener:
         return self._archives.get(model)
 
     def _preprocessor(self, spec: PreprocessSpec, exactly: bool = False) -> Preprocessor:
-        """Args: exactly: every image is decoded whole."""
-        scaled = self._config.server.scaled_decode and not exactly
-        return Preprocessor(spec, self._max_pixels, scaled, self._formats, self._budget)
+        scaled = self._config.server.scaled_decode
+        return Preprocessor(spec, self._max_pixels, scaled, self._formats, self._budget, exactly)
 
 
 def _of_archive(models: ModelConfig, processes: int) -> ModelConfig:
