@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from models.errors import ModelError
 from models.machine.process import prepare_process
-from server.config import Config, ConfigError, ManagementConfig, TorchServeConfig
+from server.config import Config, ConfigError
 from server.operations.descriptors import raise_limit
 from server.operations.lifecycle import ExitCode
 from server.operations.line_writer import take_over_streams
@@ -54,8 +53,9 @@ def _serve(config: Config, alone: bool) -> NoReturn:
     from server.operations.lifecycle import loop_factory
     from server.operations.listeners import open_listeners
     from server.operations.logs import set_up_logs
+    from server.operations.rpc_port import reserve_rpc_port
     from server.operations.temporary_folder import name_temporary_folder
-    from server.workers.managed_ports import ManagedPorts
+    from server.workers.managed_ports import open_managed_ports
     from server.workers.sizing import plan
     from server.workers.supervisor import supervise
 
@@ -64,8 +64,9 @@ def _serve(config: Config, alone: bool) -> NoReturn:
     name_temporary_folder()
     bundles = find_bundles(config.models)
     config = plan(config, bundles)
-    managing = ManagedPorts(_management_port(config.management, alone), _torchserve_port(config.torchserve, alone))
+    config, managing = open_managed_ports(config, alone)
     config, listening = open_listeners(config)
+    config, _held = reserve_rpc_port(config)  # for as long as this process runs
     if keys := key_file(config.torchserve):
         keys.create()
     if not alone:
@@ -74,25 +75,6 @@ def _serve(config: Config, alone: bool) -> NoReturn:
         from server.service import serve
 
         runner.run(serve(config, bundles, listening))
-
-
-def _management_port(config: ManagementConfig, alone: bool) -> socket.socket | None:
-    from server.operations.lifecycle import listen_on
-
-    if config.management_port == "off":
-        return None
-    if alone:
-        raise ConfigError("--management-port: this program serves without a supervisor, which manages models")
-    return listen_on(config.management_host, int(config.management_port), "--management-")
-
-
-def _torchserve_port(config: TorchServeConfig, alone: bool) -> socket.socket | None:
-    """Where TorchServe's management API is answered, if on a port of its own."""
-    from server.operations.lifecycle import listen_on
-
-    if not config.is_on or alone or config.management == config.inference:
-        return None
-    return listen_on(config.management.host, config.management.port, "--management-address ")
 
 
 def _check_formats(config: Config) -> None:

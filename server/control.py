@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from models.errors import ModelError
 from runtime.errors import ChangeFailed, InvalidInput, ModelRefused, NotScalable, RuntimeFault
 from runtime.inputs import Fields
+from runtime.kinds.unopened_model import UnopenedModel
 from runtime.model_set import FIXED_VERSION, AddedModel, GoldenAsked, ModelSet, Shadow
 from runtime.outputs import Reply
 from runtime.phases import PhaseClock
@@ -200,8 +201,9 @@ class Control:
             self.guard.shadow(name, shadow)
 
     async def _load(self, key: Key, added: AddedModel | None) -> None:
-        model = await self._open(key, added)
+        model: AnyModel = UnopenedModel(*key)
         try:
+            model = await self._open(key, added)
             await self._store.add(*key, model)
         except (ModelError, RuntimeFault) as error:
             if not (added and added.archive and self._revives):

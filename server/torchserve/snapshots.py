@@ -17,6 +17,7 @@ from runtime.model_set import ARCHIVE, AddedModel, ArchiveAsked, ModelSet
 from runtime.record import RecordError
 from server.config import Config, ConfigError
 from server.torchserve.properties import write_properties
+from server.torchserve.registration import NUMBERS
 from server.torchserve.settings import SNAPSHOT, texts_of
 
 log = logging.getLogger("snapserve")
@@ -27,15 +28,6 @@ _PATTERN = "*.cfg"
 _KINDS = tuple(f"-{kind}.cfg" for kind in (STARTUP, CHANGE, SHUTDOWN))
 _PREFIX = ".snapshot-"
 
-# Of a model in a snapshot: TorchServe's key -> ours.
-_NUMBERS = {
-    "minWorkers": "min_workers",
-    "maxWorkers": "max_workers",
-    "batchSize": "batch_size",
-    "maxBatchDelay": "max_batch_delay_ms",
-    "responseTimeout": "response_timeout_s",
-    "startupTimeout": "startup_timeout_s",
-}
 _TEXTS = {"handler": "handler", "modelUrl": "url"}  # ours alone; TorchServe ignores what it does not know
 
 
@@ -130,7 +122,7 @@ def _model(models: ModelSet, model: AddedModel, asked: ArchiveAsked | None) -> d
     return {
         "defaultVersion": models.default_of(model.name) == model.version,
         "marName": model.path,
-        **{key: getattr(asked, field) for key, field in _NUMBERS.items()},
+        **{key: getattr(asked, field) for key, field in NUMBERS.items()},
         "runtimeType": "python",
         **texts,
     }
@@ -163,7 +155,7 @@ def remembered(text: str, file: Path) -> Remembered:
 
 def _added(name: str, version: str, told: Mapping[str, Any]) -> AddedModel:
     """Raises RecordError, KeyError, TypeError."""
-    numbers = {field: max(0, int(told[key])) for key, field in _NUMBERS.items() if told.get(key) is not None}
+    numbers = {field: max(0, int(told[key])) for key, field in NUMBERS.items() if told.get(key) is not None}
     texts = {field: str(told[key]) for key, field in _TEXTS.items() if told.get(key)}
     asked = ArchiveAsked(**numbers, **texts)  # type: ignore[arg-type]
     return AddedModel(name, version, str(told["marName"]), kind=ARCHIVE, archive=asked)

@@ -1,4 +1,4 @@
-"""Where TorchServe's settings come from: config.properties, or the newest snapshot."""
+"""Where TorchServe's settings come from: a file that is named, the newest snapshot, or config.properties here."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from server.torchserve_config import SettingsSource
 from snapserve.options import build
 
 _LOGS_VARIABLE = "LOG_LOCATION"
+_DEFAULT = Path("config.properties")
 
 
 def torchserve_settings(
@@ -39,4 +40,6 @@ def torchserve_settings(
         file = found["ts_config"] = Path(environment[CONFIG_VARIABLE])
     if file is None and not source.ncs:
         file = newest(source.snapshots)
+    if file is None and _DEFAULT.exists():
+        file = found["ts_config"] = _DEFAULT
     return {**settings_of(read_file(file), file, environment), **found} if file else found

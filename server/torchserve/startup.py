@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from models.archives.open import describe
-from models.errors import ArchiveError
+from models.errors import ArchiveError, RequirementsRefused
 from models.machine.resources import usable_cores, usable_memory
+from runtime.archive_settings import ArchiveWishes
 from runtime.errors import RuntimeFault, UnknownModel
 from runtime.folder import StoreFolder
 from runtime.model_set import AddedModel, ModelSet
 from runtime.record import RecordError
 from server.config import Config, ConfigError
 from server.model_options import store_folder
-from server.torchserve.registration import Registration, registered
+from server.torchserve.registration import NUMBERS, Registration, check_requirements, registered
 from server.torchserve.settings import SNAPSHOT, read_file
 from server.torchserve.snapshots import newest, remembered
 
@@ -29,14 +30,6 @@ _MOST_WORKERS = 8
 _MEMORY_PER_WORKER = 1_000_000_000  # bytes; twice what a process with a small network takes
 _SEPARATOR = re.compile(r"[,\s]+")
 _ENDINGS = (".mar", ".tar.gz")
-_SETTINGS = {
-    "minWorkers": "workers",
-    "maxWorkers": "max_workers",
-    "batchSize": "batch_size",
-    "maxBatchDelay": "max_batch_delay_ms",
-    "responseTimeout": "response_timeout_s",
-    "startupTimeout": "startup_timeout_s",
-}
 
 
 def models_at_start(config: Config, models: ModelSet) -> ModelSet:
@@ -94,14 +87,14 @@ def _named(config: Config, folder: StoreFolder) -> Iterator[AddedModel]:
     if words == [ALL]:
         for path in _candidates(folder.path):
             try:
-                yield _model(path, None, settings, config, folder)
-            except (ArchiveError, RecordError, UnknownModel) as error:
+                yield _model(path, "", settings, config, folder)
+            except (ArchiveError, RequirementsRefused, RecordError, UnknownModel) as error:
                 log.warning("--models all: %s is left out: %s", path, error)
         return
     for word in words:
-        name, equals, path = word.rpartition("=")
+        name, _, path = word.rpartition("=")
         try:
-            yield _model(path, name if equals else None, settings, config, folder)
+            yield _model(path, name, settings, config, folder)
         except (RecordError, UnknownModel) as error:
             raise ConfigError(f"--models {word}: {error}") from None
 
@@ -115,15 +108,14 @@ def _candidates(folder: Path) -> list[str]:
     )
 
 
-def _model(
-    path: str, name: str | None, settings: Mapping[str, Any], config: Config, folder: StoreFolder
-) -> AddedModel:
+def _model(path: str, name: str, settings: Mapping[str, Any], config: Config, folder: StoreFolder) -> AddedModel:
     """Raises UnknownModel, ModelError, RecordError."""
     archive = describe(folder.resolve(path), folder.inside)
+    check_requirements(archive.manifest, config)
     manifest = archive.manifest
     told = settings.get(name or manifest.name, {}).get(manifest.version, {})
-    numbers = {field: told[key] for key, field in _SETTINGS.items() if key in told}
-    said = Registration(name=name, is_at_start=True, **numbers)
+    numbers = {field: told[key] for key, field in NUMBERS.items() if key in told}
+    said = Registration(name, ArchiveWishes(is_loaded_at_start=True, **numbers))
     return registered(path, archive, said, workers_at_start(config), config.torchserve)
 
 
@@ -143,7 +135,7 @@ def _settings(text: str) -> Mapping[str, Any]:
         document = json.loads(text)
         for versions in document.values():
             for told in versions.values():
-                if any(type(told[key]) is not int for key in _SETTINGS if key in told):
+                if any(type(told[key]) is not int for key in NUMBERS if key in told):
                     raise ValueError
     except (AttributeError, TypeError, ValueError, RecursionError):
         example = '{"NAME": {"1.0": {"minWorkers": 1, "batchSize": 4}}}'

@@ -31,6 +31,7 @@ from server.operations.lifecycle import (
     stopping_line,
 )
 from server.operations.metrics import SupervisorMetrics
+from server.operations.readiness import tell_ready
 from server.operations.shared_metrics import SUPERVISOR, SharedMetrics, make_metrics_folder
 from server.workers.changes import changes_of
 from server.workers.dispatcher import Dispatcher
@@ -292,6 +293,7 @@ class Supervisor:
             say(banner(models, self._bundles, address, seconds, *facts, torchserve))
             for line in self._management_lines:
                 say(line)
+            tell_ready()
 
     def _show_stopping(self) -> None:
         ready = [worker for worker in self._workers.values() if worker.ready_at is not None]

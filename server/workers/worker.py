@@ -241,7 +241,8 @@ class Worker:
             except Exception as error:
                 log.warning("%s does not describe itself: %s", asked["name"], error)
                 answer = {"error": type(error).__name__}
-            file.truncate(0)
+            file.seek(0)  # where the supervisor stands, too
+            file.truncate()
             file.write(json.dumps(answer).encode())
         self._channel.send(Shown(question))
 

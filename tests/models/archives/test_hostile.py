@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.models.archives import hostile
-from tests.models.archives.hostile import DEVICE, LINK, PIPE, manifest, of_kind, of_mode, tarred, zipped
+from tests.models.archives.hostile import DEVICE, LINK, manifest, of_kind, of_mode, tarred, zipped
 
 ROOT = Path(__file__).parents[3]
 BOMB = bytes(100_000_000)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from models.archives.open import describe
-from models.errors import ArchiveError, NoManifest
+from models.errors import ArchiveError, NoManifest, RequirementsRefused
 from runtime.errors import (
     ChangeFailed,
     ModelRefused,
@@ -33,7 +33,7 @@ from server.dialects.torchserve.management.parameters import Addition
 from server.dialects.torchserve.management.urls import Found, Urls
 from server.dialects.torchserve.management.worker_numbers import WorkerNumbers
 from server.dialects.torchserve.management.yaml_files import YamlFiles
-from server.torchserve.registration import registered
+from server.torchserve.registration import check_requirements, registered
 
 log = logging.getLogger("snapserve")
 
@@ -137,12 +137,13 @@ class Archives:
         said = dataclasses.replace(addition.said, url=found.url)
         try:
             archive = await asyncio.to_thread(describe, folder.resolve(found.path), folder.inside)
+            check_requirements(archive.manifest, self._config)
             return registered(found.path, archive, said, given.default_workers_per_model, given)
         except UnknownModel:
             raise words.nothing_at(addition.url) from None
         except NoManifest:
             raise words.no_archive("Model name is not defined.") from None
-        except ArchiveError as error:
+        except (ArchiveError, RequirementsRefused) as error:
             raise words.no_archive(self._without_store(str(error))) from None
         except RecordError as error:
             raise words.bad_request(f"{error}.") from None

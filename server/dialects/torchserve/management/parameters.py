@@ -8,13 +8,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from runtime.archive_settings import ArchiveWishes
 from server.dialects.torchserve.management.words import bad_request
 from server.torchserve.registration import Registration
 
 _NUMBER = re.compile(r"[+-]?\d{1,9}", re.ASCII)
 _RUNTIMES = ("PYTHON", "PYTHON3", "LSP")
 _TEXTS = ("url", "model_name", "handler", "runtime")
-_NUMBERS = ("batch_size", "max_batch_delay", "response_timeout", "startup_timeout", "initial_workers")
+_WISHES = {
+    "batch_size": "batch_size",
+    "max_batch_delay": "max_batch_delay_ms",
+    "response_timeout": "response_timeout_s",
+    "startup_timeout": "startup_timeout_s",
+}
+_NUMBERS = (*_WISHES, "initial_workers")
 _MOST_LISTED = 100
 
 Parameters = Mapping[str, str]
@@ -43,15 +50,10 @@ def read_addition(given: Parameters) -> Addition:
     if runtime.upper() not in _RUNTIMES:
         raise bad_request(f"Invalid RuntimeType value: {runtime[:80]}")
     workers = number(given, "initial_workers")
-    said = Registration(
-        name=given.get("model_name") or None,
-        handler=given.get("handler") or None,
-        batch_size=number(given, "batch_size", least=0),
-        max_batch_delay_ms=number(given, "max_batch_delay", least=0),
-        response_timeout_s=number(given, "response_timeout", least=0),
-        startup_timeout_s=number(given, "startup_timeout", least=0),
-        workers=None if workers is None else max(0, workers),
-    )
+    numbers = {field: value for name, field in _WISHES.items() if (value := number(given, name)) is not None}
+    if workers is not None:
+        numbers["min_workers"] = max(0, workers)
+    said = Registration(given.get("model_name", ""), ArchiveWishes(given.get("handler", ""), **numbers))  # type: ignore[arg-type]
     return Addition(given["url"], said, given.get("synchronous", "true").lower() == "true")
 
 
