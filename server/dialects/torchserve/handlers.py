@@ -38,7 +38,7 @@ from server.dialects.torchserve.replies import (
     wrong_key,
 )
 from server.dialects.torchserve.route import PREDICTIONS, Place, Route, route_of
-from server.http.answer import answer, expect_continue
+from server.http.answer import Handler, answer, expect_continue
 from server.http.context import Context
 from server.http.dialect import DIALECTS, Call, Target
 from server.http.exchange import EXCHANGE, Exchange
@@ -282,11 +282,11 @@ def _headers_for_handler(request: web.Request, route: Route, given: Given) -> di
     return headers
 
 
-def add_inference(app: web.Application, dialect: TorchServe) -> None:
+def add_inference(app: web.Application, dialect: TorchServe, handle: Handler) -> None:
     """Routes every request that nothing before it takes."""
     for path in dialect.paths():
         app[DIALECTS].add("", path, dialect)
-    app.router.add_route("*", "/{path:.*}", dialect.handle, expect_handler=dialect.expect)
+    app.router.add_route("*", "/{path:.*}", handle, expect_handler=dialect.expect)
 
 
 def cors_headers(given: TorchServeConfig) -> dict[str, str]:
