@@ -136,7 +136,7 @@ class Opener:
         else:
             model = HandlerModel(name, archive, asked, envelope=_envelope(given))
         self._archives[model], self._unpacked[model] = (
-            Registered(asked, read_config(archive.config, name)),
+            Registered(asked, read_config(archive.config, name), given.torchserve.job_queue_size),
             archive,
         )
         return model
