@@ -12,6 +12,10 @@ from models.images.stop import Stop
 from runtime.inputs import Input
 from runtime.outputs import Output
 from runtime.processes.recipe import Recipe
+from runtime.signature import TensorSpec
+
+# Kinds of models.
+IMAGE_CLASSIFIER, TENSOR_MODEL = "image-classifier", "tensor-model"
 
 Item = TypeVar("Item")
 Row = TypeVar("Row")
@@ -35,6 +39,8 @@ class ModelFacts:
         is_untried: whether nobody has run it yet; the optimiser runs what it puts into a bundle.
         version: its number.
         size: of its files, in bytes; 0: unknown.
+        inputs: its tensors, in order; none: not known, or it takes none.
+        outputs: likewise.
     """
 
     name: str
@@ -46,6 +52,8 @@ class ModelFacts:
     is_untried: bool = False
     version: str = "1"
     size: int = 0
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
 
 
 @dataclass(frozen=True)

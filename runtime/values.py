@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-# Arrays of one of `DTYPES`, in lists, tuples and dicts of any depth.
+# Arrays, in lists, tuples and dicts of any depth.
 Nested: TypeAlias = (
     "NDArray[Any] | int | float | bool | str | list[Nested] | tuple[Nested, ...] | dict[str, Nested] | None"
 )
@@ -19,8 +19,11 @@ DTYPES = {
 }
 
 
+BFLOAT16 = np.dtype("V2")  # of arrays of bfloat16, for which numpy has no type: two bytes each
+
+
 class Tensors(NamedTuple):
-    """Named arrays.
+    """Named arrays of one item: an image, or a call of a program.
 
     Attributes:
         arrays: by name, in order.

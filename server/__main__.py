@@ -53,6 +53,7 @@ def _serve(config: Config, alone: bool) -> NoReturn:
     from server.operations.lifecycle import loop_factory
     from server.operations.listeners import open_listeners
     from server.operations.logs import set_up_logs
+    from server.operations.rpc_port import reserve_rpc_port
     from server.operations.temporary_folder import name_temporary_folder
     from server.workers.managed_ports import open_managed_ports
     from server.workers.sizing import plan
@@ -65,6 +66,7 @@ def _serve(config: Config, alone: bool) -> NoReturn:
     config = plan(config, bundles)
     config, managing = open_managed_ports(config, alone)
     config, listening = open_listeners(config)
+    config, _held = reserve_rpc_port(config)  # for as long as this process runs
     if keys := key_file(config.torchserve):
         keys.create()
     if not alone:

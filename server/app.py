@@ -24,6 +24,8 @@ from server.control import Control
 from server.deploying import Deployer
 from server.dialects.classify.handlers import Classify
 from server.dialects.classify.upload import UploadParser
+from server.dialects.open_inference.handlers import OpenInference
+from server.dialects.open_inference.pages import add_open_inference
 from server.dialects.torch_serving.handlers import TorchServing, add_torch_serving
 from server.dialects.torchserve.handlers import TorchServe, add_common, add_inference
 from server.dialects.torchserve.keys import key_file
@@ -79,6 +81,7 @@ def make_apps(
     main[CONTROL] = parts.control
     for prefix in _prefixes(config):
         add_dialect(main, parts.classify, prefix)
+        add_open_inference(main, parts.open_inference, prefix)
         add_pages(main, prefix)
     return Apps(main, {**_add_torch_serving(config, parts, main), **_torchserve(config, parts)})
 
@@ -131,6 +134,7 @@ class _Parts(NamedTuple):
 
     context: Context
     classify: Classify
+    open_inference: OpenInference
     control: Control
     on_demand: OnDemand
     opener: Opener
@@ -153,6 +157,7 @@ def _parts(config: Config, bundles: Bundles, shared: SharedMetrics | None, model
     bodies = BodyReader(config.limits)
     context = Context(config, store, metrics, cpu_pool, spares, bodies, proxies, access_log)
     classify = Classify(store, UploadParser(config.limits, cpu_pool))
+    open_inference = OpenInference(store, config.limits, cpu_pool)
     control = Control(
         store,
         opener.open,
@@ -162,4 +167,4 @@ def _parts(config: Config, bundles: Bundles, shared: SharedMetrics | None, model
         max(1, config.server.workers),
         revives=config.torchserve.is_on,
     )
-    return _Parts(context, classify, control, OnDemand(opener.open_file, room), opener)
+    return _Parts(context, classify, open_inference, control, OnDemand(opener.open_file, room), opener)

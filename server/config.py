@@ -250,6 +250,12 @@ class ServerConfig(Section):
         valid=is_api,
         form="torch-serving or torch-serving=PORT",
     )
+    grpc_port: str = option(
+        "off",
+        "port of the Open Inference Protocol over gRPC, on --host; 0: any free port",
+        valid=is_port_or_off,
+        form="off or a port between 0 and 65535",
+    )
     cors_origin: tuple[str, ...] = option((), "origin allowed by CORS, or *; repeatable")
     workers: int = option(
         0, "worker processes behind the port; auto: one per core, fewer if memory is short", 0, 256, auto=True

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from aiohttp import web
 
@@ -22,7 +22,7 @@ from server.config import Config
 from server.default_model import reason
 from server.http.connection import Connection
 from server.http.connections import Connections
-from server.http.context import CONTEXT
+from server.http.context import CONTEXT, Context
 from server.http.dialect import DIALECTS
 from server.operations.acceptor import Acceptor
 from server.operations.banner import banner
@@ -40,6 +40,9 @@ from server.operations.lifecycle import (
 )
 from server.operations.listeners import port_of
 from server.operations.shared_metrics import SharedMetrics
+
+if TYPE_CHECKING:
+    from server.dialects.open_inference.rpc.listener import RpcListener
 
 _READ_BUFFER = 1 << 18  # bytes of a body that are read ahead of the handler
 _GIVE_UP_S = 2.0  # from the moment when an engine counts as hung to the end of the process
@@ -73,6 +76,7 @@ class Service:
         self._connections = Connections(on_closed, config.limits.max_connections)
         self._runner = web.AppRunner(apps.main, handler_cancellation=True)
         self._runners = {port: web.AppRunner(app, handler_cancellation=True) for port, app in apps.ports.items()}
+        self._rpc = _rpc_listener(config, self.context)
         self._loop_lag = LoopLag(self.context.metrics.observe_loop_lag)
         self._listening: Sequence[socket.socket] = ()
         self._acceptors: list[Acceptor] = []
@@ -106,6 +110,8 @@ class Service:
     async def load(self) -> None:
         """Loads and warms up the models. Raises ModelError where one cannot be loaded."""
         await self.control.start()
+        if self._rpc:
+            await self._rpc.start()
 
     def watch_loop(self) -> None:
         """Begins to measure the event loop's delay: that of a start is nobody's."""
@@ -135,10 +141,12 @@ class Service:
         await asyncio.gather(*(acceptor.close() for acceptor in self._acceptors))
         await asyncio.gather(*self._adopting)
         self._connections.close_idle()
+        rpc = asyncio.ensure_future(self._drain_rpc())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.server.drain_timeout_s) as self._drain_limit:
                 self._shorten_drain()
                 await self._connections.wait_closed()
+                await asyncio.shield(rpc)
                 if all(deployment.runner.busy_since is None for deployment in context.store):
                     await context.store.close()
                     await context.spares.close()
@@ -147,6 +155,10 @@ class Service:
         unanswered = context.in_flight
         self._connections.abort()
         return unanswered
+
+    async def _drain_rpc(self) -> None:
+        if self._rpc:
+            await self._rpc.drain(self._config.server.drain_timeout_s)
 
     def give_up(self, stuck: AnyDeployment) -> None:
         """Answers all that waits for an engine that does not come back, so that a drain can end soon.
@@ -200,6 +212,15 @@ class Service:
             lingering_time=_LINGERING_S,
             auto_decompress=False,
         )
+
+
+def _rpc_listener(config: Config, context: Context) -> RpcListener | None:
+    """Of --grpc-port."""
+    if config.server.grpc_port == "off":
+        return None
+    from server.dialects.open_inference.rpc.listener import RpcListener  # gRPC, which nothing else needs
+
+    return RpcListener(config, context)
 
 
 def _target_line(deployment: AnyDeployment) -> str:

@@ -93,7 +93,7 @@ UNDOCUMENTED = {
 # The modules that a library documents; whatever else is imported of it is private.
 DOCUMENTED = {
     "aiohttp": {"aiohttp", "aiohttp.abc", "aiohttp.web"},
-    "prometheus_client": {"prometheus_client", "prometheus_client.multiprocess"},
+    "prometheus_client": {"prometheus_client", "prometheus_client.multiprocess", "prometheus_client.parser"},
 }
 # Methods of every named tuple, underscored lest they be taken for fields; and os._exit.
 PUBLIC = {"_asdict", "_exit", "_fields", "_make", "_replace"}

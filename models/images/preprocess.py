@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from models.bundles.spec import PreprocessSpec
+from models.errors import TooManyPixels
 from models.images.budget import DEFAULT_MAX_PIXELS, DecodeBudget
 from models.images.decode import Decoded, Encoded, Job, decode
 from models.images.formats import SUPPORTED, check_formats
@@ -93,6 +94,22 @@ class Preprocessor:
         """Resizes and centre-crops an upright image of mode L or RGB, as `__call__` does."""
         pixels = np.atleast_3d(np.asarray(image))
         return self._crop(Decoded(pixels, 1, *image.size, Turn()))
+
+    def prepare(self, pixels: Pixels) -> Pixels:
+        """Resizes and centre-crops pixels as `__call__` does; those of the crop's size are returned as they are.
+
+        Args:
+            pixels: uint8 [height, width, 3], RGB, upright.
+
+        Raises:
+            TooManyPixels: width times height exceeds `max_pixels`.
+        """
+        height, width, side = *pixels.shape[:2], self.spec.crop_size
+        if (height, width) == (side, side):
+            return pixels
+        if height * width > self.max_pixels:
+            raise TooManyPixels(height * width, self.max_pixels)
+        return self._crop(Decoded(pixels, 1, width, height, Turn()))
 
     def _crop(self, decoded: Decoded) -> Pixels:
         turn = decoded.turn

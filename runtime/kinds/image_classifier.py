@@ -27,8 +27,11 @@ from runtime.inputs import Image, Input
 from runtime.model import IMAGE_CLASSIFIER, EngineFacts, ModelFacts
 from runtime.outputs import Scores
 from runtime.processes.recipe import Recipe
+from runtime.signature import TensorSpec
+from runtime.values import Tensors
 
 KIND = IMAGE_CLASSIFIER
+INPUT, OUTPUT = "image", "scores"  # names of its tensors
 
 
 class ImageClassifier:
@@ -52,7 +55,15 @@ class ImageClassifier:
         weights = str(spec.source.get("weights", "unknown"))
         untried = spec.engine.kind == BARE
         self.facts = ModelFacts(
-            name, KIND, spec.architecture, weights, spec.num_classes, choice.batch_size, untried
+            name,
+            KIND,
+            spec.architecture,
+            weights,
+            spec.num_classes,
+            choice.batch_size,
+            untried,
+            inputs=(TensorSpec(INPUT, "BYTES", (-1,)),),
+            outputs=(TensorSpec(OUTPUT, "FP32", (-1, spec.num_classes)),),
         )
         self.example_file = spec.example
         self.choice = choice
@@ -64,16 +75,21 @@ class ImageClassifier:
         return isinstance(given, Image) and may_take_long(given.data)
 
     def prepare(self, given: Input, stop: Stop | None = None, /) -> Pixels:
-        """Encoded image -> uint8 [crop_size, crop_size, 3], RGB.
+        """Encoded image, or the pixels of one -> uint8 [crop_size, crop_size, 3], RGB.
+
+        Pixels of the crop's size are taken as they are, others are resized and cropped like those of a file.
 
         Raises:
             ImageError: it cannot be decoded.
             InvalidInput: it is no image.
             Stopped: `stop` was set.
         """
-        if not isinstance(given, Image):
+        if isinstance(given, Image):
+            return self._preprocessor(given.data, stop)
+        pixels = given.arrays.get(INPUT) if isinstance(given, Tensors) else None
+        if pixels is None or pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
             raise InvalidInput("This model takes an image.")
-        return self._preprocessor(given.data, stop)
+        return self._preprocessor.prepare(np.ascontiguousarray(pixels))
 
     def example(self) -> Image:
         """A JPEG of noise."""

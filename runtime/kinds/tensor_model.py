@@ -21,14 +21,16 @@ from models.networks.programs import ONNX, format_of
 from runtime.errors import InvalidInput
 from runtime.inputs import Arguments, Image, Input
 from runtime.kinds import tensor_engine
+from runtime.kinds.program_signature import signature_of
 from runtime.kinds.tensor_engine import Item, Row, TensorEngine
 from runtime.kinds.tensor_settings import TensorSettings, tensor_settings_of
-from runtime.model import EngineFacts, ModelFacts
+from runtime.model import TENSOR_MODEL, EngineFacts, ModelFacts
 from runtime.outputs import Value
 from runtime.processes.recipe import Recipe
-from runtime.values import Nested
+from runtime.signature import ARGUMENT
+from runtime.values import Nested, Tensors
 
-KIND = "tensor-model"
+KIND = TENSOR_MODEL
 
 
 class TensorModel:
@@ -55,8 +57,20 @@ class TensorModel:
             settings: how it is run.
             preprocessor: for images among the arguments.
         """
-        size = settings.max_batch_size
-        self.facts = ModelFacts(name, KIND, program, file.name, 0, size, True, size=file.stat().st_size)
+        told = signature_of(file, program)
+        self.facts = ModelFacts(
+            name,
+            KIND,
+            program,
+            file.name,
+            0,
+            settings.max_batch_size,
+            True,
+            size=file.stat().st_size,
+            inputs=settings.inputs or told.inputs,
+            outputs=settings.outputs or told.outputs,
+        )
+        self._scalars = told.scalars
         self.file = file
         self.settings = settings
         self._preprocessor = preprocessor
@@ -68,11 +82,15 @@ class TensorModel:
     def prepare(self, given: Input, stop: Stop | None = None, /) -> Item:
         """Arguments -> the same, with a float32 tensor [1, 3, crop_size, crop_size] for each image.
 
+        Tensors become arguments by their names, in the order of `facts.inputs`.
+
         Raises:
             ImageError: an image cannot be decoded.
-            InvalidInput: no arguments.
+            InvalidInput: no arguments, or others than the program's.
             Stopped: `stop` was set.
         """
+        if isinstance(given, Tensors):
+            return self._arguments(given)
         if not isinstance(given, Arguments):
             raise InvalidInput("This model takes arguments.")
         return tuple([self._normalised(each, stop) if isinstance(each, Image) else each for each in given.values])
@@ -124,6 +142,13 @@ class TensorModel:
             options, device=settings.device or options.device, max_batch_size=settings.max_batch_size
         )
 
+    def _arguments(self, given: Tensors) -> Item:
+        names = [each.name for each in self.facts.inputs]
+        names = names or [f"{ARGUMENT}{place}" for place in range(len(given.arrays))]
+        if given.arrays.keys() != set(names):
+            raise InvalidInput(f"This model takes {', '.join(names)}.")
+        return tuple([_argument(given.arrays[name], place in self._scalars) for place, name in enumerate(names)])
+
     def _normalised(self, image: Image, stop: Stop | None) -> Nested:
         return normalised(self._preprocessor(image.data, stop), self.settings.preprocess)
 
@@ -158,6 +183,16 @@ def normalised(pixels: Pixels, spec: PreprocessSpec) -> NDArray[np.float32]:
     mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
     values = (pixels.astype(np.float32) / np.float32(255) - mean) / std
     return np.ascontiguousarray(values.transpose(2, 0, 1)[np.newaxis])
+
+
+def _argument(array: NDArray[Any], is_scalar: bool) -> Nested:
+    """Raises InvalidInput: it is text, and the program takes numbers."""
+    if is_scalar and array.size == 1:
+        value: Nested = array.item()
+        return value
+    if array.dtype.hasobject:
+        raise InvalidInput("This model takes numbers, no text.")
+    return array
 
 
 def _images(given: Input) -> list[Image]:

@@ -13,6 +13,7 @@ from models.bundles.spec import IMAGENET, PreprocessSpec
 from models.bundles.text import read_json
 from models.errors import BundleError
 from models.images.presets import preprocess_of
+from runtime.signature import ANY, DATATYPES, TensorSpec
 
 DEVICES = ("auto", "cpu", "cuda")
 _LARGEST_BATCH = 1024
@@ -26,11 +27,15 @@ class TensorSettings:
         device: one of `DEVICES`; "" takes the server's.
         max_batch_size: most calls that run as one; above 1 their tensors are joined along their first dimension.
         preprocess: what an image among the arguments becomes.
+        inputs: names, datatypes and shapes of the arguments, in order; none: what the program's file says.
+        outputs: likewise of what is returned.
     """
 
     device: str = ""
     max_batch_size: int = 1
     preprocess: PreprocessSpec = IMAGENET
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
 
     def __post_init__(self) -> None:
         if self.device not in ("", *DEVICES):
@@ -87,6 +92,35 @@ def tensor_settings_of(file: Path, kind: type[_Kind], resolve: Resolver = as_it_
 
 
 def _read(given: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    if "preprocess" not in given:
-        return given
-    return {**given, "preprocess": preprocess_of(given["preprocess"], f"{where}: preprocess")}
+    read = dict(given)
+    if "preprocess" in given:
+        read["preprocess"] = preprocess_of(given["preprocess"], f"{where}: preprocess")
+    for name in ("inputs", "outputs"):
+        if name in given:
+            read[name] = _tensors(given[name], f"{where}: {name}")
+    return read
+
+
+def _tensors(given: Any, where: str) -> tuple[TensorSpec, ...]:
+    """Raises BundleError."""
+    if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
+        raise BundleError(f"{where}: must be a list of objects with name, datatype and shape")
+    found = tuple([_tensor(each, where) for each in given])
+    if len({each.name for each in found}) < len(found):
+        raise BundleError(f"{where}: a name is there twice")
+    return found
+
+
+def _tensor(given: Mapping[str, Any], where: str) -> TensorSpec:
+    name, datatype, shape = given.get("name"), given.get("datatype", ANY), given.get("shape")
+    if unknown := sorted(given.keys() - {"name", "datatype", "shape"}):
+        raise BundleError(f"{where}: unknown field {unknown[0]!r}; there are name, datatype, shape")
+    if not isinstance(name, str) or not name:
+        raise BundleError(f"{where}: each needs a name")
+    if datatype not in DATATYPES:
+        raise BundleError(f"{where}: datatype {datatype!r} must be one of {', '.join(DATATYPES)}")
+    if shape is not None and not (
+        isinstance(shape, list) and all(type(each) is int and each >= -1 for each in shape)
+    ):
+        raise BundleError(f"{where}: shape {shape!r} must be a list of whole numbers, -1 for any")
+    return TensorSpec(name, datatype, None if shape is None else tuple(shape))

@@ -9,12 +9,15 @@ import numpy as np
 import torch
 
 from runtime.errors import UnsupportedOutput
-from runtime.values import Nested
+from runtime.values import BFLOAT16, Nested
 
-# What `runtime.values.DTYPES` has names for.
+# What numpy has types for.
 _DTYPES = {
     torch.bool,
     torch.uint8,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
     torch.int8,
     torch.int16,
     torch.int32,
@@ -42,6 +45,8 @@ def to_tensors(tree: Nested, device: torch.device, copy: bool) -> Any:
     """Arrays -> tensors on a device; without `copy` they may be the same memory."""
 
     def tensor(array: Any) -> torch.Tensor:
+        if array.dtype == BFLOAT16:
+            return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).to(device, copy=copy)
         return torch.from_numpy(np.asarray(array)).to(device, copy=copy)
 
     return mapped(tree, np.ndarray, tensor)
@@ -69,9 +74,12 @@ def to_arrays(result: Any) -> Nested:
 
 
 def _array(tensor: torch.Tensor) -> Nested:
-    if tensor.dtype not in _DTYPES:
+    if tensor.dtype not in _DTYPES and tensor.dtype != torch.bfloat16:
         raise UnsupportedOutput("dtype", f"The model returned a tensor of {tensor.dtype}.")
     if tensor.layout != torch.strided:
         raise UnsupportedOutput("type", f"The model returned a tensor of layout {tensor.layout}.")
+    if tensor.dtype == torch.bfloat16:
+        bits = tensor.detach().contiguous().view(torch.int16)
+        return bits.to("cpu", copy=True).numpy(force=True).view(BFLOAT16)
     # A copy: the model may keep the tensor, or have it in common with its input.
     return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format).numpy(force=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 
 from aiohttp import HttpVersion11, web
@@ -19,6 +19,7 @@ from server.http.connection import check_place
 from server.http.context import CONTEXT, Context
 from server.http.cors import preflight
 from server.http.dialect import DIALECTS, Dialect
+from server.http.encoded_body import decoded
 from server.http.exchange import EXCHANGE, Exchange
 from server.http.faults import fault_of, log_if_internal
 from server.operations.access_log import MODEL, STARTED
@@ -31,7 +32,7 @@ async def answer(dialect: Dialect, request: web.Request) -> web.StreamResponse:
     context, exchange = request.app[CONTEXT], request[EXCHANGE]
     deadline = exchange.deadline(context.config.limits.request_timeout_ms)
     _admit(context, dialect, exchange, deadline)
-    body = await context.bodies.read(request, dialect.body_limit_of(request), deadline)
+    body = await _read(context, dialect, request, deadline)
     try:
         exchange.clock.mark("read")
         call = await dialect.parse(exchange, body, deadline)
@@ -40,8 +41,10 @@ async def answer(dialect: Dialect, request: web.Request) -> web.StreamResponse:
             request[MODEL] = exchange.model.name
             start_by = deployment.admit(len(call.inputs), deadline, exchange.is_retry)
             exchange.note_retry(math.inf)
-            answers = await _infer(deployment, call.inputs, exchange.clock, (deadline, start_by))
+            answers = await infer_all(deployment, call.inputs, exchange.clock, (deadline, start_by))
         response = dialect.render(exchange, call, answers)
+        if not isinstance(response, web.StreamResponse):
+            response = await response
     finally:
         context.bodies.memory.give_back(len(body))
     response.headers["Server-Timing"] = exchange.clock.server_timing()
@@ -54,13 +57,33 @@ def _admit(context: Context, dialect: Dialect, exchange: Exchange, deadline: flo
     check_place(request)
     if (deployment := dialect.catalog.peek(*dialect.target_of(request))) is not None:
         deployment.admit(1, deadline, exchange.is_retry)
-    context.bodies.check_announced(request, dialect.body_limit_of(request))
+    encodings: Collection[str] = getattr(dialect, "encodings", ())
+    context.bodies.check_announced(request, dialect.body_limit_of(request), encodings)
 
 
-async def _infer(
+async def _read(context: Context, dialect: Dialect, request: web.Request, deadline: float) -> bytearray:
+    limit = dialect.body_limit_of(request)
+    body = await context.bodies.read(request, limit, deadline)
+    encoding = request.headers.get("Content-Encoding")
+    if encoding is None:
+        return body
+    return await decoded(body, encoding, limit, context.bodies.memory, context.cpu_pool, deadline)
+
+
+async def infer_all(
     deployment: AnyDeployment, inputs: Sequence[Input | Exception], clock: PhaseClock, times: tuple[float, float]
 ) -> Sequence[Output | Exception]:
-    """An answer per input; times: deadline, and when it has to begin."""
+    """Runs all inputs of a request.
+
+    Args:
+        deployment: of its model.
+        inputs: at least one, or the error of one.
+        clock: gets the phases of a single input.
+        times: the deadline, and when the last input has to begin.
+
+    Returns:
+        An output or an error for each.
+    """
     if len(inputs) == 1:
         return (await _infer_one(deployment, inputs[0], clock, times),)
     return await asyncio.gather(*(_infer_one(deployment, each, clock.fork(), times) for each in inputs))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 
 from aiohttp import web
 
@@ -86,14 +87,20 @@ class BodyReader:
         self._timeout_s = limits.body_timeout_s
         self._rate = limits.min_body_bytes_per_s
 
-    def check_announced(self, request: web.Request, limit: int) -> None:
+    def check_announced(self, request: web.Request, limit: int, encodings: Collection[str] = frozenset()) -> None:
         """Checks the headers of a request before its body is read.
 
+        Args:
+            request: with the headers.
+            limit: most bytes of the body.
+            encodings: values of Content-Encoding that are taken.
+
         Raises:
-            CompressedBody: there is a Content-Encoding.
+            CompressedBody: there is another Content-Encoding.
             BodyTooLarge: Content-Length is over `limit` bytes.
         """
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        encoding = request.headers.get("Content-Encoding", "identity").lower()
+        if encoding != "identity" and encoding not in encodings:
             raise CompressedBody("A body with a Content-Encoding is not accepted.")
         length = request.content_length
         if length is not None and length > limit:

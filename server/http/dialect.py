@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from aiohttp import web
@@ -80,6 +80,8 @@ def _first_part(path: str) -> str:
 class Dialect(Protocol):
     """One HTTP API.
 
+    It may have an attribute `encodings`: values of Content-Encoding in which it takes bodies.
+
     Attributes:
         hint: where to send what, for a client at a wrong address or with a wrong method.
     """
@@ -111,10 +113,13 @@ class Dialect(Protocol):
         """Takes a request apart. Raises RequestError."""
         ...
 
-    def render(self, exchange: Exchange, call: Call, answers: Sequence[Output | Exception]) -> web.StreamResponse:
+    def render(
+        self, exchange: Exchange, call: Call, answers: Sequence[Output | Exception]
+    ) -> web.StreamResponse | Awaitable[web.StreamResponse]:
         """The response to a call: an output or an error for each of its inputs. May raise one of the errors.
 
-        A response that was begun while the inputs ran is returned, too; an error then breaks it off.
+        What takes long on the event loop is returned as an awaitable. A response that was begun while the inputs
+        ran is returned, too; an error then breaks it off.
         """
         ...
 

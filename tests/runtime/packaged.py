@@ -58,7 +58,7 @@ class Told:
     def returns(self, what):
         return {
             "set": {1},
-            "bfloat16": torch.ones(1, dtype=torch.bfloat16),
+            "complex": torch.ones(1, dtype=torch.complex64),
             "keys": {1: 2},
             "meta": torch.ones(1, device="meta"),
         }[what]

@@ -67,9 +67,31 @@ class Probe(nn.Module):
     def forward(self, word: str, x: Tensor) -> Any:
         if word == "raise":
             raise ValueError("it was told")
-        if word == "bfloat16":
-            return x.to(torch.bfloat16)
+        if word == "complex":
+            return torch.complex(x.float(), x.float())
         return {"a": [x, x.t()], "b": (word, x.size(0), 0.1, True, None)}
+
+
+class SumAndDifference(nn.Module):
+    def forward(self, INPUT0: Tensor, INPUT1: Tensor):
+        return INPUT0 + INPUT1, INPUT0 - INPUT1
+
+
+class Described(nn.Module):
+    """A tensor and a text."""
+
+    def forward(self, IN: Tensor):
+        return IN.to(torch.float32), "hello"
+
+
+class Repeated(nn.Module):
+    def forward(self, s: str, n: int):
+        return s + str(n)
+
+
+class DictOut(nn.Module):
+    def forward(self, x: Tensor):
+        return {"y": x, "z": x + 1}
 
 
 class Half(nn.Module):
@@ -80,6 +102,11 @@ class Half(nn.Module):
 class BFloat16(nn.Module):
     def forward(self, x: Tensor):
         return x.to(torch.bfloat16)
+
+
+class Complex(nn.Module):
+    def forward(self, x: Tensor):
+        return torch.complex(x, x)
 
 
 class Nothing(nn.Module):

@@ -102,7 +102,8 @@ async def start(hash_bundle):
 
         async def finish(service):
             for deployment in service.context.store:
-                engine_of(deployment).gate.set()
+                if deployment.model.facts.num_classes:  # of a program there is none
+                    engine_of(deployment).gate.set()
             if not service.context.draining:
                 await service.drain()
             await service.close()

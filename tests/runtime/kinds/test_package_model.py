@@ -83,7 +83,7 @@ async def test_errors_are_the_packages_first_line_and_the_process_goes_on(deploy
         (("raises",), ModelRaised, "it was told"),
         (("add", ONES), ModelRaised, "Told.add() missing 1 required positional argument: 'y'"),
         (("returns", "set"), UnsupportedOutput, "The model returned a value of type set."),
-        (("returns", "bfloat16"), UnsupportedOutput, "The model returned a tensor of torch.bfloat16."),
+        (("returns", "complex"), UnsupportedOutput, "The model returned a tensor of torch.complex64."),
         (("returns", "keys"), UnsupportedOutput, "The model returned a dict whose keys are not text."),
         (("returns", "meta"), ModelRaised, "Cannot copy out of meta tensor; no data!"),
         (("circle",), ModelRaised, "maximum recursion depth exceeded"),

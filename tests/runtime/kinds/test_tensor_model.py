@@ -90,11 +90,11 @@ async def test_values_and_errors_of_a_model_are_the_same_on_every_runner(deploy,
     assert tree["b"] == ("echo", 1, 0.1, True, None)
     interpreter = "The following operation failed in the TorchScript interpreter. builtins.ValueError: it was told"
     wrong_type = "forward() Expected a value of type 'str' for argument 'word' but instead found type 'Tensor'."
-    unsupported = "The model returned a tensor of torch.bfloat16."
+    unsupported = "The model returned a tensor of torch.complex64."
     for values, kind, text in [
         (("raise", x), ModelRaised, interpreter),
         ((x, x), ModelRaised, wrong_type),
-        (("bfloat16", x), UnsupportedOutput, unsupported),
+        (("complex", x), UnsupportedOutput, unsupported),
     ]:
         with pytest.raises(ItemFailed) as failed:
             await infer(deployment, *values)
@@ -151,7 +151,7 @@ def test_results_are_contiguous_and_ours(tmp_path):
 
 @pytest.mark.parametrize(
     ("module", "what"),
-    [(programs.BFloat16(), "dtype"), (programs.DictInt(), "keys")],
+    [(programs.Complex(), "dtype"), (programs.DictInt(), "keys")],
 )
 def test_outputs_that_no_nested_value_has(tmp_path, module, what):
     with pytest.raises(UnsupportedOutput) as raised:

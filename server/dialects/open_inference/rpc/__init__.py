@@ -1,0 +1,1 @@
+"""The Open Inference Protocol over gRPC. Needs the extra `grpc`; imported only where there is a --grpc-port."""

@@ -1,0 +1,1 @@
+"""Made of `open_inference.proto` by scripts/generate_grpc.py."""

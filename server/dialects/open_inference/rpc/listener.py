@@ -1,0 +1,48 @@
+"""The port of gRPC in one process."""
+
+from __future__ import annotations
+
+import grpc
+
+from server.config import Config
+from server.dialects.open_inference.rpc.generated.open_inference_pb2_grpc import (
+    add_GRPCInferenceServiceServicer_to_server,
+)
+from server.dialects.open_inference.rpc.service import InferenceService
+from server.http.context import Context
+from server.operations.rpc_port import address_of
+
+_MOST_AT_ONCE = 4096  # calls in flight, streams among them
+
+
+class RpcListener:
+    """Listens on --grpc-port, on the running event loop, together with the other workers."""
+
+    def __init__(self, config: Config, context: Context) -> None:
+        """Creates it; `start` begins to listen.
+
+        Args:
+            config: of this process, with the port as it was reserved.
+            context: of this process.
+        """
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.so_reuseport", 1),  # the kernel distributes connections among the workers
+                ("grpc.max_receive_message_length", int(config.limits.max_body_mb * 1_000_000)),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_connection_idle_ms", int(config.server.keepalive_timeout_s * 1000)),
+            ],
+            maximum_concurrent_rpcs=_MOST_AT_ONCE,
+        )
+        self._service = InferenceService(context)
+        add_GRPCInferenceServiceServicer_to_server(self._service, self._server)
+        self._server.add_insecure_port(address_of(config.server))
+
+    async def start(self) -> None:
+        """Begins to take calls."""
+        await self._server.start()
+
+    async def drain(self, grace_s: float) -> None:
+        """Takes no further calls, and waits for those that run; those that take longer are cancelled."""
+        self._service.stop_streams()
+        await self._server.stop(grace_s)

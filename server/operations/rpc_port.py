@@ -1,0 +1,46 @@
+"""The port of gRPC: each worker listens on it by itself, so the supervisor only holds it."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+from importlib.util import find_spec
+
+from server.config import Config, ConfigError, ServerConfig
+from server.operations.lifecycle import listen_on
+
+_OPTION = "--grpc-"
+
+
+def reserve_rpc_port(config: Config) -> tuple[Config, socket.socket | None]:
+    """Finds out whether the port is free, and holds it for the workers.
+
+    Returns:
+        The configuration with the port as it was chosen where 0 was asked for, and a socket that does not listen;
+        None without --grpc-port.
+
+    Raises:
+        ConfigError: the port is taken, or gRPC is not installed.
+    """
+    server = config.server
+    if server.grpc_port == "off":
+        return config, None
+    if not all(map(find_spec, ("grpc", "google", "google.protobuf"))):
+        raise ConfigError("--grpc-port needs gRPC: pip install 'snapserve[grpc]' installs it")
+    with listen_on(
+        server.host, int(server.grpc_port), _OPTION
+    ) as first:  # a server that shares it would be unseen
+        family, address = first.family, first.getsockname()
+    held = socket.socket(family, socket.SOCK_STREAM)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.bind(address)
+    return dataclasses.replace(config, server=dataclasses.replace(server, grpc_port=str(address[1]))), held
+
+
+def address_of(server: ServerConfig) -> str:
+    """Where gRPC listens, as it writes addresses."""
+    family, *_, address = socket.getaddrinfo(
+        server.host or None, int(server.grpc_port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    host, port = address[:2]
+    return f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
