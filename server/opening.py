@@ -134,7 +134,8 @@ class Opener:
             model = open_archived_classifier(name, archive, lambda spec: self._preprocessor(spec, exactly=True))
         else:
             model = HandlerModel(name, archive, asked, envelope=_envelope(given))
-        self._archives[model] = Registered(asked, read_config(archive.config, name))
+        config = read_config(archive.config, name)
+        self._archives[model] = Registered(asked, config, given.torchserve.job_queue_size)
         self._unpacked[model] = archive
         return model
 

@@ -38,7 +38,7 @@ from server.dialects.torchserve.replies import (
     wrong_key,
 )
 from server.dialects.torchserve.route import PREDICTIONS, Place, Route, route_of
-from server.http.answer import answer, expect_continue
+from server.http.answer import Handler, answer, expect_continue
 from server.http.context import Context
 from server.http.dialect import DIALECTS, Call, Target
 from server.http.exchange import EXCHANGE, Exchange
@@ -180,7 +180,8 @@ class TorchServe:
         """An image for a model that gives scores, else fields for a handler. Raises RequestError."""
         request, route = exchange.request, exchange.request[ROUTE]
         target = Target(route.model, route.version)
-        if self.catalog.model(*target).facts.kind != IMAGE_CLASSIFIER:
+        model = self.catalog.model(*target)
+        if model.facts.kind != IMAGE_CLASSIFIER or (route.explains and getattr(model, "explains", False)):
             fields, receiver = await self._fields(exchange, route, body, deadline)
             return Call(target, (fields,), receiver)
         if route.explains:
@@ -281,11 +282,11 @@ def _headers_for_handler(request: web.Request, route: Route, given: Given) -> di
     return headers
 
 
-def add_inference(app: web.Application, dialect: TorchServe) -> None:
+def add_inference(app: web.Application, dialect: TorchServe, handle: Handler) -> None:
     """Routes every request that nothing before it takes."""
     for path in dialect.paths():
         app[DIALECTS].add("", path, dialect)
-    app.router.add_route("*", "/{path:.*}", dialect.handle, expect_handler=dialect.expect)
+    app.router.add_route("*", "/{path:.*}", handle, expect_handler=dialect.expect)
 
 
 def cors_headers(given: TorchServeConfig) -> dict[str, str]:
