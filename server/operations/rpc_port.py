@@ -42,5 +42,5 @@ def address_of(server: ServerConfig) -> str:
     family, *_, address = socket.getaddrinfo(
         server.host or None, int(server.grpc_port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    host, port = address[:2]
+    host, port = str(address[0]), address[1]
     return f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"

@@ -87,7 +87,9 @@ def model_message(facts: ModelFacts, versions: Sequence[str]) -> pb.ModelMetadat
     """About a model."""
     document = model_document(facts, versions)
     kind = pb.ModelMetadataResponse.TensorMetadata
-    tensors = {name: [kind(**each) for each in document.pop(name)] for name in ("inputs", "outputs")}
+    tensors: dict[str, Any] = {
+        name: [kind(**each) for each in document.pop(name)] for name in ("inputs", "outputs")
+    }
     return pb.ModelMetadataResponse(**document, **tensors)
 
 
