@@ -38,6 +38,7 @@ from server.operations.lifecycle import (
     stopping_line,
 )
 from server.operations.listeners import port_of
+from server.operations.rpc_port import rpc_lines
 from server.operations.shared_metrics import SharedMetrics
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ async def serve(config: Config, bundles: Bundles, listening: Sequence[socket.soc
     seconds, root_path = time.monotonic() - began, config.server.root_path
     why = reason(config.models, bundles)
     address = listening[0].getsockname()
-    lines, apis = service.describe(), config.server.apis
+    lines, apis = [*service.describe(), *rpc_lines(config.server)], config.server.apis
     say(banner(lines, bundles, address, seconds, root_path=root_path, reason=why, apis=apis))
     await stop.wait()
     service.context.leaving = True

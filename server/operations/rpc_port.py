@@ -37,6 +37,11 @@ def reserve_rpc_port(config: Config) -> tuple[Config, socket.socket | None]:
     return dataclasses.replace(config, server=dataclasses.replace(server, grpc_port=str(address[1]))), held
 
 
+def rpc_lines(server: ServerConfig) -> list[str]:
+    """Where gRPC is served, for the terminal."""
+    return [] if server.grpc_port == "off" else [f"  Open Inference over gRPC on {address_of(server)}"]
+
+
 def address_of(server: ServerConfig) -> str:
     """Where gRPC listens, as it writes addresses."""
     family, *_, address = socket.getaddrinfo(

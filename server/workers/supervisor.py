@@ -31,6 +31,7 @@ from server.operations.lifecycle import (
     stopping_line,
 )
 from server.operations.metrics import SupervisorMetrics
+from server.operations.rpc_port import rpc_lines
 from server.operations.shared_metrics import SUPERVISOR, SharedMetrics, make_metrics_folder
 from server.workers.changes import STOPPING, changes_of
 from server.workers.dispatcher import Dispatcher
@@ -286,6 +287,7 @@ class Supervisor:
             self._changes.refusal = ""
             address = self._listening[0].getsockname()
             why, facts = reason(self._config.models, self._bundles), (given.workers, given.root_path)
+            models = [*models, *rpc_lines(given)]
             say(banner(models, self._bundles, address, now - self._began, *facts, why, given.apis))
             if self._management_line:
                 say(self._management_line)

@@ -106,10 +106,7 @@ async def test_what_lies_is_an_invalid_argument(rpc):
         (numbers("FP32", fp32_contents=[1]), "has 2 elements, 1 were sent"),
         (numbers("BYTES", b"\xff\xff\xff\xff", (1,)), "end within element 0"),
         (both, "has contents, and there are raw contents"),
-        (
-            pb.ModelInferRequest(model_name="id", inputs=both.inputs, raw_input_contents=[b"", b""]),
-            "2 raw contents",
-        ),
+        (twice, "2 raw contents"),
         (image(b"GIF89a"), "GIF"),
         (image(GREY, b""), "Image 1 of the request"),
         (image(GREY, outputs=[pb.ModelInferRequest.InferRequestedOutputTensor(name="OUT")]), "'OUT' is unknown"),
