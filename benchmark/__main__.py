@@ -46,6 +46,7 @@ _COMMANDS = (
     "service.runners",
     "service.swaps",
     "service.tensors",
+    "service.torchserve",
     "load.command",
     "bombs.command",
     "peers.environment",

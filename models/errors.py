@@ -19,6 +19,18 @@ class CodeRefused(ModelError):
     """A model that is a program in Python, where none may run."""
 
 
+class ArchiveError(ModelError):
+    """A model archive that is damaged, hostile, or contradicts itself."""
+
+
+class NoManifest(ArchiveError):
+    """A file or folder that is no model archive, or whose manifest names no model."""
+
+
+class RequirementsRefused(ModelError):
+    """A model archive that asks for packages, where none may be installed, or whose packages cannot be."""
+
+
 class ImageError(Exception):
     """An image that cannot be prepared. It concerns this one image and nobody else's."""
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Generic
+from typing import Any, Generic
 
 from batching import Batcher, BatcherClosed, BatchPolicy, QueueFull, TooLate
 from runtime.admission import Admission
@@ -220,7 +220,11 @@ class Deployment(Generic[Item, Row]):
             else:
                 item = await self._prepared(given, deadline, start_by)
             clock.mark("decode")
-            answer = await self.batcher.submit(item, deadline, start_by)
+            try:
+                answer = await self.batcher.submit(item, deadline, start_by)
+            except BaseException:
+                _leave(item)
+                raise
             clock.mark("queue", answer.started_at)
             clock.mark("infer")
             clock.batch_size = answer.batch_size
@@ -274,6 +278,12 @@ class Deployment(Generic[Item, Row]):
         """Takes no more inputs, runs what is queued (without `drain`: fails it), then frees the engine."""
         await self.batcher.close(drain)
         await self.runner.close()
+
+
+def _leave(item: Any) -> None:
+    """Nobody waits for an item any more: its runner may hear of it."""
+    if leave := getattr(item, "leave", None):
+        leave()
 
 
 def _never(given: Input) -> bool:

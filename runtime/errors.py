@@ -36,6 +36,20 @@ class NotScalable(RuntimeFault):
     """The engine cannot have processes of its own: it runs on a thread."""
 
 
+class NoWorkers(RuntimeFault):
+    """The model is known, and has no process that would run it: it was scaled to none.
+
+    Attributes:
+        name: of the model.
+        version: of it.
+    """
+
+    def __init__(self, name: str, version: str) -> None:
+        super().__init__(f"{name} has no worker; scale it to at least one.")
+        self.name = name
+        self.version = version
+
+
 class ModelLoading(RuntimeFault):
     """The model is known and not loaded yet.
 
@@ -104,6 +118,40 @@ class UnsupportedOutput(ModelRaised):
 
     def __str__(self) -> str:
         return str(self.args[1])
+
+
+class HandlerFailed(ModelRaised):
+    """The handler of a model archive gave no answer to the item.
+
+    The message is a fixed one that tells nothing of the handler, but where it has refused the item.
+
+    Attributes:
+        why: "raised": it raised; "resources": it raised for lack of memory; "refused": it raised a
+            PredictionException, whose words the message has; "no-list", "length" or "type": of what it returned.
+        code: HTTP status that a PredictionException names; else 0.
+    """
+
+    def __init__(self, why: str, code: int = 0, message: str = "") -> None:
+        super().__init__(why, code, message)
+        self.why = why
+        self.code = code
+
+    def __str__(self) -> str:
+        return str(self.args[2]) or _HANDLER_FAILED[self.why]
+
+
+_HANDLER_FAILED = {
+    "raised": "Prediction failed",
+    "resources": "Out of resources",
+    "refused": "",
+    "no-list": "Invalid model predict output",
+    "length": "number of batch response mismatched",
+    "type": "Unsupported model output data type.",
+}
+
+
+class ResponseBegun(Exception):
+    """A part of the response was sent, so the item cannot be run again."""
 
 
 class EngineFault(Exception):

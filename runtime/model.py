@@ -22,6 +22,8 @@ Row = TypeVar("Row")
 ItemIn = TypeVar("ItemIn", contravariant=True)
 RowOut = TypeVar("RowOut", covariant=True)
 
+IMAGE_CLASSIFIER = "image-classifier"  # kind of models that take an image and give scores
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -29,7 +31,7 @@ class ModelFacts:
 
     Attributes:
         name: under which it is served.
-        kind: of model, "image-classifier" or "tensor-model".
+        kind: of model, `IMAGE_CLASSIFIER`, "tensor-model" or "handler".
         architecture: of the network, or what kind of program it is.
         weights: where they come from.
         num_classes: length of a row; 0: rows are no scores.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ KINDS = IMAGE, TENSOR, ARCHIVE = "image", "tensor", "archive"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LONGEST_TEXT = 1024
+_MOST = 1_000_000_000  # of a setting of an archive; the server has limits of its own
 
 _Value = TypeVar("_Value")
 
@@ -59,9 +61,10 @@ class ArchiveAsked:
         max_batch_delay_ms: longest wait for a batch to fill.
         response_timeout_s: longest time for a batch.
         startup_timeout_s: longest time to load.
-        min_workers: processes that run; 0: none, and requests are refused.
+        min_workers: processes that run, of all workers of the server together; 0: none, and requests are refused.
         max_workers: processes that may be asked for.
         is_loaded_at_start: it was named at the start of the server.
+        url: that a client has named, where it is not the path; a copy of what is there lies at the path.
     """
 
     handler: str = ""
@@ -72,6 +75,15 @@ class ArchiveAsked:
     min_workers: int = 0
     max_workers: int = 0
     is_loaded_at_start: bool = False
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        for text in (self.handler, self.url):
+            _check(len(text) <= _LONGEST_TEXT, f"a text has more than {_LONGEST_TEXT} characters")
+        for name in ("min_workers", "max_workers"):
+            _check(0 <= getattr(self, name) <= MOST_PROCESSES, f"{name} must be between 0 and {MOST_PROCESSES}")
+        for name in ("batch_size", "max_batch_delay_ms", "response_timeout_s", "startup_timeout_s"):
+            _check(0 <= getattr(self, name) <= _MOST, f"{name} must be between 0 and {_MOST}")
 
 
 @dataclass(frozen=True)
@@ -119,7 +131,10 @@ class AddedModel:
             _check(len(each) <= _LONGEST_TEXT, f"a text has more than {_LONGEST_TEXT} characters")
         _check(self.path != "", "path is empty")
         _check(self.kind in KINDS, f"kind must be one of {', '.join(KINDS)}")
-        _check(self.kind == IMAGE or not self._of_a_classifier, f"a tensor model has no {self._of_a_classifier}")
+        _check(
+            self.kind == IMAGE or not self._of_a_classifier,
+            f"a model of kind {self.kind} has no {self._of_a_classifier}",
+        )
         _check(self.runner in RUNNERS, f"runner must be one of {', '.join(RUNNERS)}")
         _check(0 <= self.processes <= MOST_PROCESSES, f"processes must be between 0 and {MOST_PROCESSES}")
         _check((self.archive is None) == (self.kind != ARCHIVE), "a model archive has settings of its own")
@@ -129,6 +144,15 @@ class AddedModel:
     def key(self) -> tuple[str, str]:
         """Its name and version."""
         return self.name, self.version
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has no workers: it is known, and not loaded."""
+        return self.archive is not None and not self.archive.min_workers
+
+    def processes_in(self, workers: int) -> int:
+        """Processes of its engine in one of so many workers of the server; 0: as the server is set."""
+        return math.ceil(self.archive.min_workers / workers) if self.archive else self.processes
 
     @property
     def _of_a_classifier(self) -> str:
@@ -224,19 +248,25 @@ class ModelSet:
     def first(self) -> tuple[tuple[str, str], ...]:
         """What a process is created with: the default version of each name, the default model first.
 
-        Versions that are loaded on use are left out, except that of the default model.
+        Archives, and versions that are loaded on use, are left out, except that of the default model.
         """
         names = dict.fromkeys((self.default_name, *(name for name, _ in self)))
         keys = [(name, self.default_of(name)) for name in names]
-        return tuple(key for key in keys if key[0] == self.default_name or not self._is_on_use(key))
+        return tuple(key for key in keys if key[0] == self.default_name or not self._is_only_known(key))
 
-    def _is_on_use(self, key: tuple[str, str]) -> bool:
+    def _is_only_known(self, key: tuple[str, str]) -> bool:
         added = self.find(*key)
-        return added is not None and added.on_use
+        return added is not None and (added.on_use or added.archive is not None)
 
     def processes_of(self, name: str, version: str) -> int:
-        """Processes of its engine per worker; 0: as the server is set. Raises UnknownModel."""
+        """Processes of its engine per worker, of an archive in all; 0: as the server is set.
+
+        Raises:
+            UnknownModel: it is not there.
+        """
         added = self.find(name, version)
+        if added and added.archive:
+            return added.archive.min_workers
         return added.processes if added else self.processes.get(name, 0)
 
     def with_model(self, model: AddedModel) -> ModelSet:
@@ -270,6 +300,11 @@ class ModelSet:
         if len(versions) == 1 and name == self.default_name:
             raise LastModel(f"{name} is the default model, and {version} its last version.")
         return self._forgetting(name, version)
+
+    def without_archives(self) -> ModelSet:
+        """Without any model archive."""
+        rest = tuple(each for each in self.added if each.archive is None)
+        return dataclasses.replace(self, added=rest)._that_is_there()
 
     def _forgetting(self, name: str, version: str) -> ModelSet:
         is_fixed = not any(each.key == (name, version) for each in self.added)
@@ -329,13 +364,30 @@ class ModelSet:
             raise UnknownModel(f"{name} has no shadow.")
         return dataclasses.replace(self, shadows=_less(self.shadows, name))
 
-    def scaled(self, name: str, version: str, processes: int) -> ModelSet:
-        """With another number of processes of an engine. Raises UnknownModel, RecordError."""
-        _check(1 <= processes <= MOST_PROCESSES, f"processes must be between 1 and {MOST_PROCESSES}")
+    def scaled(self, name: str, version: str, processes: int, most: int = 0) -> ModelSet:
+        """With another number of processes of an engine.
+
+        Args:
+            name: of the model.
+            version: of it.
+            processes: of the engine, per worker; of an archive in all, where 0 means that requests are refused.
+            most: of an archive: how many may be asked for; at least `processes`.
+
+        Raises:
+            UnknownModel: it is not there.
+            RecordError: there cannot be so many.
+        """
         model = self.find(name, version)
+        least = 0 if model and model.archive else 1
+        _check(least <= processes <= MOST_PROCESSES, f"processes must be between {least} and {MOST_PROCESSES}")
         if model is None:
             return dataclasses.replace(self, processes={**self.processes, name: processes})
-        scaled = dataclasses.replace(model, processes=processes)
+        if model.archive:
+            most = max(processes, most)
+            asked = dataclasses.replace(model.archive, min_workers=processes, max_workers=most)
+            scaled = dataclasses.replace(model, archive=asked)
+        else:
+            scaled = dataclasses.replace(model, processes=processes)
         return dataclasses.replace(self, added=tuple(scaled if each is model else each for each in self.added))
 
     def to_json(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from batching.batcher import BatchObserver
 
@@ -20,6 +20,18 @@ class RunnerObserver(Protocol):
 
     def process_ended(self, reason: str) -> None:
         """A process ended that was to go on; `reason` is one of `runtime.processes.child.REASONS`."""
+        ...
+
+
+@runtime_checkable
+class ReportObserver(Protocol):
+    """A RunnerObserver that also wants what an engine reports in its process."""
+
+    def reported(self, report: Any) -> None:
+        """An engine has answered a batch; `report`: what goes with it, as JSON knows it.
+
+        Of a handler it is a list of metrics: `models.handlers.metrics.metric.Metric.to_json`.
+        """
         ...
 
 

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 from runtime.errors import UnknownModel
 from runtime.room import Room
-from runtime.stay import AnyDeployment, Stay
-from runtime.store import Use
+from runtime.stay import AnyDeployment, Stay, Use
 from runtime.version import AnyModel, Version
 
 

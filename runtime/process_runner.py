@@ -17,9 +17,10 @@ from models.bundles.spec import EngineSpec, spec_from_json
 from models.errors import EngineError
 from runtime.errors import EngineFault, EngineUnavailable
 from runtime.model import EngineFacts, Item, Row
-from runtime.observer import RunnerObserver
+from runtime.observer import ReportObserver, RunnerObserver
 from runtime.processes.child import Child, ChildGone
 from runtime.processes.frames import Message
+from runtime.processes.parts import check_not_begun
 from runtime.processes.recipe import Recipe
 from runtime.processes.restarts import Restarts
 from runtime.processes.spare import Spare, SpareDied
@@ -28,7 +29,6 @@ from runtime.processes.suspects import MOST_DEATHS, Suspects
 
 log = logging.getLogger("snapserve")
 
-_LOAD_LIMIT_S = 600.0
 _LEAVE_S = 5.0  # time for a child to free its engine
 _PATIENCE_S = 2.0  # longest wait for the next start of a child before a batch is refused
 
@@ -41,11 +41,13 @@ class ProcessLimits:
         processes: batches that run at the same time.
         loaded_spares: further processes that have loaded the engine and wait to take another's place.
         memory_mb: most memory of a process, in MB of 2^20 bytes; 0: no limit.
+        load_s: longest time to load the engine in a process, which is killed then.
     """
 
     processes: int = 1
     loaded_spares: int = 1
     memory_mb: int = 0
+    load_s: float = 600.0
 
 
 class ProcessRunner(Generic[Item, Row]):
@@ -92,6 +94,7 @@ class ProcessRunner(Generic[Item, Row]):
         self._waiting: deque[asyncio.Future[Child]] = deque()
         self._begun: dict[Child, float] = {}
         self._places: dict[int, asyncio.Task[None]] = {}
+        self._serving: dict[int, Child] = {}  # by place
         self._retiring: set[Child] = set()
         self._resting: dict[int, float] = {}  # places that wait to start a child -> until when
         self._is_down = False  # from the first refusal until a child is ready
@@ -101,6 +104,11 @@ class ProcessRunner(Generic[Item, Row]):
     def pids(self) -> list[int]:
         """Process ids of the children that run."""
         return [child.pid for child in self._children if child.pid and not child.ended.is_set()]
+
+    @property
+    def pids_by_place(self) -> list[int]:
+        """Process id of the child in each place; -1 where none runs now."""
+        return [self._serving[place].pid if place in self._serving else -1 for place in sorted(self._places)]
 
     @property
     def processes(self) -> int:
@@ -130,9 +138,11 @@ class ProcessRunner(Generic[Item, Row]):
             EngineDied, EngineTimeout: its process ended, or was killed; the next call gets another.
             SuspectInBatch: an item may have ended a process and is to run alone.
             EngineUnavailable: the engine cannot be started now.
+            ResponseBegun: a part of an item's response was sent.
         """
         is_suspect = self._suspects.check(batch)
         while True:
+            check_not_begun(batch)
             child = await self._take()
             self._begin(child)
             try:
@@ -148,6 +158,8 @@ class ProcessRunner(Generic[Item, Row]):
                 self._end(child)
             if is_suspect:
                 self._suspects.clear(batch)
+            if child.report is not None and isinstance(self._observer, ReportObserver):
+                self._observer.reported(child.report)
             return rows
 
     def _is_tried_again(self, batch: Sequence[Item], child: Child, fault: EngineFault) -> bool:
@@ -222,7 +234,7 @@ class ProcessRunner(Generic[Item, Row]):
         child = await self._spare.fork(self._name)
         self._children.add(child)
         try:
-            return child, await child.load(self._recipe, self._limits.memory_mb, _LOAD_LIMIT_S)
+            return child, await child.load(self._recipe, self._limits.memory_mb, self._limits.load_s)
         except EngineError:
             child.kill()
             await child.ended.wait()
@@ -238,7 +250,7 @@ class ProcessRunner(Generic[Item, Row]):
             if child is not None and attempt:
                 took_s = self._now() - began
                 log.info("engine %s: process %d is ready, %.1f s after its start", self._name, child.pid, took_s)
-            answered = child is not None and await self._serve(child)
+            answered = child is not None and await self._serve(place, child)
             ready_s = None if child is None else math.inf if answered else self._now() - began
             restarts, child = restarts.after(ready_s), None
             await self._rest(place, restarts.delay_s)
@@ -262,15 +274,18 @@ class ProcessRunner(Generic[Item, Row]):
             log.error("engine %s does not start again: %s", self._name, error)
             return None
 
-    async def _serve(self, child: Child) -> bool:
+    async def _serve(self, place: int, child: Child) -> bool:
         """Offers a child until it ends. Returns whether it worked: its end does not speak against the next one."""
         self._is_down = False
+        self._serving[place] = child
         self._give_back(child)
         try:
             await child.ended.wait()
         except asyncio.CancelledError:
             self._retire(child)
             raise
+        finally:
+            del self._serving[place]
         self._forget(child, child.reason)
         if child in self._idle:
             self._idle.remove(child)

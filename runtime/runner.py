@@ -60,6 +60,11 @@ class ScalableRunner(Protocol):
         ...
 
     @property
+    def pids_by_place(self) -> list[int]:
+        """Process id of the child in each place; -1 where none runs now."""
+        ...
+
+    @property
     def places(self) -> int:
         """Processes that it is to have."""
         ...

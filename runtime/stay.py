@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from types import TracebackType
 from typing import Any
 
 from batching import DeadlineExceeded
@@ -69,6 +70,25 @@ class Stay:
             await self._unused.wait()
         if self.deployment is not None:
             await self.deployment.close()
+
+
+class Use:
+    """One request's use of a deployment."""
+
+    __slots__ = ("_deadline", "_find", "_stay")
+
+    def __init__(self, find: Callable[[], Stay], deadline: float | None) -> None:
+        self._find = find
+        self._deadline = deadline
+
+    async def __aenter__(self) -> AnyDeployment:
+        self._stay = self._find()
+        return await self._stay.enter(self._deadline)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stay.release()
 
 
 def _look_at_error(ready: asyncio.Future[AnyDeployment]) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
-from runtime.errors import EngineUnavailable, LastModel, ModelLoading, UnknownModel, VersionTaken
+from runtime.errors import EngineUnavailable, LastModel, ModelLoading, NoWorkers, UnknownModel, VersionTaken
 from runtime.room import Room
-from runtime.stay import AnyDeployment, Stay
+from runtime.stay import AnyDeployment, Stay, Use
 from runtime.version import AnyModel, Version
+from runtime.version_status import VersionStatus
 
 
 class Catalog(Protocol):
@@ -22,6 +21,7 @@ class Catalog(Protocol):
 
         Raises:
             UnknownModel: there is none of that name and version.
+            NoWorkers: it was scaled to none.
             ModelLoading: the server is starting.
         """
         ...
@@ -37,37 +37,6 @@ class Catalog(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class VersionStatus:
-    """What is known of a version.
-
-    Attributes:
-        name: of the model.
-        version: its number.
-        is_default: requests that name no version get it.
-        state: "known", "loading" or "loaded".
-        users: requests that use it or wait for it.
-        memory: bytes that it takes, measured; 0: unknown.
-    """
-
-    name: str
-    version: str
-    is_default: bool
-    state: str
-    users: int
-    memory: int
-
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object, without the name."""
-        return {
-            "version": self.version,
-            "default": self.is_default,
-            "state": self.state,
-            "users": self.users,
-            "memory_bytes": self.memory,
-        }
-
-
 class ModelStore:
     """Finds the version that a request names, and adds, removes and switches versions.
 
@@ -75,14 +44,18 @@ class ModelStore:
         expected_at: monotonic time at which the models of the start will probably be loaded; 0: unknown.
     """
 
-    def __init__(self, models: Mapping[str, AnyModel], room: Room) -> None:
+    def __init__(
+        self, models: Mapping[str, AnyModel], room: Room, on_gone: Callable[[AnyModel], None] | None = None
+    ) -> None:
         """Creates it; `load` then loads the models.
 
         Args:
             models: of the start, by name, at least one; the first is the default.
             room: where they are loaded.
+            on_gone: given each model that is not used any more, once it is freed.
         """
         self.expected_at = 0.0
+        self._on_gone = on_gone or _ignored
         self._room = room
         self._versions = {name: {model.facts.version: _version(model)} for name, model in models.items()}
         self._models = {(name, model.facts.version): model for name, model in models.items()}
@@ -120,15 +93,21 @@ class ModelStore:
             return None
 
     def find(self, name: str | None, version: str | None = None) -> AnyDeployment:
-        """The deployment of that name and version, or the default one. Raises UnknownModel, ModelLoading."""
-        deployment = self._find(name, version).deployment
+        """The deployment of that name and version, or the default one.
+
+        Raises:
+            UnknownModel: there is none.
+            NoWorkers: it was scaled to none.
+            ModelLoading: it is not loaded.
+        """
+        deployment = self._awake(name, version).deployment
         if deployment is None:
             raise self.loading()
         return deployment
 
     def peek(self, name: str | None, version: str | None = None) -> AnyDeployment | None:
         """See Catalog."""
-        found = self._find(name, version)
+        found = self._awake(name, version)
         if found.is_resident and found.deployment is None:
             raise self.loading()
         return found.deployment
@@ -138,7 +117,7 @@ class ModelStore:
         return Use(lambda: self._stay(name, version), deadline)
 
     def _stay(self, name: str | None, version: str | None) -> Stay:
-        found = self._find(name, version)
+        found = self._awake(name, version)
         if found.is_resident and found.deployment is None:
             raise self.loading()
         return self._room.stay_of(found)
@@ -175,13 +154,14 @@ class ModelStore:
         """
         version = Version(name, number, lambda: model)
         self._check_free(name, number)
-        deployment = await self._room.stay_of(version).ready
         try:
+            deployment = await self._room.stay_of(version).ready
             if judge:
                 await judge(deployment)
             self._check_free(name, number)
         except BaseException:
             await self._room.free(version)
+            self._on_gone(model)
             raise
         self._enter(version, model)
         return deployment
@@ -190,6 +170,47 @@ class ModelStore:
         """Makes a version known: it is loaded on first use, and may be freed after it. Raises VersionTaken."""
         self._check_free(name, number)
         self._enter(Version(name, number, lambda: model, is_resident=False), model)
+
+    def register_idle(self, name: str, number: str, model: AnyModel) -> None:
+        """Makes a version known that has no workers: requests are refused until `wake`. Raises VersionTaken."""
+        self._check_free(name, number)
+        version = Version(name, number, lambda: model)
+        version.is_idle = True
+        self._enter(version, model)
+
+    async def load_idle(self, name: str, number: str, model: AnyModel) -> None:
+        """Loads a version that has no workers; requests are refused still. `rest` takes it back.
+
+        Args:
+            name: of the model.
+            number: of the version.
+            model: that it is from now on.
+
+        Raises:
+            UnknownModel: it is not there.
+            ModelError: it does not load.
+            NoRoom: there is no memory for it.
+        """
+        version = self._find(name, number)
+        version.open_model = lambda: model
+        await self._room.stay_of(version).ready
+        self._on_gone(self._models[version.name, version.number])
+        self._models[version.name, version.number] = model
+
+    def is_awake(self, name: str, number: str) -> bool:
+        """Whether it is there, and requests reach it."""
+        version = self._versions.get(name, {}).get(number)
+        return version is not None and not version.is_idle
+
+    def wake(self, name: str, number: str) -> None:
+        """Lets requests reach a version that `load_idle` has loaded. Raises UnknownModel."""
+        self._find(name, number).is_idle = False
+
+    async def rest(self, name: str, number: str) -> None:
+        """Refuses requests for a version, waits for those that use it, and frees it. Raises UnknownModel."""
+        version = self._find(name, number)
+        version.is_idle = True
+        await self._room.free(version)
 
     def _enter(self, version: Version, model: AnyModel) -> None:
         self._versions.setdefault(version.name, {})[version.number] = version
@@ -214,10 +235,12 @@ class ModelStore:
             raise ValueError(f"version {number} is the default one of {name}")
         if len(versions) == 1 and len(self._versions) == 1:
             raise LastModel(f"{name} {number} is the last model")
-        del versions[number], self._models[name, number]
+        model = self._models.pop((name, number))
+        del versions[number]
         if not versions:
             del self._versions[name], self._defaults[name]
         await self._room.free(version)
+        self._on_gone(model)
 
     async def scale(self, name: str, number: str, processes: int) -> None:
         """Runs the engine of a version in so many processes.
@@ -225,6 +248,7 @@ class ModelStore:
         Raises:
             UnknownModel: it is not there.
             ModelLoading: it is not loaded.
+            NoWorkers: it was scaled to none; see `load_idle`.
             NotScalable: its engine runs on a thread.
             EngineError: a further process does not load.
         """
@@ -242,18 +266,25 @@ class ModelStore:
     def status(self) -> list[VersionStatus]:
         """What is known of every version."""
         return [
-            VersionStatus(name, number, self._defaults[name] == number, *_state(version))
+            VersionStatus.of(version, is_default=self._defaults[name] == number)
             for name, versions in self._versions.items()
             for number, version in versions.items()
         ]
 
     def _resident(self) -> list[Version]:
         versions = (version for versions in self._versions.values() for version in versions.values())
-        return [version for version in versions if version.is_resident]
+        return [version for version in versions if version.is_resident and not version.is_idle]
 
     async def close(self) -> None:
         """Runs what is queued, then frees every model."""
         await self._room.close()
+
+    def _awake(self, name: str | None, number: str | None) -> Version:
+        """Raises UnknownModel, NoWorkers."""
+        version = self._find(name, number)
+        if version.is_idle:
+            raise NoWorkers(version.name, version.number)
+        return version
 
     def _find(self, name: str | None, number: str | None) -> Version:
         name = self.default if name is None else name
@@ -266,30 +297,9 @@ class ModelStore:
         return version
 
 
-class Use:
-    """One request's use of a deployment."""
-
-    __slots__ = ("_deadline", "_find", "_stay")
-
-    def __init__(self, find: Callable[[], Stay], deadline: float | None) -> None:
-        self._find = find
-        self._deadline = deadline
-
-    async def __aenter__(self) -> AnyDeployment:
-        self._stay = self._find()
-        return await self._stay.enter(self._deadline)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stay.release()
+def _ignored(model: AnyModel) -> None:
+    """Of a store whose models hold nothing but memory."""
 
 
 def _version(model: AnyModel) -> Version:
     return Version(model.facts.name, model.facts.version, lambda: model)
-
-
-def _state(version: Version) -> tuple[str, int, int]:
-    if version.stay is None:
-        return "known", 0, version.memory
-    return "loaded" if version.deployment else "loading", version.stay.users, version.memory

@@ -18,6 +18,7 @@ class Version:
         name: of the model.
         number: of the version.
         is_resident: it is not evicted.
+        is_idle: it has no workers: requests are refused, whether it is loaded or not.
         stay: in memory; None while it is only known.
         asked: a number that grows: when it was last asked for.
         memory: bytes that it took when it was last loaded; 0: it was not.
@@ -43,6 +44,7 @@ class Version:
         self.name = name
         self.number = number
         self.is_resident = is_resident
+        self.is_idle = False
         self.stay: Stay | None = None
         self.asked = 0
         self.memory = 0

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Installs the system packages that the tests use: a browser and its driver, wrk, curl, nginx, openssl, a C++ compiler,
-# and libjpeg-turbo's headers (Debian, Ubuntu).
+# Installs the system packages that the tests use: a browser and its driver, wrk, curl, nginx, openssl, Node and npm,
+# a C++ compiler, and libjpeg-turbo's headers (Debian, Ubuntu).
 # Does nothing, and needs neither root nor a network, when they are there.
 set -eu
 PATH="$PATH:/usr/sbin"  # where Debian puts nginx
 
 missing=()
-for pair in chromium:chromium chromedriver:chromium-driver wrk:wrk curl:curl g++:g++ nginx:nginx openssl:openssl; do
+for pair in chromium:chromium chromedriver:chromium-driver wrk:wrk curl:curl g++:g++ nginx:nginx openssl:openssl node:nodejs npm:npm; do
     command -v "${pair%:*}" >/dev/null || missing+=("${pair#*:}")
 done
 # Including a header tells whether it is there, wherever the compiler looks for it.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from models.errors import ModelError
 from models.machine.process import prepare_process
-from server.config import Config, ConfigError, ManagementConfig
+from server.config import Config, ConfigError
 from server.operations.descriptors import raise_limit
 from server.operations.lifecycle import ExitCode
 from server.operations.line_writer import take_over_streams
@@ -49,12 +48,14 @@ def _serve(config: Config, alone: bool) -> NoReturn:
     take_over_streams()
     prepare_process()
     raise_limit()
+    from server.dialects.torchserve.keys import key_file
     from server.model_options import find_bundles
     from server.operations.lifecycle import loop_factory
     from server.operations.listeners import open_listeners
     from server.operations.logs import set_up_logs
     from server.operations.rpc_port import reserve_rpc_port
     from server.operations.temporary_folder import name_temporary_folder
+    from server.workers.managed_ports import open_managed_ports
     from server.workers.sizing import plan
     from server.workers.supervisor import supervise
 
@@ -63,25 +64,17 @@ def _serve(config: Config, alone: bool) -> NoReturn:
     name_temporary_folder()
     bundles = find_bundles(config.models)
     config = plan(config, bundles)
-    managing = _management_port(config.management, alone)
+    config, managing = open_managed_ports(config, alone)
     config, listening = open_listeners(config)
     config, _held = reserve_rpc_port(config)  # for as long as this process runs
+    if keys := key_file(config.torchserve):
+        keys.create()
     if not alone:
         asyncio.run(supervise(config, bundles, listening, managing))
     with asyncio.Runner(loop_factory=loop_factory(config.server.loop)) as runner:
         from server.service import serve
 
         runner.run(serve(config, bundles, listening))
-
-
-def _management_port(config: ManagementConfig, alone: bool) -> socket.socket | None:
-    from server.operations.lifecycle import listen_on
-
-    if config.management_port == "off":
-        return None
-    if alone:
-        raise ConfigError("--management-port: this program serves without a supervisor, which manages models")
-    return listen_on(config.management_host, int(config.management_port), "--management-")
 
 
 def _check_formats(config: Config) -> None:

@@ -27,6 +27,10 @@ from server.dialects.classify.upload import UploadParser
 from server.dialects.open_inference.handlers import OpenInference
 from server.dialects.open_inference.pages import add_open_inference
 from server.dialects.torch_serving.handlers import TorchServing, add_torch_serving
+from server.dialects.torchserve.handlers import TorchServe, add_common, add_inference
+from server.dialects.torchserve.keys import key_file
+from server.dialects.torchserve.metrics import MetricsApi, add_metrics
+from server.dialects.torchserve.replies import HTTPS_ONLY
 from server.guard import Guard
 from server.http.answer import add_dialect, around
 from server.http.body import BodyReader
@@ -38,9 +42,11 @@ from server.opening import Opener
 from server.operations.access_log import AccessLog
 from server.operations.metrics import Metrics
 from server.operations.shared_metrics import SharedMetrics
+from server.operations.tls import Secured, tls_of
 from server.pages import add_pages
 
 CONTROL = web.AppKey("control", Control)
+SECURED = web.AppKey("secured", Secured)
 
 
 class Apps(NamedTuple):
@@ -76,7 +82,7 @@ def make_apps(
         add_dialect(main, parts.classify, prefix)
         add_open_inference(main, parts.open_inference, prefix)
         add_pages(main, prefix)
-    return Apps(main, _add_torch_serving(config, parts, main))
+    return Apps(main, {**_add_torch_serving(config, parts, main), **_torchserve(config, parts)})
 
 
 def _add_torch_serving(config: Config, parts: _Parts, main: web.Application) -> dict[int, web.Application]:
@@ -91,6 +97,23 @@ def _add_torch_serving(config: Config, parts: _Parts, main: web.Application) -> 
     for prefix in _prefixes(config):
         add_torch_serving(app, dialect, prefix)
     return {} if port is None else {port: app}
+
+
+def _torchserve(config: Config, parts: _Parts) -> dict[int, web.Application]:
+    """The applications of TorchServe's ports that workers answer, by port. Raises ConfigError."""
+    given, context, metrics = config.torchserve, parts.context, parts.context.metrics.torchserve
+    if metrics is None:
+        return {}
+    page = MetricsApi(context.metrics, given.metrics_mode == "prometheus")
+    dialect = TorchServe(context, parts.control, metrics, key_file(given), page, parts.opener.archive_of)
+    inference, shown, tls = _app(context, dialect), _app(context, dialect), tls_of(given)
+    add_inference(inference, dialect)
+    add_metrics(shown, page)
+    for app, address in ((inference, given.inference), (shown, given.metrics)):
+        add_common(app, given, metrics)
+        if tls and address.is_tls:
+            app[SECURED] = Secured(tls, HTTPS_ONLY, config.limits.header_timeout_s)
+    return {given.inference.port: inference, given.metrics.port: shown}
 
 
 def _prefixes(config: Config) -> set[str]:
@@ -112,17 +135,18 @@ class _Parts(NamedTuple):
     open_inference: OpenInference
     control: Control
     on_demand: OnDemand
+    opener: Opener
 
 
 def _parts(config: Config, bundles: Bundles, shared: SharedMetrics | None, models: ModelSet) -> _Parts:
-    metrics = Metrics(shared)
+    metrics = Metrics(shared, config.torchserve.is_on)
     threads = config.server.decode_threads or usable_cores()
     cpu_pool = CpuPool(threads, give_way, give_way_entirely, give_back_memory)
     opener, given, spares = Opener(config, bundles), config.models, Spares()
     capacity = Capacity(given.max_models, given.model_memory_mb * 1_000_000)
     deployer = Deployer(opener, cpu_pool, spares, metrics)
     room = Room(deployer.deploy, capacity, metrics, ModelMeter())
-    store = ModelStore(opener.first(models), room)
+    store = ModelStore(opener.first(models), room, opener.release)
     guard = Guard(store, store_folder(given), metrics.shadows, counts=config.management.is_on)
     proxies, log = Proxies(config.server.trusted_proxy, config.server.root_path), config.server
     access_log = (
@@ -132,5 +156,13 @@ def _parts(config: Config, bundles: Bundles, shared: SharedMetrics | None, model
     context = Context(config, store, metrics, cpu_pool, spares, bodies, proxies, access_log)
     classify = Classify(store, UploadParser(config.limits, cpu_pool))
     open_inference = OpenInference(store, config.limits, cpu_pool)
-    control = Control(store, opener.open, models, guard, given.engine_processes)
-    return _Parts(context, classify, open_inference, control, OnDemand(opener.open_file, room))
+    control = Control(
+        store,
+        opener.open,
+        models,
+        guard,
+        given.engine_processes,
+        max(1, config.server.workers),
+        revives=config.torchserve.is_on,
+    )
+    return _Parts(context, classify, open_inference, control, OnDemand(opener.open_file, room), opener)

@@ -7,18 +7,24 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
 
-from snapserve.options import Options, option
+from server.config_section import ConfigError, Section
+from server.torchserve_config import TorchServeConfig
+from snapserve.options import option
+
+__all__ = [
+    "BatchConfig",
+    "Config",
+    "ConfigError",
+    "LimitConfig",
+    "ManagementConfig",
+    "ModelConfig",
+    "ServerConfig",
+    "TorchServeConfig",
+    "is_root_path",
+]
 
 _PATH = re.compile(r"(?:/[\w.~%-]+)+", re.ASCII)
 _MAX_PATH = 255
-
-
-class ConfigError(Exception):
-    """A wrong value. The message is one line: the option, the value and what is allowed."""
-
-
-class _Section(Options):
-    error = ConfigError
 
 
 def is_root_path(text: str) -> bool:
@@ -62,7 +68,7 @@ def _is_network(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """Models."""
 
     model: tuple[str, ...] = option(
@@ -103,7 +109,12 @@ class ModelConfig(_Section):
         "", "folder below which models are opened while the server runs, by other APIs and by management"
     )
     allow_code: bool = option(
-        False, "run packages of torch.package below --model-store: Python programs, with all rights of the server"
+        False,
+        "run packages of torch.package and model archives with code, below --model-store: Python programs, with "
+        "all rights of the server",
+    )
+    install_requirements: bool = option(
+        False, "install the packages that a model archive asks for, with pip, into a folder of its own"
     )
     max_models: int = option(
         10,
@@ -140,7 +151,7 @@ class ModelConfig(_Section):
 
 
 @dataclass(frozen=True)
-class BatchConfig(_Section):
+class BatchConfig(Section):
     """Batching."""
 
     max_batch_size: int = option(
@@ -169,7 +180,7 @@ class BatchConfig(_Section):
 
 
 @dataclass(frozen=True)
-class LimitConfig(_Section):
+class LimitConfig(Section):
     """Limits of requests and uploads."""
 
     max_image_mb: float = option(20.0, "largest image file, in MB of 1,000,000 bytes", 0.001, 2000)
@@ -228,7 +239,7 @@ class LimitConfig(_Section):
 
 
 @dataclass(frozen=True)
-class ServerConfig(_Section):
+class ServerConfig(Section):
     """Network, processes and logs."""
 
     host: str = option("127.0.0.1", "address to listen on")
@@ -287,7 +298,7 @@ class ServerConfig(_Section):
 
 
 @dataclass(frozen=True)
-class ManagementConfig(_Section):
+class ManagementConfig(Section):
     """Management of models."""
 
     management_port: str = option(
@@ -319,3 +330,4 @@ class Config:
     limits: LimitConfig = field(default_factory=LimitConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     management: ManagementConfig = field(default_factory=ManagementConfig)
+    torchserve: TorchServeConfig = field(default_factory=TorchServeConfig)

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from models.errors import ModelError
-from runtime.errors import ChangeFailed, ModelRefused, NotScalable, RuntimeFault
+from runtime.errors import ChangeFailed, InvalidInput, ModelRefused, NotScalable, RuntimeFault
+from runtime.inputs import Fields
+from runtime.kinds.unopened_model import UnopenedModel
 from runtime.model_set import FIXED_VERSION, AddedModel, GoldenAsked, ModelSet, Shadow
-from runtime.stay import AnyDeployment
-from runtime.store import VersionStatus
+from runtime.outputs import Reply
+from runtime.phases import PhaseClock
+from runtime.processes.restarts import Restarts
+from runtime.stay import AnyDeployment, Use
 from runtime.transition import Key, Scaling, Transition
 from runtime.version import AnyModel
+from runtime.version_status import VersionStatus
 
 log = logging.getLogger("snapserve")
 
+
+@dataclass(frozen=True)
+class Waking:
+    """An archive gets workers that had none."""
+
+    model: AddedModel
+
+
+Step = AddedModel | Scaling | Waking
 Judge = Callable[[AnyDeployment], Awaitable[None]]
 
 
@@ -36,6 +54,26 @@ class Store(Protocol):
         """Makes a version known, which is loaded on first use."""
         ...
 
+    def register_idle(self, name: str, version: str, model: AnyModel, /) -> None:
+        """Makes a version known that has no workers."""
+        ...
+
+    def is_awake(self, name: str, version: str, /) -> bool:
+        """Whether it is there, and requests reach it."""
+        ...
+
+    async def load_idle(self, name: str, version: str, model: AnyModel, /) -> None:
+        """Loads a version that has no workers, out of reach of requests. Raises ModelError."""
+        ...
+
+    def wake(self, name: str, version: str, /) -> None:
+        """Lets requests reach it."""
+        ...
+
+    async def rest(self, name: str, version: str, /) -> None:
+        """Refuses requests for a version, waits for its users, and frees it."""
+        ...
+
     async def remove(self, name: str, version: str, /) -> None:
         """Gives a version no new users, waits for those that it has, and frees it."""
         ...
@@ -46,6 +84,10 @@ class Store(Protocol):
 
     async def scale(self, name: str, version: str, processes: int, /) -> None:
         """Runs an engine in so many processes. Raises NotScalable, ModelError."""
+        ...
+
+    def use(self, name: str, version: str, deadline: float | None, /) -> Use:
+        """An async context in which the deployment of a version stays loaded."""
         ...
 
     def status(self) -> Sequence[VersionStatus]:
@@ -64,6 +106,10 @@ class Guard(Protocol):
 
     async def judge(self, deployment: AnyDeployment, asked: GoldenAsked | None, /) -> None:
         """Runs the golden set of a version that was loaded. Raises ModelError with the reason if it fails."""
+        ...
+
+    def renew(self, name: str, /) -> None:
+        """Watches what is now loaded of a default version."""
         ...
 
     def watch(self, name: str, version: str) -> None:
@@ -97,6 +143,8 @@ class Control:
         committed: ModelSet,
         guard: Guard,
         processes: int = 1,
+        workers: int = 1,
+        revives: bool = False,
     ) -> None:
         """Creates it.
 
@@ -107,14 +155,19 @@ class Control:
             committed: what the store serves, once `start` is done.
             guard: watches over new versions.
             processes: of an engine for which no number was said.
+            workers: among which the processes of an archive are divided.
+            revives: whether an archive that does not load at the start is without workers, and is tried again.
         """
         self.committed = committed
         self._store = store
         self._open_model = open_model
         self.guard = guard
         self._processes = processes
+        self._workers = workers
+        self._revives = revives
+        self._reviving: set[asyncio.Task[None]] = set()
         self._prepared: tuple[ModelSet, Transition] | None = None
-        self._done: list[AddedModel | Scaling] = []
+        self._done: list[Step] = []
         self._given_up = False
         self._turn = asyncio.Lock()
 
@@ -127,13 +180,15 @@ class Control:
         models = self.committed
         rest = [(key, models.find(*key)) for key in models if key not in models.first()]
         try:
+            for idle in (each for each in models.added if each.is_idle):
+                await self._know_idle(idle, is_there=idle.key in models.first())
             for key, added in rest:
                 if added and added.on_use:
                     self._store.register(*key, await self._open(key, added))
             await self._store.load()
             for key, added in rest:
-                if not (added and added.on_use):
-                    await self._store.add(*key, await self._open(key, added))
+                if not (added and (added.on_use or added.is_idle)):
+                    await self._load(key, added)
             for name, processes in models.processes.items():
                 with contextlib.suppress(NotScalable):  # the server has other options since
                     await self._store.scale(name, FIXED_VERSION, processes)
@@ -145,12 +200,67 @@ class Control:
         for name, shadow in models.shadows.items():
             self.guard.shadow(name, shadow)
 
+    async def _load(self, key: Key, added: AddedModel | None) -> None:
+        model: AnyModel = UnopenedModel(*key)
+        try:
+            model = await self._open(key, added)
+            await self._store.add(*key, model)
+        except (ModelError, RuntimeFault) as error:
+            if not (added and added.archive and self._revives):
+                raise
+            log.error("%s %s has no workers, because it does not load: %s", *key, error)
+            self._store.register_idle(*key, model)
+            reviving = asyncio.ensure_future(self._revive(key))
+            self._reviving.add(reviving)
+            reviving.add_done_callback(self._reviving.discard)
+
+    async def _revive(self, key: Key) -> None:
+        """Loads an archive that did not load, again and again, until it does, or is not wanted any more."""
+        restarts = Restarts()
+        while True:
+            restarts = restarts.after(None)
+            await asyncio.sleep(restarts.delay_s)
+            async with self._turn:
+                wanted = next((each for each in self.committed.added if each.key == key), None)
+                if wanted is None or wanted.is_idle or self._store.is_awake(*key):
+                    return
+                try:
+                    await self._store.load_idle(*key, await self._open(key, wanted))
+                except Exception as error:
+                    log.error("%s %s does not load: %s", *key, error)
+                    continue
+                self._store.wake(*key)
+                self._renew([wanted])
+                log.info("%s %s is loaded", *key)
+                return
+
+    async def _know_idle(self, added: AddedModel, is_there: bool) -> None:
+        if is_there:  # the store was created with it
+            await self._store.rest(*added.key)
+        else:
+            self._store.register_idle(*added.key, await self._open(added.key, added))
+
     def status(self) -> list[dict[str, Any]]:
         """What is known of every version, for JSON; of a default one with how its shadow compares."""
         return [
             {"name": each.name, **each.to_json(), **(self.guard.report(each.name) if each.is_default else {})}
             for each in self._store.status()
         ]
+
+    async def describe(self, name: str, version: str, headers: Mapping[str, str]) -> Any:
+        """What the handler of an archive says of itself, as JSON; None where it says nothing.
+
+        Raises:
+            UnknownModel, NoWorkers: it cannot be asked.
+            BatchingError: it fails.
+        """
+        asked = Fields({}, headers, "describe")
+        async with self._store.use(name, version, None) as deployment:
+            try:
+                reply = await deployment.infer(asked, PhaseClock(time.monotonic))
+            except InvalidInput:  # it has no handler
+                return None
+        return json.loads(reply.body) if isinstance(reply, Reply) and reply.body else None
 
     async def prepare(self, models: ModelSet) -> None:
         """Loads what is new in a set; when it fails, everything is as before.
@@ -165,10 +275,9 @@ class Control:
             transition = Transition.between(self.committed, models)
             self._given_up = False
             try:
-                for model in transition.load:
-                    await self._do(model)
-                for scaling in transition.scale:
-                    await self._do(scaling)
+                steps: Sequence[Step] = (*transition.load, *map(Waking, transition.wake), *transition.scale)
+                for step in steps:
+                    await self._do(step)
             except BaseException as error:
                 await self._take_back()
                 raise _reason(error) from error
@@ -182,11 +291,22 @@ class Control:
             for key in transition.switch:
                 self._store.set_default(*key)
                 self.guard.watch(*key)
+            for model in transition.wake:
+                self._store.wake(*model.key)
             for name, shadow in transition.shadow:
                 self.guard.shadow(name, shadow)
             self.committed, self._prepared = models, None
             self._done.clear()
-            await asyncio.gather(*(self._store.remove(*key) for key in transition.remove))
+            resting = (self._store.rest(*model.key) for model in transition.rest)
+            await asyncio.gather(*resting, *(self._store.remove(*key) for key in transition.remove))
+            self._renew((*transition.wake, *transition.rest))
+
+    def _renew(self, changed: Sequence[AddedModel]) -> None:
+        """Has versions watched that came or went without a change of defaults."""
+        for name in dict.fromkeys(model.name for model in changed):
+            self.guard.renew(name)
+            if shadow := self.committed.shadows.get(name):
+                self.guard.shadow(name, shadow)
 
     async def undo(self) -> None:
         """Takes back what was prepared; of a `prepare` that is under way after the step that it is at."""
@@ -195,19 +315,32 @@ class Control:
             self._prepared = None
             await self._take_back()
 
-    async def _do(self, step: AddedModel | Scaling) -> None:
+    async def _do(self, step: Step) -> None:
         if self._given_up:
             raise ChangeFailed("The change was undone while it was prepared.")
-        if isinstance(step, Scaling):
-            await self._store.scale(step.name, step.version, step.after or self._processes)
-            self._done.append(step)
-            return
-        model = await self._open(step.key, step)
-        if step.on_use:
-            self._store.register(*step.key, model)
-        else:
-            await self._store.add(*step.key, model, lambda loaded: self.guard.judge(loaded, step.golden))
+        match step:
+            case Scaling():
+                await self._scale(step, step.after)
+            case Waking(model):
+                await self._store.load_idle(*model.key, await self._open(model.key, model))
+            case AddedModel():
+                await self._add(step)
         self._done.append(step)
+
+    async def _add(self, added: AddedModel) -> None:
+        model = await self._open(added.key, added)
+        if added.on_use:
+            self._store.register(*added.key, model)
+        elif added.is_idle:
+            self._store.register_idle(*added.key, model)
+        else:
+            await self._store.add(*added.key, model, lambda loaded: self.guard.judge(loaded, added.golden))
+
+    async def _scale(self, step: Scaling, processes: int) -> None:
+        """Raises NotScalable; an archive on a thread has the number and no processes."""
+        each = math.ceil(processes / self._workers) if step.is_of_archive else processes
+        with contextlib.suppress(*[NotScalable] if step.is_of_archive else []):
+            await self._store.scale(step.name, step.version, each or self._processes)
 
     async def _open(self, key: Key, added: AddedModel | None) -> AnyModel:
         return await asyncio.to_thread(self._open_model, *key, added)
@@ -217,12 +350,18 @@ class Control:
         while self._done:
             step = self._done.pop()
             try:
-                if isinstance(step, Scaling):
-                    await self._store.scale(step.name, step.version, step.before or self._processes)
-                else:
-                    await self._store.remove(*step.key)
+                await self._take_one_back(step)
             except Exception:
-                log.exception("a part of a change of models was not undone: %s %s", step.name, step.version)
+                log.exception("a part of a change of models was not undone: %s", step)
+
+    async def _take_one_back(self, step: Step) -> None:
+        match step:
+            case Scaling():
+                await self._scale(step, step.before)
+            case Waking(model):
+                await self._store.rest(*model.key)
+            case AddedModel():
+                await self._store.remove(*step.key)
 
 
 def _reason(error: BaseException) -> BaseException:

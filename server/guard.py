@@ -85,6 +85,11 @@ class Guard:
             *(facts.name, facts.version, report.right, report.images, report.p50_ms),
         )
 
+    def renew(self, name: str) -> None:
+        """Watches what is now loaded of a default version, which is on no trial."""
+        if self._counts:
+            self._attach(name, Watch())
+
     def watch(self, name: str, version: str) -> None:
         """Puts a version that has become the default on trial, and has the shadow compared with it."""
         _, before = self._watches.get(name, (None, None))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 from weakref import WeakKeyDictionary
 
+from models.archives.archive import Archive
+from models.archives.config import read_config
+from models.archives.open import open_archive
 from models.bundles.bundle import ModelBundle
 from models.bundles.labels import load_labels
 from models.bundles.settings import Settings
@@ -16,16 +19,20 @@ from models.images.formats import SUPPORTED
 from models.images.preprocess import Preprocessor
 from models.images.presets import PRESETS, read_preprocess
 from models.images.speed import relative_speed
+from models.machine.resources import usable_cores
 from models.networks.programs import is_package
+from runtime.archive_settings import Registered
 from runtime.errors import UnknownModel
 from runtime.folder import StoreFolder
+from runtime.kinds.archived_classifier import ArchivedClassifier, is_classifier, open_archived_classifier
+from runtime.kinds.handler_model import HandlerModel
 from runtime.kinds.image_classifier import ImageClassifier
 from runtime.kinds.package_model import PackageModel, open_package_model
 from runtime.kinds.tensor_model import TensorModel, open_tensor_model
-from runtime.model_set import TENSOR, AddedModel, ModelSet
+from runtime.model_set import ARCHIVE, TENSOR, AddedModel, ArchiveAsked, ModelSet
 from runtime.sources import Bundles, open_source
 from runtime.version import AnyModel
-from server.config import Config
+from server.config import Config, ModelConfig
 from server.model_options import NO_STORE, store_folder
 
 
@@ -42,6 +49,8 @@ class Opener:
         self._config = config
         self._bundles = bundles
         self._added: WeakKeyDictionary[AnyModel, AddedModel] = WeakKeyDictionary()
+        self._archives: WeakKeyDictionary[AnyModel, Registered] = WeakKeyDictionary()
+        self._unpacked: WeakKeyDictionary[AnyModel, Archive] = WeakKeyDictionary()
         limits = config.limits
         self._max_pixels = int(limits.max_image_mpixels * 1_000_000)
         self._formats = SUPPORTED + limits.accept_format
@@ -74,8 +83,11 @@ class Opener:
         given = self._config.models
         if added is None:
             return self._classifier(name, version, self._bundles[name], given.engine)
-        model: ImageClassifier | TensorModel
-        if added.kind == TENSOR:
+        model: ImageClassifier | TensorModel | HandlerModel
+        if added.kind == ARCHIVE:
+            model = self._archived(name, added)
+            model.facts = dataclasses.replace(model.facts, version=version)
+        elif added.kind == TENSOR:
             model = self._program(name, added.path)
             model.facts = dataclasses.replace(model.facts, version=version)
         else:
@@ -107,6 +119,28 @@ class Opener:
             raise CodeRefused(f"{file}: a torch.package is a program; --allow-code lets it run")
         return open_package_model(name, file, self._preprocessor, folder.inside)
 
+    def _archived(self, name: str, added: AddedModel) -> ArchivedClassifier | HandlerModel:
+        folder, given = self._folder(), self._config
+        archive = open_archive(
+            folder.resolve(added.path), folder.inside, installs_requirements=given.models.install_requirements
+        )
+        asked = added.archive or ArchiveAsked()
+        handler = asked.handler or archive.manifest.handler
+        is_ours = is_classifier(archive, handler) and not _envelope(given)
+        runs_code = not is_ours or archive.manifest.model_file or archive.packages
+        if runs_code and not (given.models.allow_code or given.torchserve.is_on):
+            raise CodeRefused(f"{archive.path}: an archive with code is a program; --allow-code lets it run")
+        model: ArchivedClassifier | HandlerModel
+        if is_ours:
+            model = open_archived_classifier(name, archive, lambda spec: self._preprocessor(spec, exactly=True))
+        else:
+            model = HandlerModel(name, archive, asked, envelope=_envelope(given))
+        self._archives[model], self._unpacked[model] = (
+            Registered(asked, read_config(archive.config, name)),
+            archive,
+        )
+        return model
+
     def _folder(self) -> StoreFolder:
         folder = store_folder(self._config.models)
         if folder is None:
@@ -127,10 +161,12 @@ class Opener:
         runner, processes = given.runner, given.engine_processes
         if added is not None:
             runner = runner if added.runner == "auto" else added.runner
-            processes = added.processes or processes
+            processes = added.processes_in(max(1, self._config.server.workers)) or processes
         if isinstance(model, PackageModel):
             runner = "process"
         models = dataclasses.replace(given, runner=runner, engine_processes=processes)
+        if added is not None and added.archive:
+            models = _of_archive(models, processes)
         return dataclasses.replace(self._config, models=models)
 
     def _classifier(self, name: str, version: str, bundle: ModelBundle, engine: str) -> ImageClassifier:
@@ -140,9 +176,32 @@ class Opener:
         model.facts = dataclasses.replace(model.facts, version=version)
         return model
 
-    def _preprocessor(self, spec: PreprocessSpec) -> Preprocessor:
-        scaled = self._config.server.scaled_decode
+    def release(self, model: AnyModel) -> None:
+        """Removes what lies unpacked of a model archive that is not used any more."""
+        archive = self._unpacked.pop(model, None)
+        if archive is not None:
+            archive.release()
+
+    def archive_of(self, model: AnyModel) -> Registered | None:
+        """How a model archive is run; None of another model."""
+        return self._archives.get(model)
+
+    def _preprocessor(self, spec: PreprocessSpec, exactly: bool = False) -> Preprocessor:
+        """Args: exactly: every image is decoded whole."""
+        scaled = self._config.server.scaled_decode and not exactly
         return Preprocessor(spec, self._max_pixels, scaled, self._formats, self._budget)
+
+
+def _of_archive(models: ModelConfig, processes: int) -> ModelConfig:
+    """An archive runs in processes of its own, as many as it has workers, which share the cores."""
+    threads = max(1, (models.intra_op_threads or usable_cores()) // processes)
+    return dataclasses.replace(models, runner="process", engine_spares=0, intra_op_threads=threads)
+
+
+def _envelope(given: Config) -> str:
+    """Of requests to handlers; "" for none."""
+    envelope = given.torchserve.service_envelope
+    return "" if envelope == "none" else envelope
 
 
 def _settings(added: AddedModel, folder: StoreFolder) -> Settings:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from server.config import Config, ConfigError
+from server.torchserve.source import torchserve_settings
 from snapserve import __version__
 from snapserve.config_file import read_config_file
 from snapserve.options import OptionParser, Options, build, options_of
@@ -18,6 +19,8 @@ SECTIONS: Mapping[str, type[Options]] = typing.get_type_hints(Config)
 def parse_config(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[Config, bool]:
     """Reads the options: a flag overrides the environment, which overrides the file, which overrides the default.
 
+    With `--torchserve`, config.properties or the newest snapshot stands between the file and the default.
+
     Returns:
         The configuration, and whether it is only to be printed.
 
@@ -28,6 +31,7 @@ def parse_config(arguments: Sequence[str], environment: Mapping[str, str]) -> tu
     given = vars(_parser().parse_args(arguments))
     file = given.get("config", environment.get(CONFIG_VARIABLE, ""))
     values = read_config_file(Path(file), SECTIONS, ConfigError) if file else {}
+    values = torchserve_settings(given, environment, values) | values
     sections = {name: build(kind, given, environment, values) for name, kind in SECTIONS.items()}
     return Config(**sections), given.get("print_config", False)  # type: ignore[arg-type]
 

@@ -17,12 +17,13 @@ from runtime.errors import EngineStuck
 from runtime.model_set import ModelSet
 from runtime.sources import Bundles
 from runtime.stay import AnyDeployment
-from server.app import CONTROL, make_apps
+from server.app import CONTROL, SECURED, make_apps
 from server.config import Config
 from server.default_model import reason
 from server.http.connection import Connection
 from server.http.connections import Connections
 from server.http.context import CONTEXT, Context
+from server.http.dialect import DIALECTS
 from server.operations.acceptor import Acceptor
 from server.operations.banner import banner
 from server.operations.lag import LoopLag
@@ -99,7 +100,13 @@ class Service:
     async def adopt(self, connection: socket.socket) -> None:
         """Serves a connection that somebody else has accepted, with the APIs of its port."""
         runner = self._runners.get(port_of(connection), self._runner) if self._runners else self._runner
-        await asyncio.get_running_loop().connect_accepted_socket(partial(self._connect, runner), connection)
+        connect, loop = partial(self._connect, runner), asyncio.get_running_loop()
+        secured = runner.app.get(SECURED)
+        if secured is None:
+            await loop.connect_accepted_socket(connect, connection)
+        elif await secured.greets(connection):
+            tls, limit_s = secured.context, secured.handshake_s
+            await loop.connect_accepted_socket(connect, connection, ssl=tls, ssl_handshake_timeout=limit_s)
 
     async def load(self) -> None:
         """Loads and warms up the models. Raises ModelError where one cannot be loaded."""
@@ -197,6 +204,7 @@ class Service:
             runner.server,
             self._connections,
             limits,
+            runner.app[DIALECTS].main.refuse,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=server.keepalive_timeout_s,
             access_log=self.context.access_log,
@@ -244,8 +252,9 @@ async def serve(config: Config, bundles: Bundles, listening: Sequence[socket.soc
     seconds, root_path = time.monotonic() - began, config.server.root_path
     why = reason(config.models, bundles)
     address = listening[0].getsockname()
-    lines, apis = [*service.describe(), *rpc_lines(config.server)], config.server.apis
-    say(banner(lines, bundles, address, seconds, root_path=root_path, reason=why, apis=apis))
+    lines, further = service.describe(), (config.server.apis, config.torchserve)
+    lines += rpc_lines(config.server)
+    say(banner(lines, bundles, address, seconds, 1, root_path, why, *further))
     await stop.wait()
     service.context.leaving = True
     await shutdown_delay(config.server)

@@ -16,6 +16,15 @@ _TOKEN_VARIABLE = "SNAPSERVE_MANAGEMENT_TOKEN"
 _SETTINGS = ("kind", "labels", "preprocess", "activation", "output", "runner", "processes")
 _GOLDEN = {"golden": "folder", "least_agreement": "least_agreement", "max_latency_ms": "max_latency_ms"}
 
+_ARCHIVE = {
+    "handler": "handler",
+    "batch_size": "batch_size",
+    "max_batch_delay_ms": "max_batch_delay_ms",
+    "response_timeout_s": "response_timeout_s",
+    "startup_timeout_s": "startup_timeout_s",
+    "workers": "min_workers",
+}
+
 
 class _Parser(argparse.ArgumentParser):
     """One line for a wrong word, instead of the usage."""
@@ -68,7 +77,8 @@ def _settings(words: argparse.Namespace) -> dict[str, Any]:
     if words.no_batching:
         said["batchable"] = False
     golden = {name: getattr(words, flag) for flag, name in _GOLDEN.items() if getattr(words, flag) is not None}
-    return {**said, "golden": golden} if golden else said
+    archive = {name: getattr(words, flag) for flag, name in _ARCHIVE.items() if getattr(words, flag) is not None}
+    return {**said, **({"golden": golden} if golden else {}), **({"archive": archive} if archive else {})}
 
 
 def _token(words: argparse.Namespace, environment: Mapping[str, str]) -> str:
@@ -159,12 +169,22 @@ def _add_version(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def _add_addition(parser: argparse.ArgumentParser) -> None:
     _add_version(parser).add_argument("path", help="bundle or file, below the server's --model-store")
     parser.add_argument("--default", action="store_true", help="give it the requests that name no version")
-    parser.add_argument("--kind", choices=("image", "tensor"), help="an image classifier, or any program")
+    parser.add_argument(
+        "--kind",
+        choices=("image", "tensor", "archive"),
+        help="an image classifier, any program, or a model archive",
+    )
     parser.add_argument("--on-use", action="store_true", help="load it on first use; it may be evicted")
     for name in ("labels", "preprocess", "activation", "output"):
         parser.add_argument(f"--{name}", help="of a TorchScript file, as for the server's option")
     parser.add_argument("--runner", choices=("auto", "thread", "process"), help="where its engine runs")
     parser.add_argument("--processes", type=int, help="of its engine, per worker")
+    parser.add_argument("--handler", help="of an archive: in the place of its own")
+    parser.add_argument("--batch-size", type=int, help="of an archive: most requests at once")
+    parser.add_argument("--max-batch-delay-ms", type=int, help="of an archive: longest wait for a batch to fill")
+    parser.add_argument("--response-timeout-s", type=int, help="of an archive: longest time of a batch")
+    parser.add_argument("--startup-timeout-s", type=int, help="of an archive: longest time to load")
+    parser.add_argument("--workers", type=int, help="of an archive: processes of all workers together")
     parser.add_argument("--no-batching", action="store_true", help="run one item at a time")
     parser.add_argument(
         "--golden", metavar="FOLDER", help='images that it must recognise; "": those of its bundle'

@@ -23,10 +23,13 @@ FOLDERS = {
 }
 # Inside the server, each imports only what stands before it.
 SERVER = (
+    "config_section",
+    "torchserve_config",
     "config",
-    "options",
     "default_model",
     "model_options",
+    "torchserve",
+    "options",
     "control",
     "operations",
     "guard",

@@ -31,6 +31,8 @@ class Candidate:
         variables: further environment variables.
         environment: name of the peer's virtual environment; None for the project's own.
         checkout: folder of the project, or of another version of it, that the server is started in.
+        base: path before `/classify`.
+        is_extra: whether it takes part only where it is named.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Candidate:
     variables: Mapping[str, str] = field(default_factory=dict)
     environment: str | None = None
     checkout: Path = ROOT
+    base: str = ""
+    is_extra: bool = False
 
     @property
     def python(self) -> Path:
@@ -58,7 +62,7 @@ class Candidate:
 
     def start(self, image: Path) -> CandidateServer:
         """Starts it and waits until it answers `image`. Raises ServerFailed where it does not."""
-        return CandidateServer(self.words, self.checkout, self.surroundings(), image)
+        return CandidateServer(self.words, self.checkout, self.surroundings(), image, self.base)
 
     def shown(self) -> str:
         """The command as it may be typed in the project's folder."""
@@ -133,6 +137,7 @@ def _peers(bundle: Path, shared: str) -> list[Candidate]:
     litserve = ("-m", "benchmark.peers.litserve", *at, "--workers", cores)
     mosec = ("-m", "benchmark.peers.mosec", "--address", "127.0.0.1", "--timeout", "60000", *at)
     bentoml = ("-m", "bentoml", "serve", "benchmark.peers.bentoml:Classifier", "--host", "127.0.0.1", *at)
+    torchserve = ("-m", "benchmark.peers.torchserve", *at, "--workers", cores)
     untracked = {"PEER_WORKERS": cores, "BENTOML_DO_NOT_TRACK": "True"}
     return [
         Candidate("fastapi-plain", _gunicorn("plain", cores), {**threads, **eager}, "fastapi"),
@@ -144,6 +149,7 @@ def _peers(bundle: Path, shared: str) -> list[Candidate]:
         Candidate("mosec", mosec, {**model, "PEER_WORKERS": cores, "PEER_DECODERS": cores}, "mosec"),
         Candidate("mosec-one-stage", mosec, {**model, "PEER_WORKERS": cores, "PEER_DECODERS": "0"}, "mosec"),
         Candidate("bentoml", bentoml, {**model, **untracked}, "bentoml"),
+        Candidate("torchserve", torchserve, model, "torchserve", base="/predictions", is_extra=True),
     ]
 
 
@@ -158,7 +164,7 @@ def chosen(everybody: Sequence[Candidate], names: Sequence[str], variants: Seque
 
     Args:
         everybody: the candidates that there are.
-        names: those that are compared; none for all.
+        names: those that are compared; none for all but the extra ones.
         variants: each "NAME=BASE OPTIONS…", where BASE is one of `everybody`.
 
     Raises:
@@ -169,7 +175,8 @@ def chosen(everybody: Sequence[Candidate], names: Sequence[str], variants: Seque
         name, _, change = variant.partition("=")
         base, _, words = change.partition(" ")
         known[name] = _known(known, base).variant(name, words)
-    return [_known(known, name) for name in names or known]
+    usual = [name for name, each in known.items() if not each.is_extra]
+    return [_known(known, name) for name in names or usual]
 
 
 def _known(known: dict[str, Candidate], name: str) -> Candidate:

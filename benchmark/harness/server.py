@@ -44,6 +44,7 @@ class ServerProcess:
         wait: bool = True,
         module: str = "server",
         variables: Mapping[str, str] = types.MappingProxyType({}),
+        folder: Path = ROOT,
     ) -> None:
         """Starts the server.
 
@@ -52,13 +53,14 @@ class ServerProcess:
             wait: whether to return when the banner says that the server is ready, instead of at once.
             module: that is run; one with the server's banner and options.
             variables: further environment variables; SNAPSERVE_… ones are not inherited.
+            folder: its working directory.
         """
         self._stderr: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  closed by __exit__
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("SNAPSERVE_")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, "--port", "0", *options],
-            cwd=ROOT,
-            env={**inherited, "PYTHONUNBUFFERED": "1", **VARIABLES, **variables},
+            cwd=folder,
+            env={**inherited, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **VARIABLES, **variables},
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,
@@ -131,7 +133,12 @@ class CandidateServer:
     """
 
     def __init__(
-        self, command: Callable[[int], list[str]], folder: Path, environment: Mapping[str, str], image: Path
+        self,
+        command: Callable[[int], list[str]],
+        folder: Path,
+        environment: Mapping[str, str],
+        image: Path,
+        base: str = "",
     ) -> None:
         """Starts the server and waits until it answers.
 
@@ -140,12 +147,13 @@ class CandidateServer:
             folder: to start it in.
             environment: all environment variables.
             image: file that is uploaded until there is an answer.
+            base: path before `/classify`.
 
         Raises:
             ServerFailed: there is none.
         """
         port = _free_port()
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{port}{base}"
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by close()
         began = time.monotonic()
         self._process = subprocess.Popen(

@@ -16,6 +16,7 @@ from benchmark.harness.server import ROOT
 
 REQUIREMENTS = Path(__file__).with_name("requirements.toml")
 _STAMP = ".installed"
+_EXTRA = ("torchserve",)  # needs Java as well; installed only where it is named
 _INSTALL_S = 600
 
 
@@ -94,10 +95,17 @@ def peers() -> tuple[str, ...]:
     return tuple(tomllib.loads(REQUIREMENTS.read_text(encoding="utf-8")))
 
 
+def usual_peers() -> tuple[str, ...]:
+    """Those that are installed where none is named."""
+    return tuple(name for name in peers() if name not in _EXTRA)
+
+
 def add_command(commands: Any) -> None:
     """Adds `peers` to the command line."""
     parser = commands.add_parser("peers", help="Installs the peers' environments and lists them")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(peers())}; default: all")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(peers())}; default: {', '.join(usual_peers())}"
+    )
     parser.set_defaults(run=run)
 
 
@@ -108,7 +116,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"peers: there is no {unknown[0]!r}; there are {', '.join(peers())}")
         return 2
     rows, missing = [], 0
-    for name in options.names or peers():
+    for name in options.names or usual_peers():
         environment = Environment(name)
         try:
             environment.install()

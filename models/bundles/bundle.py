@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.bundles.labels import Labels, load_labels, write_labels
-from models.bundles.spec import EngineSpec, ModelSpec, spec_from_json
+from models.bundles.spec import MEASURED, EngineSpec, ModelSpec, spec_from_json
 from models.bundles.text import read_json
 from models.errors import BundleError
 
@@ -93,7 +93,10 @@ def sha256_of(file: Path) -> str:
 def _read_manifest(file: Path) -> ModelSpec:
     if not file.is_file():
         raise BundleError(f"{file}: cannot be read (is this folder a model bundle?)")
-    return spec_from_json(ModelSpec, read_json(file, "manifest"), str(file))
+    spec = spec_from_json(ModelSpec, read_json(file, "manifest"), str(file))
+    if spec.num_classes == MEASURED:
+        raise BundleError(f"{file}: num_classes {spec.num_classes} must be at least 1")
+    return spec
 
 
 def _hashed(folder: Path, engine: EngineSpec) -> EngineSpec:

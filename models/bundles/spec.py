@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from models.errors import BundleError
 
 FORMAT = 1
+MEASURED = 0  # classes of a program of which nobody has said how many it has: as many as it answers with
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp64")
 WEIGHTS_ENGINE = "weights"  # name in a bundle of the engine that is compiled where it is loaded
@@ -156,6 +157,7 @@ class ModelSpec:
     Attributes:
         architecture: torchvision's name, or timm's behind "timm/"; of a program, one of
             `models.networks.programs.FORMATS`.
+        num_classes: length of a row of scores; `MEASURED`: the engine tells. A bundle always says it.
         architecture_options: further arguments of its builder.
         activation: what makes scores of the outputs, one of `ACTIVATIONS`; compiled graphs contain it.
         engine: what is served; `engines` holds it and others of the same bundle, by name.
@@ -182,7 +184,7 @@ class ModelSpec:
     def __post_init__(self) -> None:
         if self.format != FORMAT:
             raise BundleError(f"format {self.format} is not supported, only {FORMAT} is")
-        if self.num_classes < 1:
+        if self.num_classes < MEASURED:
             raise BundleError(f"num_classes {self.num_classes} must be at least 1")
         if self.activation not in ACTIVATIONS:
             raise BundleError(f"activation {self.activation!r} must be one of {', '.join(ACTIVATIONS)}")

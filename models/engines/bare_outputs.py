@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from models.bundles.spec import MEASURED
 from models.errors import EngineError
 
 _SUM_TOLERANCE = 1e-3  # what adding up rounds
@@ -77,13 +78,25 @@ def choose_output(answer: Any, wanted: str, rows: int, num_classes: int) -> str:
         )
     if len(fitting) == 1:
         return fitting[0]
-    what = "none of which has one score for each of the" if not fitting else "several of which fit the"
+    what = "none of which has one score for each of" if not fitting else "several of which fit"
     hint = f"; name one: --output {fitting[0]}" if fitting else ""
-    raise EngineError(f"answers with {describe(answer)}, {what} {num_classes} labels{hint}")
+    raise EngineError(f"answers with {describe(answer)}, {what} {_labels(num_classes)}{hint}")
+
+
+def _labels(number: int) -> str:
+    return f"the {number} labels" if number else "its classes"
 
 
 def fits(tensor: torch.Tensor, rows: int, num_classes: int) -> bool:
-    """Whether it holds one score per label for each image; one score will do for two labels."""
+    """Whether it holds one score per label for each image; one score will do for two labels.
+
+    Args:
+        tensor: an output.
+        rows: images that were asked about.
+        num_classes: how many labels there are; `MEASURED`: any number.
+    """
+    if num_classes == MEASURED:
+        return tensor.is_floating_point() and tensor.dim() == 2 and len(tensor) == rows
     if not tensor.is_floating_point() or (rows > 1 and (tensor.dim() == 0 or len(tensor) != rows)):
         return False
     return tensor.numel() == rows * num_classes or (num_classes == 2 and tensor.numel() == rows)

@@ -31,11 +31,12 @@ def engine_of(opened: Opened, bundle: ModelBundle, spec: EngineSpec) -> TorchEng
     """The same of a program that was read already. Raises EngineError."""
     found = examine(opened, bundle, spec)
     graph = found.way.compiled(found.activation)
-    if found.columns != bundle.spec.num_classes:
+    classes = bundle.spec.num_classes or found.columns
+    if found.columns != classes:
         graph = Pair(graph)
     resolved = dataclasses.replace(
         spec, precision=found.way.precision, activation=found.activation, output=found.way.output
     )
-    engine = TorchEngine(graph, resolved, bundle.spec.preprocess.crop_size, bundle.spec.num_classes)
+    engine = TorchEngine(graph, resolved, bundle.spec.preprocess.crop_size, classes)
     engine.notices = found.notices
     return engine

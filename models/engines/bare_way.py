@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from models.bundles.bundle import ModelBundle
-from models.bundles.spec import EngineSpec, PreprocessSpec
+from models.bundles.spec import MEASURED, EngineSpec, PreprocessSpec
 from models.engines.bare_outputs import (
     OneByOne,
     Output,
@@ -237,8 +237,12 @@ def _check_scores(tensor: torch.Tensor, answer: Any, rows: int, num_classes: int
         raise EngineError(f"answers with {describe(answer)}: class numbers, not scores; export it without argmax")
     if tensor.dim() != 2 and not fits(tensor, rows, num_classes):
         raise EngineError(
-            f"answers {rows} images with {describe(answer)}, expected a score for each of the {num_classes} labels"
+            f"answers {rows} images with {describe(answer)}, expected a score for each {_class(num_classes)}"
         )
+
+
+def _class(number: int) -> str:
+    return f"of the {number} labels" if number else "class"
 
 
 def _last_line(error: Exception) -> str:
@@ -260,7 +264,8 @@ def _refusal(module: Any, images: torch.Tensor, preprocess: PreprocessSpec, reas
 
 
 def _check_outputs(outputs: torch.Tensor, bundle: ModelBundle) -> None:
-    columns, classes = outputs.shape[1], bundle.spec.num_classes
+    columns = outputs.shape[1]
+    classes = bundle.spec.num_classes or columns
     if columns != classes and not (columns == 1 and classes == 2):
         more = "; is the first one a background class?" if columns == classes + 1 else ""
         raise EngineError(f"has {columns} classes, but there are {classes} labels{more}")
@@ -271,7 +276,7 @@ def _check_outputs(outputs: torch.Tensor, bundle: ModelBundle) -> None:
 def _notices_of_outputs(outputs: torch.Tensor, bundle: ModelBundle) -> Iterator[str]:
     if bool((outputs == outputs[:1]).all()):
         yield "gives four very different images the same scores; is --preprocess the one that it was trained with?"
-    if outputs.shape[1] != bundle.spec.num_classes:
+    if bundle.spec.num_classes not in (MEASURED, outputs.shape[1]):
         yield f"one output for two labels: it is the score of {bundle.labels[1]!r}"
 
 

@@ -123,7 +123,7 @@ class ImageClassifier:
         spec, ran = self.choice.bundle.spec, engine.spec
         threads = f"{ran.threads} thread{'s' if ran.threads > 1 else ''}, " if ran.threads else ""
         line = (
-            f"  {self.facts.name}: {spec.architecture}, {spec.num_classes} classes, "
+            f"  {self.facts.name}: {spec.architecture}, {self.facts.num_classes} classes, "
             f"{ran.precision} on {ran.device} ({ran.kind}, {threads}batches up to {ran.max_batch_size})"
         )
         random = "random weights, its labels mean nothing" if spec.is_random else ""
@@ -140,7 +140,8 @@ class ImageClassifier:
             document["activation"] = ran["activation"] or document["activation"]
             document["preparation"] = self._preparation(engine)
             document["notices"] = engine.notices
-        document.update(name=self.facts.name, ready=engine is not None, engine={"name": choice.engine, **ran})
+        document.update(name=self.facts.name, num_classes=self.facts.num_classes)
+        document.update(ready=engine is not None, engine={"name": choice.engine, **ran})
         if whole:
             table = {"table": choice.table.document} if choice.table.document else {}
             document.update(engines=engines, labels=self._labels, **table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import signal
 import socket
@@ -10,10 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from models.errors import EngineError
-from runtime.errors import EngineDied, EngineFault, EngineRaised, EngineTimeout, ModelRaised, UnsupportedOutput
-from runtime.processes import frames
+from runtime.errors import EngineDied, EngineFault, EngineTimeout
+from runtime.processes import failures, frames
 from runtime.processes.frames import FrameReader, Message
 from runtime.processes.log_relay import LogRelay
+from runtime.processes.parts import BatchParts
 from runtime.processes.recipe import Recipe
 from runtime.processes.shared import Area, BrokenBatch
 
@@ -35,6 +37,7 @@ class Child:
     Attributes:
         pid: process id; 0 before it is known.
         answered: batches that it has answered.
+        report: what the engine reported with its last answer; None for nothing.
         ended: is set when it is gone.
         was_killed: its parent has killed it.
         was_orphaned: it ended because the process that it was forked from did.
@@ -57,6 +60,9 @@ class Child:
         self._reader = FrameReader()
         self._ids = itertools.count(1)
         self._awaited: tuple[int, asyncio.Future[Message]] | None = None
+        self._limit: tuple[float, asyncio.TimerHandle] | None = None
+        self._parts: BatchParts | None = None
+        self.report: Any = None
         self._loop = asyncio.get_running_loop()
         self.was_killed = self.was_orphaned = self._is_late = False
         self.pid = 0
@@ -118,28 +124,33 @@ class Child:
         except (EngineFault, ChildGone) as fault:
             raise EngineError(f"{recipe.name}: while it was loaded, {fault}") from None
         if "error" in reply:
-            raise EngineError(reply["text"] if reply["model"] else f"{recipe.name}: {_line(reply)}")
+            raise EngineError(reply["text"] if reply["model"] else f"{recipe.name}: {failures.line_of(reply)}")
         facts: Message | None = reply["facts"]
         return facts
 
     async def run(self, batch: Sequence[Any], limit_s: float) -> list[Any]:
-        """Runs a batch: one row per item, in the same order.
+        """Runs a batch: one row per item, in the same order. Parts of responses are given to their items before.
 
         Raises:
             ModelRaised, EngineRaised: the engine raised.
             EngineDied: the process ended.
-            EngineTimeout: it took longer than `limit_s`, and was killed.
+            EngineTimeout: it took longer than `limit_s`, for the rows or for the next part, and was killed.
             ChildGone: the batch did not reach it.
         """
-        reply = await self._ask({"run": self._batch.write(batch)}, limit_s)
+        self._parts = BatchParts(batch, self._tell_left)
+        try:
+            reply = await self._ask({"run": self._batch.write(batch)}, limit_s)
+        finally:
+            self._parts.close()
         if "error" in reply:
-            raise _raised(reply) from _Trace(reply["trace"])
+            raise failures.raised(reply)
         try:
             rows = self._rows.read(reply["rows"])
         except BrokenBatch as broken:
             self.kill()
             raise EngineDied(f"the process of the engine answered with {broken}") from None
         self.answered += 1
+        self.report = reply.get("report")
         return rows
 
     def take_socket(self) -> socket.socket:
@@ -154,7 +165,7 @@ class Child:
         number = next(self._ids)
         reply: asyncio.Future[Message] = self._loop.create_future()
         self._awaited = number, reply
-        limit = self._loop.call_later(limit_s, self._too_late, reply, limit_s)
+        self._await_until(limit_s, reply)
         try:
             if not await self._sent({"id": number, **message}):
                 raise ChildGone
@@ -169,7 +180,8 @@ class Child:
             raise
         finally:
             self._awaited = None
-            limit.cancel()
+            if self._limit:
+                self._limit[1].cancel()
 
     async def _sent(self, message: Message) -> bool:
         """Whether the whole message is on its way."""
@@ -198,6 +210,20 @@ class Child:
         except TimeoutError:
             self.gone(None)
 
+    def _await_until(self, limit_s: float, reply: asyncio.Future[Message]) -> None:
+        """The reply, or the next part before it, is to come within `limit_s`."""
+        if self._limit:
+            self._limit[1].cancel()
+        self._limit = limit_s, self._loop.call_later(limit_s, self._too_late, reply, limit_s)
+
+    def _tell_left(self, index: int) -> None:
+        """Tells it that nobody waits for an item of its batch; it may end its work on it."""
+        if self._awaited is not None and self.is_usable:
+            data = frames.packed({"id": self._awaited[0], "left": index})
+            with contextlib.suppress(OSError):
+                if self._send_some(data) not in (0, len(data)):
+                    self.kill()
+
     def _too_late(self, reply: asyncio.Future[Message], limit_s: float) -> None:
         if not reply.done():
             self._is_late = True
@@ -221,6 +247,11 @@ class Child:
     def _take(self, message: Message) -> None:
         if self._awaited is None or message.get("id") != self._awaited[0]:
             raise frames.BrokenFrame("a reply to no message")
+        if "part" in message and self._parts and self._limit:
+            self._await_until(self._limit[0], self._awaited[1])
+            if message["part"] is not None:
+                self._parts.take(message)
+            return
         if not self._awaited[1].done():
             self._awaited[1].set_result(message)
 
@@ -258,22 +289,3 @@ class Child:
         if not self.ended.is_set():
             self.was_killed = True
             self._kill(self.pid)
-
-
-class _Trace(Exception):
-    """The traceback of an error in another process, as text."""
-
-    def __str__(self) -> str:
-        return "\n" + str(self.args[0])
-
-
-def _raised(reply: Message) -> Exception:
-    """The error of an engine; the text of what is no `ModelRaised` is for the log alone."""
-    if "raised" not in reply:
-        return EngineRaised(_line(reply))
-    what, text = str(reply["raised"]), str(reply["text"])
-    return UnsupportedOutput(what, text) if what else ModelRaised(text)
-
-
-def _line(reply: Message) -> str:
-    return f"{reply['error']}: {(reply['text'].strip().splitlines() or [''])[0]}"

@@ -6,19 +6,15 @@ import dataclasses
 import logging
 import resource
 import socket
-import traceback
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from models.errors import ModelError
-from runtime.errors import ModelRaised
 from runtime.processes import frames
+from runtime.processes.channel import PartChannel
+from runtime.processes.failures import told
 from runtime.processes.frames import Message
 from runtime.processes.shared import Area
-
-_LONGEST_TEXT = 2000  # characters of an error that are sent
-_LONGEST_TRACE = 20_000
 
 
 class ChildProgram:
@@ -35,6 +31,7 @@ class ChildProgram:
         self._end = end
         self._batch = batch
         self._rows = rows
+        self._channel = PartChannel(end)
         self._engine: Any = None
 
     def run(self) -> None:
@@ -42,6 +39,8 @@ class ChildProgram:
         going = True
         while going and (received := frames.receive(self._end)):
             message, _ = received
+            if "left" in message:  # a client, since the batch has ended
+                continue
             reply, going = self._reply(message)
             frames.send(self._end, {"id": message["id"], **reply})
             if hasattr(self._engine, "serve"):  # it speaks with the parent in its own way
@@ -54,16 +53,19 @@ class ChildProgram:
     def _reply(self, message: Message) -> tuple[Message, bool]:
         try:
             if "run" in message:
-                return {"rows": self._infer(message["run"])}, True
+                self._channel.begin(message["id"])
+                return {"rows": self._infer(message["run"]), **self._report()}, True
             return {"facts": self._load(message["load"], message["settings"], message["memory_mb"])}, True
         except Exception as error:
-            return _told(error), not _is_sticky(error.__cause__ or error)
+            return told(error), not _is_sticky(error.__cause__ or error)
 
     def _load(self, target: str, settings: Message, memory_mb: int) -> Message | None:
         if memory_mb:
             _limit_memory(memory_mb << 20)
         module, _, attribute = target.partition(":")
         self._engine = getattr(import_module(module), attribute)(**settings)
+        if hasattr(self._engine, "connect"):
+            self._engine.connect(self._channel)
         if hasattr(self._engine, "warm_up"):
             self._engine.warm_up()
         facts = getattr(self._engine, "facts", None)
@@ -73,6 +75,10 @@ class ChildProgram:
         batch = self._batch.read(groups, copy=False)
         rows = self._engine.infer(batch)
         return self._rows.write(rows)
+
+    def _report(self) -> Message:
+        report = self._engine.report() if hasattr(self._engine, "report") else None
+        return {} if report is None else {"report": report}
 
 
 def _limit_memory(size: int) -> None:
@@ -88,15 +94,6 @@ def _allocated() -> int:
     except OSError:  # not Linux, where that limit is not enforced either
         return 0
     return pages * resource.getpagesize()
-
-
-def _told(error: Exception) -> Message:
-    trace = "".join(traceback.format_exception(error))[-_LONGEST_TRACE:]
-    text = str(error)[:_LONGEST_TEXT]
-    told = {"error": type(error).__name__, "text": text, "trace": trace, "model": isinstance(error, ModelError)}
-    if isinstance(error, ModelRaised):
-        told["raised"] = getattr(error, "what", "")
-    return told
 
 
 def _is_sticky(error: BaseException) -> bool:

@@ -11,7 +11,8 @@ from typing import Any
 class Recipe:
     """How to make an engine in another process: `target` is imported there and called with `settings`.
 
-    What it returns has `infer(batch) -> rows`, and may have `warm_up()`, `close()` and `facts`; or it has
+    What it returns has `infer(batch) -> rows`, and may have `warm_up()`, `close()` and `facts`;
+    `connect(channel)`, which is given a PartChannel; and `report()`, whose result goes with the rows. Or it has
     `serve(socket)`, which takes messages of its own kind until the parent closes the other end.
 
     Attributes:

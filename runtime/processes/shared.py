@@ -1,6 +1,7 @@
 """Batches and rows in memory that two processes share; a message then says only what lies there.
 
-An item is an array, bytes, what JSON knows, or a tree of these: lists, tuples and dicts.
+An item is an array, bytes, what JSON knows, or a tree of these: lists, tuples and dicts. A bytearray or a view of
+bytes arrives as a bytearray.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from runtime.processes.trees import flatten, restore
 # follows a tree are its arrays and bytes.
 Group = list[Any]
 
-BYTES, JSON, TREE = _TEXTS = ("bytes", "json", "tree")
+BYTES, BUFFER, JSON, TREE = _TEXTS = ("bytes", "buffer", "json", "tree")
 _ALIGNMENT = 64  # of each group: a cache line
 _ARRAYS = (np.ndarray, np.generic)
 _LEAST_BYTES = 1 << 16
@@ -86,7 +87,7 @@ class Area:
         for group in groups:
             view = _view(self._memory, group, offset)
             offset = _aligned(offset + view.nbytes)
-            items += _decoded(group[1], view.copy() if copy else view)
+            items += _decoded(group[1], view.copy() if copy and group[1] not in _TEXTS else view)
             has_trees = has_trees or group[1] == TREE
         return list(_assembled(items)) if has_trees else items
 
@@ -138,6 +139,8 @@ def _encoded(item: Any) -> _Encoded:
         return item.dtype.str, item.shape, item
     if isinstance(item, bytes):
         return _text(BYTES, item)
+    if isinstance(item, bytearray | memoryview):
+        return _text(BUFFER, item)
     if not isinstance(item, list | tuple | dict):
         return _text(JSON, json.dumps(item).encode())
     leaves: list[Any] = []
@@ -154,7 +157,7 @@ def _with_leaves(encoded: Iterable[_Encoded]) -> Iterator[_Encoded]:
         yield from map(_encoded, each[2].leaves)
 
 
-def _text(name: str, data: bytes) -> _Encoded:
+def _text(name: str, data: bytes | bytearray | memoryview) -> _Encoded:
     return name, (len(data),), np.frombuffer(data, np.uint8)
 
 
@@ -168,6 +171,8 @@ def _assembled(items: Iterable[Any]) -> Iterator[Any]:
 def _decoded(name: str, view: NDArray[Any]) -> list[Any]:
     if name == BYTES:
         return [each.tobytes() for each in view]
+    if name == BUFFER:
+        return [bytearray(each) for each in view]
     if name == JSON:
         return [json.loads(each.tobytes()) for each in view]
     if name == TREE:

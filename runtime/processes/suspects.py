@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from runtime.errors import EngineFault
-from runtime.processes.trees import flatten
+from runtime.processes.trees import BYTES_LIKE, flatten
 
 MOST_DEATHS = 2
 REFUSED_S = 600.0
@@ -102,10 +102,14 @@ def _digest(item: Any) -> bytes:
 
 
 def _bytes(item: Any) -> Any:
-    """The bytes of an item, those of an array without a copy where it is contiguous."""
+    """The bytes of an item, those of an array without a copy where it is contiguous.
+
+    An item may have `content`: what tells it from others.
+    """
+    item = getattr(item, "content", item)
     if isinstance(item, np.ndarray | np.generic):
         return np.ascontiguousarray(item).reshape(-1).view(np.uint8)
-    if isinstance(item, bytes):
+    if isinstance(item, BYTES_LIKE):
         return item
     leaves: list[Any] = []
     form = json.dumps(flatten(item, leaves)).encode()
@@ -114,4 +118,4 @@ def _bytes(item: Any) -> Any:
 
 def _kind(leaf: Any) -> bytes:
     """What tells arrays of the same bytes apart."""
-    return b"" if isinstance(leaf, bytes) else f"{leaf.dtype.str}{leaf.shape}".encode()
+    return b"" if isinstance(leaf, BYTES_LIKE) else f"{leaf.dtype.str}{leaf.shape}".encode()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+BYTES_LIKE = (bytes, bytearray, memoryview)
 _LEAF, _TUPLE, _DICT = "leaf", "tuple", "dict"
 
 
@@ -18,7 +19,7 @@ def flatten(item: Any, leaves: list[Any]) -> Any:
     Raises:
         TypeError: a dict has other keys than text.
     """
-    if isinstance(item, np.ndarray | np.generic | bytes):
+    if isinstance(item, (np.ndarray, np.generic, *BYTES_LIKE)):
         leaves.append(item)
         return {_LEAF: int(isinstance(item, np.ndarray))}
     if isinstance(item, list):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 import random
 import time
+from collections.abc import Callable
 from typing import Any, cast
 
 from aiohttp import StreamReader, web
@@ -17,12 +17,13 @@ from server.config import LimitConfig
 from server.http.connections import Connections
 from server.http.faults import INTERNAL, Fault, TooManyConnections, fault_of
 from server.http.half_closed import HalfClosed
-from server.http.problem import CONTENT_TYPE, problem_json, problem_response
+from server.http.problem import problem_response
 from snapserve import __version__
 
 log = logging.getLogger("snapserve")
 
 SERVER = f"snapserve/{__version__}"
+Refuse = Callable[[Fault, str], web.Response]
 
 # Two different numbers, as aiohttp's parser tells which of the two was passed by nothing else.
 MAX_ADDRESS = 8192  # bytes of a request's path and query
@@ -88,6 +89,7 @@ class Connection(web.RequestHandler):
         "_headers_begun",
         "_last_body",
         "_limits",
+        "_refuse",
         "_rest",
         "_takes_turns",
         "_write_timer",
@@ -95,7 +97,23 @@ class Connection(web.RequestHandler):
         "spare",
     )
 
-    def __init__(self, manager: web.Server, connections: Connections, limits: LimitConfig, **options: Any) -> None:
+    def __init__(
+        self,
+        manager: web.Server,
+        connections: Connections,
+        limits: LimitConfig,
+        refuse: Refuse = problem_response,
+        **options: Any,
+    ) -> None:
+        """Creates it.
+
+        Args:
+            manager: of aiohttp.
+            connections: among which it is counted.
+            limits: of time.
+            refuse: makes the response to a request that no application sees, in the words of the port.
+            options: of aiohttp.
+        """
         super().__init__(
             manager,
             max_line_size=MAX_ADDRESS,
@@ -113,6 +131,7 @@ class Connection(web.RequestHandler):
         self._header_timer: asyncio.TimerHandle | None = None
         self._last_body: StreamReader | None = None
         self._limits = limits
+        self._refuse = refuse
         self._rest = b""
         self._takes_turns = False
         self._write_timer: asyncio.TimerHandle | None = None
@@ -193,7 +212,7 @@ class Connection(web.RequestHandler):
     def refuse(self) -> None:
         """Closes, with a response that says that there are too many connections."""
         if self.transport is not None:
-            self.transport.write(_raw_response(fault_of(TooManyConnections())))
+            self.transport.write(_raw_response(self._refuse, fault_of(TooManyConnections())))
         self.force_close()
 
     def abort(self) -> None:
@@ -232,14 +251,14 @@ class Connection(web.RequestHandler):
         request_id = new_request_id()
         if status >= 500:
             log.error("request %s failed", request_id, exc_info=exc)
-        return _plain_response(_refusal(exc) if status < 500 else INTERNAL, request_id)
+        return _plain_response(self._refuse, _refusal(exc) if status < 500 else INTERNAL, request_id)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Sends an answer; what aiohttp raised before any middleware ran becomes a problem first."""
         if isinstance(resp, web.HTTPException):
-            resp = _plain_response(fault_of(resp), new_request_id())
+            resp = _plain_response(self._refuse, fault_of(resp), new_request_id())
         if self.spare or (self._half_closed is not None and not self._messages):
             resp.force_close()
         finished = await super().finish_response(request, resp, start_time)
@@ -333,7 +352,7 @@ class Connection(web.RequestHandler):
     def _headers_too_slow(self) -> None:
         self._header_timer = None
         if self.transport is not None:
-            self.transport.write(_raw_response(_slow_headers(self._limits.header_timeout_s)))
+            self.transport.write(_raw_response(self._refuse, _slow_headers(self._limits.header_timeout_s)))
         self.force_close()
 
 
@@ -358,21 +377,20 @@ def _refusal(error: BaseException | None) -> Fault:
     return _HTTPS if isinstance(error, BadHttpMessage) and error.message == _TLS else _MALFORMED
 
 
-def _plain_response(fault: Fault, request_id: str) -> web.Response:
-    response = problem_response(fault, request_id)
+def _plain_response(refuse: Refuse, fault: Fault, request_id: str) -> web.Response:
+    response = refuse(fault, request_id)
     response.headers["Server"] = SERVER
     response.headers["X-Request-ID"] = request_id
     response.force_close()
     return response
 
 
-def _raw_response(fault: Fault) -> bytes:
-    request_id = new_request_id()
-    body = json.dumps(problem_json(fault, request_id)).encode() + b"\n"
-    headers = "".join(f"{name}: {value}\r\n" for name, value in fault.headers.items())
+def _raw_response(refuse: Refuse, fault: Fault) -> bytes:
+    response = _plain_response(refuse, fault, new_request_id())
+    body = cast(bytes, response.body)
+    headers = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
     head = (
-        f"HTTP/1.1 {fault.status} {fault.title}\r\nContent-Type: {CONTENT_TYPE}\r\n"
-        f"Content-Length: {len(body)}\r\nServer: {SERVER}\r\nX-Request-ID: {request_id}\r\n"
-        f"{headers}Connection: close\r\n\r\n"
+        f"HTTP/1.1 {response.status} {response.reason or fault.title}\r\n{headers}"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + body

@@ -115,10 +115,11 @@ class Dialect(Protocol):
 
     def render(
         self, exchange: Exchange, call: Call, answers: Sequence[Output | Exception]
-    ) -> web.Response | Awaitable[web.Response]:
+    ) -> web.StreamResponse | Awaitable[web.StreamResponse]:
         """The response to a call: an output or an error for each of its inputs. May raise one of the errors.
 
-        What takes long on the event loop is returned as an awaitable.
+        What takes long on the event loop is returned as an awaitable. A response that was begun while the inputs
+        ran is returned, too; an error then breaks it off.
         """
         ...
 

@@ -28,9 +28,10 @@ class Exchange:
         id: the client's X-Request-ID if it is a plain word, else one made here.
         clock: started with the request.
         model: that answers it; None before it is found.
+        timeout_ms: of this request, where its API has another one than the server; None: the server's.
     """
 
-    __slots__ = ("clock", "id", "model", "request")
+    __slots__ = ("clock", "id", "model", "request", "timeout_ms")
 
     def __init__(self, request: web.Request) -> None:
         """Begins with the request."""
@@ -39,13 +40,15 @@ class Exchange:
         self.id = given if _REQUEST_ID.fullmatch(given) else new_request_id()
         self.clock = PhaseClock(time.monotonic)
         self.model: ModelFacts | None = None
+        self.timeout_ms: float | None = None
 
     def deadline(self, timeout_ms: float) -> float:
-        """Monotonic time at which the request expires: X-Request-Timeout-Ms, at most `timeout_ms`.
+        """Monotonic time at which the request expires: X-Request-Timeout-Ms, at most `timeout_ms` or its own.
 
         Raises:
             BadRequest: the header is not a positive number.
         """
+        timeout_ms = self.timeout_ms or timeout_ms
         given = self.request.headers.get("X-Request-Timeout-Ms")
         if given is not None:
             try:

@@ -39,6 +39,7 @@ from runtime.errors import (
     ModelUnloaded,
     NoRoom,
     NotScalable,
+    NoWorkers,
     Overloaded,
     TooManyChanges,
     TooManyModels,
@@ -333,6 +334,10 @@ def _not_ready(error: ModelLoading) -> Fault:
     )
 
 
+def _no_workers(error: NoWorkers) -> Fault:
+    return _unavailable("no-workers", "The model has no workers", str(error), 10.0)
+
+
 def _stuck(error: EngineStuck) -> Fault:
     return _unavailable(
         "engine-stuck", "The engine does not answer", "It is replaced; try again later.", error.retry_after_s
@@ -435,6 +440,7 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     TooManyConnections: _connections,
     ModelUnloaded: _unloaded,
     ModelLoading: _not_ready,
+    NoWorkers: _no_workers,
     EngineStuck: _stuck,
     EngineUnavailable: _engine_unavailable,
     Draining: _draining,

@@ -18,7 +18,7 @@ class Part(NamedTuple):
         name: of the field; "" where the part has none.
         filename: None where the part has none.
         data: a view into the body.
-        media_type: the part's own Content-Type; "" where it has none, or a filename.
+        media_type: the part's own Content-Type in lower case, without parameters; "" where it has none.
         encoding: the part's Content-Transfer-Encoding; "" where it has none.
     """
 
@@ -126,9 +126,8 @@ def _header(header: bytes) -> tuple[str, str | None, str] | None:
     if filename is not None and filename.startswith(b"=?"):
         return None
     try:
-        if filename is not None:
-            return name.decode(), filename.decode(), ""
-        return name.decode(), None, media_type(kind.decode())[0] if kind else ""
+        media = kind.partition(b";")[0].strip().lower().decode()
+        return name.decode(), None if filename is None else filename.decode(), media
     except UnicodeDecodeError:
         return None
 
@@ -196,8 +195,8 @@ def _part(body: bytes | bytearray, number: int, start: int, end: int, is_form: b
     except MalformedHeader:
         raise BadRequest(f"Part {number} of the form has a header line without a colon.") from None
     _check_disposition(read, number, is_form)
-    kind = read.media_type if read.filename is None else ""
-    return Part(read.name, read.filename, memoryview(body)[data : max(data, end)], kind, read.encoding)
+    data_view = memoryview(body)[data : max(data, end)]
+    return Part(read.name, read.filename, data_view, read.media_type, read.encoding)
 
 
 def _header_and_data(body: bytes | bytearray, number: int, start: int, end: int) -> tuple[bytes, int]:

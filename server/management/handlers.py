@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -9,6 +11,9 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from models.archives.open import describe
+from models.errors import ModelError
+from runtime.archive_settings import ArchiveWishes, settled
 from runtime.errors import ModelRefused
 from runtime.folder import StoreFolder
 from runtime.model_set import AddedModel, ModelSet
@@ -114,8 +119,10 @@ class Management:
         return web.json_response(one_model(self._changes.committed, name, status))
 
     async def _add(self, request: web.Request) -> web.Response:
-        model, is_default = read_addition(await self._body(request), *_key(request))
-        self._check_paths(model)
+        model, is_default, wishes = read_addition(await self._body(request), *_key(request))
+        folder = self._check_paths(model)
+        if model.archive:
+            model = await asyncio.to_thread(_as_it_says, model, wishes, folder)
 
         def add(models: ModelSet) -> ModelSet:
             added = models.with_model(model)
@@ -123,13 +130,14 @@ class Management:
 
         return await self._change(request, add, 201)
 
-    def _check_paths(self, model: AddedModel) -> None:
+    def _check_paths(self, model: AddedModel) -> StoreFolder:
         """Refuses at once what no worker would find. Raises UnknownModel, NoModelStore."""
         if self._folder is None:
             raise NoModelStore(NO_STORE)
         for each in (model.path, model.labels, model.golden.folder if model.golden else ""):
             if each:
                 self._folder.resolve(each)
+        return self._folder
 
     async def _remove(self, request: web.Request) -> web.Response:
         return await self._change(request, lambda models: models.without(*_key(request)))
@@ -162,6 +170,18 @@ class Management:
         body = await self._bodies.read(request, MAX_BODY, time.monotonic() + self._timeout_s)
         self._bodies.memory.give_back(len(body))
         return bytes(body)
+
+
+def _as_it_says(model: AddedModel, wishes: ArchiveWishes, folder: StoreFolder) -> AddedModel:
+    """An archive with what it says of itself. Raises ModelRefused, UnknownModel, BadRequest."""
+    try:
+        config = describe(folder.resolve(model.path), folder.inside).config
+    except ModelError as error:
+        raise ModelRefused(str(error)) from None
+    try:
+        return dataclasses.replace(model, archive=settled(wishes, config, 1))
+    except RecordError as error:
+        raise BadRequest(f"{error}.") from None
 
 
 def _key(request: web.Request) -> tuple[str, str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
-from runtime.model_set import AddedModel, GoldenAsked, Shadow
+from models.archives.config import ArchiveConfig
+from runtime.archive_settings import ArchiveWishes, settled
+from runtime.model_set import ARCHIVE, AddedModel, GoldenAsked, Shadow
 from runtime.record import RecordError, check_names, read_record
 from server.http.faults import BadRequest
 
@@ -14,15 +16,38 @@ _IN_ADDRESS = ("name", "version")
 _SETTINGS = tuple(each.name for each in dataclasses.fields(AddedModel) if each.name not in _IN_ADDRESS)
 
 
-def read_addition(body: bytes, name: str, version: str) -> tuple[AddedModel, bool]:
-    """The model that is to be added, and whether it becomes the default version. Raises BadRequest."""
+class Addition(NamedTuple):
+    """What is to be added.
+
+    Attributes:
+        model: of an archive as if that said nothing.
+        is_default: it becomes the default version.
+        wishes: of an archive: how it is to be run.
+    """
+
+    model: AddedModel
+    is_default: bool
+    wishes: ArchiveWishes
+
+
+def read_addition(body: bytes, name: str, version: str) -> Addition:
+    """The model that is to be added. Raises BadRequest."""
     document = _object(body, ("default", *_SETTINGS))
-    default, golden = document.pop("default", False), document.pop("golden", None)
+    default, golden, archive = (
+        document.pop("default", False),
+        document.pop("golden", None),
+        document.pop("archive", None),
+    )
     if not isinstance(default, bool):
         raise BadRequest("default must be true or false.")
     try:
         rules = None if golden is None else read_record(GoldenAsked, golden, "golden")
-        return read_record(AddedModel, document, "body", name=name, version=version, golden=rules), default
+        wishes = ArchiveWishes() if archive is None else read_record(ArchiveWishes, archive, "archive")
+        asked = (
+            settled(wishes, ArchiveConfig(), 1) if archive is not None or document.get("kind") == ARCHIVE else None
+        )
+        known = {"name": name, "version": version, "golden": rules, "archive": asked}
+        return Addition(read_record(AddedModel, document, "body", **known), default, wishes)
     except RecordError as error:
         raise BadRequest(f"{error}.") from None
 

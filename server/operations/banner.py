@@ -10,6 +10,7 @@ import PIL
 
 from models.images.jpeg import decoder
 from runtime.sources import Bundles
+from server.config import TorchServeConfig
 from snapserve import __version__
 
 
@@ -22,6 +23,7 @@ def banner(
     root_path: str = "",
     reason: str = "",
     apis: Mapping[str, int | None] | None = None,
+    torchserve: TorchServeConfig | None = None,
 ) -> str:
     """A few lines: where, what, and a command to try.
 
@@ -34,6 +36,7 @@ def banner(
         reason: why these models are served, or "".
         root_path: under which a proxy serves it; this server knows it with that path, too.
         apis: the further APIs, and the port of each that has one of its own.
+        torchserve: where TorchServe's API listens.
     """
     host, port = address[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # where it listens everywhere, here is near
@@ -48,10 +51,19 @@ def banner(
             *models,
             *([f"    {reason}"] if reason else []),
             *(f"  {name} on http://{host}:{own or port}{root_path}" for name, own in (apis or {}).items()),
+            *(_torchserve(torchserve) if torchserve and torchserve.is_on else []),
             f"  try: curl -F image=@{image} {url}{root_path}/classify",
             f"  or open {url}{root_path}/ in a browser; Ctrl-C stops",
         ]
     )
+
+
+def _torchserve(given: TorchServeConfig) -> list[str]:
+    keys = "requests need no keys" if given.disable_token_auth else "keys are in key_file.json"
+    return [
+        f"  TorchServe's inference API on {given.inference.url}, management on {given.management.url}, metrics on "
+        f"{given.metrics.url}; {keys}"
+    ]
 
 
 def pillow() -> str:

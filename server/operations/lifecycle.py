@@ -15,6 +15,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import NoReturn
 
+from models.archives.unpacked import remove_unpacked
 from server.config import ConfigError, ServerConfig
 from server.operations.line_writer import finish_lines
 
@@ -152,5 +153,6 @@ def stop_signals() -> list[signal.Signals]:
 
 def leave(code: int) -> NoReturn:
     """Ends the process without waiting for its threads, and hardly for the readers of its last lines."""
+    remove_unpacked()
     finish_lines()
     os._exit(code)

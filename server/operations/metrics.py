@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 
 from runtime.model import ModelFacts
 from runtime.phases import PHASES
 from runtime.processes.child import REASONS
 from runtime.stay import AnyDeployment
+from server.operations.handler_metrics import HandlerMetrics
 from server.operations.line_writer import dropped_lines
 from server.operations.shadow_metrics import ShadowMetrics
 from server.operations.shared_metrics import SharedMetrics
+from server.operations.torchserve_metrics import TorchServeMetrics
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LAGS = (0.001, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25)
@@ -41,13 +44,15 @@ class Metrics:
     Attributes:
         registry: that holds them.
         shadows: the counters of versions that run in the shadow of others.
+        torchserve: those of TorchServe; None where its API is not answered.
     """
 
-    def __init__(self, shared: SharedMetrics | None = None) -> None:
+    def __init__(self, shared: SharedMetrics | None = None, torchserve: bool = False) -> None:
         """Creates them.
 
         Args:
             shared: where those of other workers are; None: there is one process only.
+            torchserve: whether its API is answered.
         """
         if shared:
             shared.join()
@@ -99,6 +104,8 @@ class Metrics:
             "snapserve_model_info", "1 for each model that is served, with its facts as labels.", facts
         )
         self.shadows = ShadowMetrics(self.registry)
+        self.torchserve = TorchServeMetrics(self.registry) if torchserve else None
+        self._handlers = HandlerMetrics(self.registry)
         self._dropped_lines = _DroppedLines(self.registry)
         self._loop_lag = histogram("snapserve_event_loop_lag_seconds", lag, buckets=_LAGS)
         # `labels` checks and converts its words each time.
@@ -151,7 +158,16 @@ class Metrics:
             self._left.labels(*key),
             lambda phase: self._phase_of(facts.name, phase, facts.version),
             lambda reason: self._processes_ended.labels(facts.name, reason, facts.version),
+            lambda report: self._report(facts.name, report),
         )
+
+    def _report(self, model: str, report: Sequence[Mapping[str, Any]]) -> None:
+        """Takes what the handler of a model reports."""
+        self._handlers.add(report)
+        if self.torchserve is not None:
+            for each in report:
+                if each["name"] == "HandlerTime":
+                    self.torchserve.set_handler_time(model, each["value"])
 
     def _set_gauges(self) -> None:
         self._dropped_lines.update()
@@ -163,6 +179,11 @@ class Metrics:
         """The text that Prometheus scrapes."""
         self._set_gauges()
         return self._shared.exposition() if self._shared else generate_latest(self.registry)
+
+    def families(self) -> list[Metric]:
+        """The same as objects."""
+        self._set_gauges()
+        return list(self._shared.families() if self._shared else self.registry.collect())
 
 
 def _target_s(deployment: AnyDeployment) -> float:
@@ -190,9 +211,11 @@ class ModelObserver:
         left: Counter,
         phase_of: Callable[[str], Histogram],
         ended_of: Callable[[str], Counter],
+        report: Callable[[Sequence[Mapping[str, Any]]], None],
     ) -> None:
         self._size, self._seconds, self._left, self._phase_of = size, seconds, left, phase_of
         self._ended_of = ended_of
+        self.reported = report
 
     def batch_ran(self, size: int, seconds: float) -> None:
         """Counts a batch and its time."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from models.machine.locked_folder import LockedFolder, make_locked_folder, remove_leftovers
 
 log = logging.getLogger("snapserve")
 
@@ -20,24 +18,7 @@ _PREFIX = "snapserve-metrics-"
 _SUFFIX = ".db"
 
 
-@dataclass(frozen=True)
-class SharedFolder:
-    """A folder that belongs to this process; another that starts removes those whose owners have ended.
-
-    Attributes:
-        path: of the folder.
-        lock: descriptor of it; the kernel unlocks it when this process ends, however it does.
-    """
-
-    path: Path
-    lock: int
-
-    def remove(self) -> None:
-        """Removes it and what is in it."""
-        remove_folder(self.path)
-
-
-def make_shared_folder(names: Sequence[str], size: int) -> SharedFolder | None:
+def make_shared_folder(names: Sequence[str], size: int) -> LockedFolder | None:
     """A folder of zeroed files, in memory where Linux has such a place and it has room, else on the disk.
 
     Says in a line what does not have room.
@@ -51,7 +32,7 @@ def make_shared_folder(names: Sequence[str], size: int) -> SharedFolder | None:
     """
     reasons = []
     for parent in _parents():
-        _remove_leftovers(parent)
+        remove_leftovers(parent, _PREFIX, _is_ours)
         try:
             folder = _make_in(parent, names, size)
         except OSError as error:
@@ -62,12 +43,6 @@ def make_shared_folder(names: Sequence[str], size: int) -> SharedFolder | None:
         return folder
     log.warning("no room for the metrics in %s; each worker reports its own only", " or ".join(reasons))
     return None
-
-
-def remove_folder(path: Path) -> None:
-    """Removes the folder of a process that ends; no process can make a file in it meanwhile."""
-    with contextlib.suppress(OSError):  # another process removes it
-        shutil.rmtree(path.rename(f"{path}-removed"), ignore_errors=True)
 
 
 def allocate(descriptor: int, size: int) -> None:
@@ -88,8 +63,8 @@ def _parents() -> Iterator[Path]:
     yield Path(tempfile.gettempdir())
 
 
-def _make_in(parent: Path, names: Sequence[str], size: int) -> SharedFolder:
-    folder = _locked_in(parent)
+def _make_in(parent: Path, names: Sequence[str], size: int) -> LockedFolder:
+    folder = make_locked_folder(parent, _PREFIX)
     try:
         for name in names:
             with (folder.path / f"{name}{_SUFFIX}").open("wb") as file:
@@ -101,30 +76,5 @@ def _make_in(parent: Path, names: Sequence[str], size: int) -> SharedFolder:
     return folder
 
 
-def _locked_in(parent: Path) -> SharedFolder:
-    """A new folder. Another process that starts just now may take it for a leftover until it is locked."""
-    while True:
-        path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-        with contextlib.suppress(FileNotFoundError):
-            lock = os.open(path, os.O_RDONLY)
-            _lock(lock, wait=True)
-            if path.exists():
-                return SharedFolder(path, lock)
-            os.close(lock)
-
-
-def _remove_leftovers(parent: Path) -> None:
-    for path in parent.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # it is another user's, its owner lives, or it has just gone
-            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                _lock(lock, wait=False)
-                if all(file.suffix == _SUFFIX for file in path.iterdir()):
-                    shutil.rmtree(path, ignore_errors=True)
-            finally:
-                os.close(lock)
-
-
-def _lock(descriptor: int, wait: bool) -> None:
-    """Locks a folder for this process alone. Raises BlockingIOError where another has locked it."""
-    fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+def _is_ours(path: Path) -> bool:
+    return all(file.suffix == _SUFFIX for file in path.iterdir())

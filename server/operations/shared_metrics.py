@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, generate_latest, mmap_dict, values
+from prometheus_client import CollectorRegistry, Metric, generate_latest, mmap_dict, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from server.operations.shared_folder import SharedFolder, allocate, make_shared_folder
+from models.machine.locked_folder import LockedFolder
+from server.operations.shared_folder import allocate, make_shared_folder
 
 log = logging.getLogger("snapserve")
 
 SUPERVISOR = "supervisor"
 _BYTES = 1 << 16  # of a file; it doubles where it is too small
-_KINDS = ("counter", "histogram", "gauge_livesum", "gauge_livemax", "gauge_livemin")  # one file each per process
+# One file each per process.
+_KINDS = ("counter", "histogram", "gauge_livesum", "gauge_livemax", "gauge_livemin", "gauge_livemostrecent")
 _VALUE_BYTES = 16  # a value and its time
 _ENTRY_BYTES = 32  # of an entry, besides its name
 
@@ -50,12 +53,19 @@ class SharedMetrics:
 
     def exposition(self) -> bytes:
         """The figures of all."""
+        return generate_latest(self._registry())
+
+    def families(self) -> Iterable[Metric]:
+        """The same as objects."""
+        return self._registry().collect()
+
+    def _registry(self) -> CollectorRegistry:
         registry = CollectorRegistry()
         MultiProcessCollector(registry, str(self.folder))
-        return generate_latest(registry)
+        return registry
 
 
-def make_metrics_folder(workers: int) -> SharedFolder | None:
+def make_metrics_folder(workers: int) -> LockedFolder | None:
     """The folder of a supervisor and its workers, with room for their files; None where there is no room."""
     members = (SUPERVISOR, *map(str, range(workers)))
     return make_shared_folder([f"{kind}_{member}" for kind in _KINDS for member in members], _BYTES)

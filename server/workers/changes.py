@@ -5,19 +5,30 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import ChangeFailed, ModelRefused, NotScalable, RuntimeFault, TooManyChanges, UnknownModel
+from runtime.errors import (
+    ChangeFailed,
+    ModelRefused,
+    NotScalable,
+    NoWorkers,
+    RuntimeFault,
+    TooManyChanges,
+    UnknownModel,
+)
 from runtime.journal import Journal, JournalError, read_journal
 from runtime.model_set import ModelSet
 from runtime.transition import Transition
 from server.config import Config, ModelConfig
+from server.torchserve.snapshots import SHUTDOWN, STARTUP, Snapshots
+from server.torchserve.startup import models_at_start
 from server.workers.messages import (
     Commit,
+    Describe,
     Prepare,
     Refused,
     Report,
@@ -35,6 +46,8 @@ MOST_WAITING = 16  # changes, with the one that is under way
 _NUMBERS = 256
 _SHOW_S = 2.0
 _UNDO_S = 30.0
+_DESCRIBE_S = 60.0
+_SILENT = "The handler does not describe itself."
 _JOURNAL = "models.json"
 
 STARTING, STOPPING = "The server is starting.", "The server is stopping."
@@ -85,6 +98,7 @@ class Changes:
         committed: ModelSet,
         journal: Journal | None = None,
         limits: ChangeLimits | None = None,
+        snapshots: Snapshots | None = None,
     ) -> None:
         """Creates it.
 
@@ -93,11 +107,13 @@ class Changes:
             committed: what they serve.
             journal: where the committed set is kept; None: nowhere.
             limits: how long a worker may take.
+            snapshots: where the committed archives are kept; None: nowhere.
         """
         self.committed = committed
         self.refusal = STARTING
         self._workers = workers
         self._journal = journal
+        self._snapshots = snapshots
         self._limits = limits or ChangeLimits()
         self._rounds: list[Round] = []
         self._turn = asyncio.Lock()
@@ -173,13 +189,26 @@ class Changes:
             raise ChangeFailed(f"Worker {asked.late[0].number} took longer than {limit_s:g} s to load the models.")
 
     async def _write(self, models: ModelSet) -> None:
-        if self._journal is None:
-            return
         try:
-            await asyncio.to_thread(self._journal.write, models)
+            if self._journal:
+                await asyncio.to_thread(self._journal.write, models)
         except JournalError as error:
             log.error("a change of models was undone: %s", error)
             raise ChangeFailed("The journal of models cannot be written; the log says why.") from None
+        if self._snapshots:
+            await asyncio.to_thread(self._snapshots.write, models)
+
+    def begin(self) -> None:
+        """Lets changes come: every worker is ready."""
+        self.refusal = ""
+        if self._snapshots:
+            self._snapshots.write(self.committed, STARTUP)
+
+    def end(self) -> None:
+        """Lets no change come any more: the service stops."""
+        self.refusal = STOPPING
+        if self._snapshots:
+            self._snapshots.write(self.committed, SHUTDOWN)
 
     async def _undo(self, workers: Sequence[WorkerProcess], number: int) -> None:
         with self._round(Undo, number) as asked:
@@ -218,6 +247,28 @@ class Changes:
             await asked.wait(_SHOW_S)
             return {worker.number: json.loads(read_file(files[worker])) for worker in asked.done}
 
+    def pids(self) -> dict[int, int]:
+        """The process id of each worker, by its number."""
+        return {worker.number: worker.process.pid for worker in self._workers()}
+
+    async def describe(self, name: str, version: str, headers: Mapping[str, str]) -> Any:
+        """What the handler of an archive says of itself in one worker; None where it says nothing.
+
+        Raises:
+            NoWorkers: it has none.
+            ChangeFailed: no worker answers in time.
+        """
+        number = self._question_number = (self._question_number + 1) % _NUMBERS
+        ready = [each for each in self._workers() if each.ready_at is not None and not each.leaving]
+        question = json.dumps({"name": name, "version": version, "headers": dict(headers)}).encode()
+        with file_in_memory(question) as file, self._round(Describe, number) as asked:
+            asked.ask(ready[:1], lambda each: each.channel.send(Describe(number, file)))
+            await asked.wait(_DESCRIBE_S)
+            answer = json.loads(read_file(file)) if asked.done else {"error": ""}
+        if "error" in answer:
+            raise NoWorkers(name, version) if answer["error"] == NoWorkers.__name__ else ChangeFailed(_SILENT)
+        return answer["metadata"]
+
     def heard(self, worker: WorkerProcess, report: Report | None) -> None:
         """Takes a report; None: the worker has closed its end."""
         for each in self._rounds:
@@ -253,7 +304,8 @@ def changes_of(config: Config, fixed: tuple[str, ...], workers: Callable[[], Ite
         workers: all that there are at the moment.
 
     Raises:
-        ModelError: the journal is damaged, or another server has it.
+        ModelError: the journal is damaged, or another server has it; an archive that was named cannot be served.
+        ConfigError: a snapshot or an option of TorchServe is wrong.
     """
     file = journal_file(config.models)
     journal = Journal(file) if file and config.management.management_port != "off" else None
@@ -262,7 +314,8 @@ def changes_of(config: Config, fixed: tuple[str, ...], workers: Callable[[], Ite
         prepare_s=config.management.management_timeout_s,
         commit_s=config.limits.request_timeout_ms / 1000 + _UNDO_S,
     )
-    return Changes(workers, committed, journal, limits)
+    snapshots = Snapshots(config) if config.torchserve.is_on and not config.torchserve.ncs else None
+    return Changes(workers, models_at_start(config, committed), journal, limits, snapshots)
 
 
 def journal_file(config: ModelConfig) -> Path | None:

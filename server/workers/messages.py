@@ -117,7 +117,21 @@ class Show:
     answer: int | None
 
 
-Order = Adopt | ReadyWorkers | Leave | Drain | Prepare | Commit | Undo | Show
+@dataclass(frozen=True)
+class Describe:
+    """Ask the handler of an archive what it says of itself, and write that over the question.
+
+    Attributes:
+        question: its number, 0 to 255.
+        file: descriptor of a file with JSON: `name`, `version`, `headers`; then `metadata`, or `error`, the name
+            of an exception. None: none was left to receive it.
+    """
+
+    question: int
+    file: int | None
+
+
+Order = Adopt | ReadyWorkers | Leave | Drain | Prepare | Commit | Undo | Show | Describe
 
 
 @dataclass(frozen=True)
@@ -221,7 +235,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Shown:
-    """The file has what is known of every model."""
+    """The file has the answer to a question."""
 
     number: int
 
@@ -243,7 +257,7 @@ _REPORTS: Mapping[str, Callable[..., Report]] = {kind.__name__: kind for kind in
 # An order on the wire is two bytes, so that a stream of them needs no borders; Drain is the end of the stream.
 # What takes more than a byte is in a file in memory, whose descriptor goes with the order.
 _ADOPT, _READY_WORKERS, _LEAVE = b"c", b"r", b"l"
-_PREPARE, _COMMIT, _UNDO, _SHOW = b"p", b"o", b"u", b"s"
+_PREPARE, _COMMIT, _UNDO, _SHOW, _DESCRIBE = b"p", b"o", b"u", b"s", b"d"
 
 
 class SupervisorEnd:
@@ -258,7 +272,7 @@ class SupervisorEnd:
         self.socket = end
         self._rest = b""
 
-    def send(self, order: Adopt | ReadyWorkers | Leave | Change | Show) -> bool:
+    def send(self, order: Adopt | ReadyWorkers | Leave | Change | Show | Describe) -> bool:
         """Sends an order. A descriptor is duplicated: the caller closes its own.
 
         Returns:
@@ -272,7 +286,7 @@ class SupervisorEnd:
             raise
         return True
 
-    def _send(self, order: Adopt | ReadyWorkers | Leave | Change | Show) -> None:
+    def _send(self, order: Adopt | ReadyWorkers | Leave | Change | Show | Describe) -> None:
         match order:
             case Adopt(connection):
                 assert connection is not None
@@ -292,6 +306,9 @@ class SupervisorEnd:
             case Show(question, answer):
                 assert answer is not None
                 socket.send_fds(self.socket, [_SHOW + bytes([question])], [answer])
+            case Describe(question, file):
+                assert file is not None
+                socket.send_fds(self.socket, [_DESCRIBE + bytes([question])], [file])
 
     def drain(self) -> None:
         """Sends Drain, behind every earlier order; there is always room for it."""
@@ -354,6 +371,7 @@ _ORDERS: Mapping[bytes, Callable[[int, int | None], Order]] = {
     _COMMIT: lambda change, _: Commit(change),
     _UNDO: lambda change, _: Undo(change),
     _SHOW: Show,
+    _DESCRIBE: Describe,
 }
 
 

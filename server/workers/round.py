@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from server.workers.messages import (
     Commit,
     Committed,
+    Describe,
     Draining,
     Failed,
     Leaving,
@@ -24,12 +25,13 @@ from server.workers.messages import (
 )
 from server.workers.worker_process import WorkerProcess
 
-Asked = type[Prepare] | type[Commit] | type[Undo] | type[Show]
+Asked = type[Prepare] | type[Commit] | type[Undo] | type[Show] | type[Describe]
 _ANSWERS: Mapping[Asked, Callable[[int], Report]] = {
     Prepare: Prepared,
     Commit: Committed,
     Undo: Undone,
     Show: Shown,
+    Describe: Shown,
 }
 
 

@@ -53,8 +53,11 @@ def plan(
         The configuration of the whole service, without an "auto" among its workers, threads and connections.
     """
     cores = cores or usable_cores()
-    workers = config.server.workers or _one_per_core(
-        cores, memory, _runs_on_gpu(config, bundles), on_card, engine_processes(config, bundles)
+    default = 1 if config.torchserve.is_on else 0  # its models are changed by clients, and engines have processes
+    workers = (
+        config.server.workers
+        or default
+        or _one_per_core(cores, memory, _runs_on_gpu(config, bundles), on_card, engine_processes(config, bundles))
     )
     limits: dict[str, object] = {"max_connections": _connections(config, workers, descriptors or limit())}
     if workers == 1:

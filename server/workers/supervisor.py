@@ -31,10 +31,12 @@ from server.operations.lifecycle import (
     stopping_line,
 )
 from server.operations.metrics import SupervisorMetrics
+from server.operations.readiness import tell_ready
 from server.operations.rpc_port import rpc_lines
 from server.operations.shared_metrics import SUPERVISOR, SharedMetrics, make_metrics_folder
-from server.workers.changes import STOPPING, changes_of
+from server.workers.changes import changes_of
 from server.workers.dispatcher import Dispatcher
+from server.workers.managed_ports import ManagedPorts
 from server.workers.messages import (
     HEARTBEAT_S,
     SPARE,
@@ -61,7 +63,7 @@ from server.workers.spare import Spare
 from server.workers.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
-    from server.management.listener import ManagementListener
+    from server.management.listener import Listener
 
 log = logging.getLogger("snapserve")
 
@@ -73,7 +75,7 @@ async def supervise(
     config: Config,
     bundles: Bundles,
     listening: Sequence[socket.socket],
-    managing: socket.socket | None = None,
+    managing: ManagedPorts | None = None,
 ) -> NoReturn:
     """Runs a supervisor until the service is told to stop, then ends the process.
 
@@ -92,7 +94,7 @@ class Supervisor:
         config: Config,
         bundles: Bundles,
         listening: Sequence[socket.socket],
-        managing: socket.socket | None = None,
+        managing: ManagedPorts | None = None,
     ) -> None:
         """Creates it on the running event loop.
 
@@ -108,8 +110,8 @@ class Supervisor:
         self._config = config
         self._bundles = bundles
         self._listening = listening
-        self._managing = managing
-        self._management_line = ""
+        self._managing = managing or ManagedPorts()
+        self._management_lines: list[str] = []
         self._workers: dict[int, WorkerProcess] = {}
         self._began = time.monotonic()
         self._changes = changes_of(config, tuple(bundles), self._workers.values)
@@ -132,7 +134,7 @@ class Supervisor:
         The exit code is one of `ExitCode`.
         """
         stop = stop_on_signals(second=self._kill)
-        managed = await self._manage()
+        listeners = await self._manage()
         self._dispatcher.start()
         places = [asyncio.ensure_future(self._keep(number)) for number in range(self._config.server.workers)]
         stopping, watching = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._watch())
@@ -144,21 +146,22 @@ class Supervisor:
         self._tell_ready()
         if self._ready:
             await shutdown_delay(self._config.server)
-        self._changes.refusal = STOPPING
-        if managed:
-            await managed.close()
+        self._changes.end()
+        for listener in listeners:
+            await listener.close()
         await self._drain()
 
-    async def _manage(self) -> ManagementListener | None:
+    async def _manage(self) -> list[Listener]:
         """Begins to listen for changes of the models."""
-        if self._managing is None:
-            return None
-        from server.management.listener import ManagementListener  # aiohttp, which nothing else here needs
+        if not self._managing.is_needed:
+            return []
+        from server.workers.managing import listeners_of  # aiohttp, which nothing else here needs
 
-        listener = ManagementListener(self._config, self._changes, self._managing)
-        await listener.start()
-        self._management_line = listener.line
-        return listener
+        listeners = listeners_of(self._config, self._changes, self._managing, self._shared is not None)
+        for listener in listeners:
+            await listener.start()
+        self._management_lines = [listener.line for listener in listeners if listener.line]
+        return listeners
 
     async def _keep(self, number: int) -> None:
         """Starts the worker of one place again and again, until the end."""
@@ -284,13 +287,15 @@ class Supervisor:
             log.info("worker %d is ready, %.1f s after its start", worker.number, now - worker.started_at)
         elif len(self._ready) == given.workers:
             self._was_ready = True
-            self._changes.refusal = ""
+            self._changes.begin()
             address = self._listening[0].getsockname()
-            why, facts = reason(self._config.models, self._bundles), (given.workers, given.root_path)
+            facts = given.workers, given.root_path, reason(self._config.models, self._bundles), given.apis
+            seconds, torchserve = now - self._began, self._config.torchserve
             models = [*models, *rpc_lines(given)]
-            say(banner(models, self._bundles, address, now - self._began, *facts, why, given.apis))
-            if self._management_line:
-                say(self._management_line)
+            say(banner(models, self._bundles, address, seconds, *facts, torchserve))
+            for line in self._management_lines:
+                say(line)
+            tell_ready()
 
     def _show_stopping(self) -> None:
         ready = [worker for worker in self._workers.values() if worker.ready_at is not None]

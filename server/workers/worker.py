@@ -18,6 +18,7 @@ from collections.abc import Coroutine
 from typing import Any, NoReturn
 
 from models.errors import ModelError
+from models.machine.locked_folder import remove_folder
 from models.machine.process import prepare_process
 from runtime.errors import ChangeFailed, RuntimeFault
 from runtime.model_set import ModelSet
@@ -26,7 +27,6 @@ from server.operations.lifecycle import ExitCode, leave, loop_factory
 from server.operations.line_writer import take_over_streams
 from server.operations.logs import set_up_logs
 from server.operations.rare_line import RareLine
-from server.operations.shared_folder import remove_folder
 from server.operations.shared_metrics import SharedMetrics
 from server.operations.temporary_folder import name_temporary_folder
 from server.operations.watchdog import Watchdog
@@ -40,6 +40,7 @@ from server.workers.messages import (
     Closed,
     Commit,
     Committed,
+    Describe,
     Drain,
     Drained,
     Draining,
@@ -61,6 +62,7 @@ from server.workers.messages import (
     Unhealthy,
     WorkerEnd,
     WorkerSettings,
+    read_file,
 )
 
 log = logging.getLogger("snapserve")
@@ -193,6 +195,8 @@ class Worker:
                 self._begin(self._change(order))
             case Show(question, answer) if answer is not None:
                 self._show(question, answer)
+            case Describe(question, file) if file is not None:
+                self._begin(self._describe(question, file))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         running = asyncio.ensure_future(work)
@@ -227,6 +231,19 @@ class Worker:
     def _show(self, question: int, answer: int) -> None:
         with open(answer, "wb") as file:
             file.write(json.dumps(self._service.control.status()).encode())
+        self._channel.send(Shown(question))
+
+    async def _describe(self, question: int, descriptor: int) -> None:
+        with os.fdopen(descriptor, "r+b") as file:
+            asked = json.loads(read_file(descriptor))
+            try:
+                answer = {"metadata": await self._service.control.describe(**asked)}
+            except Exception as error:
+                log.warning("%s does not describe itself: %s", asked["name"], error)
+                answer = {"error": type(error).__name__}
+            file.seek(0)  # where the supervisor stands, too
+            file.truncate()
+            file.write(json.dumps(answer).encode())
         self._channel.send(Shown(question))
 
     def _report_unhealthy(self, name: str, version: str, reason: str) -> None:

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import LastModel, RuntimeFault, TooManyModels, UnknownModel, VersionInUse, VersionTaken
-from runtime.model_set import MOST_MODELS, AddedModel, Default, GoldenAsked, ModelSet, Shadow
+from runtime.model_set import (
+    ARCHIVE,
+    MOST_MODELS,
+    AddedModel,
+    ArchiveAsked,
+    Default,
+    GoldenAsked,
+    ModelSet,
+    Shadow,
+)
 from runtime.record import RecordError
 from runtime.transition import Scaling, Transition
 
@@ -294,3 +303,23 @@ def test_a_process_is_created_with_the_default_versions_the_default_model_first(
         .without("a", "1")
     )
     assert only.first() == (("a", "2"),)
+
+
+IDLE = AddedModel("c", "1", "c.mar", kind=ARCHIVE, archive=ArchiveAsked())
+
+
+def test_an_archive_may_have_no_workers_and_is_loaded_freed_or_scaled_by_their_number():
+    none = START.with_model(IDLE)
+    two = none.scaled("c", "1", 2, most=5)
+    assert two.find("c", "1").archive == ArchiveAsked(min_workers=2, max_workers=5)
+    assert two.scaled("c", "1", 3).find("c", "1").archive.max_workers == 3
+    assert Transition.between(START, none) == Transition(load=(IDLE,), switch=(("c", "1"),))
+    assert Transition.between(none, two) == Transition(wake=two.added)
+    assert Transition.between(two, none) == Transition(rest=none.added)
+    scaled = Transition.between(two, two.scaled("c", "1", 4)).scale
+    assert scaled == (Scaling("c", "1", 2, 4, is_of_archive=True),)
+    assert two.first() == (("a", "1"), ("b", "1")), "an archive that does not load hurts itself only"
+    assert [two.added[0].processes_in(workers) for workers in (1, 2, 3)] == [2, 1, 1]
+    assert ModelSet.from_json(two.to_json(), START.fixed) == two
+    with pytest.raises(RecordError, match="between 0 and 64"):
+        none.scaled("c", "1", -1)

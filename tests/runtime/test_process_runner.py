@@ -346,13 +346,15 @@ async def test_it_grows_and_shrinks_while_batches_run():
         await runner.scale(3)
         batcher.set_concurrency(3)
         assert len(runner.pids) == 3
-        seen = set(runner.pids)
+        await until(lambda: sorted(runner.pids_by_place) == sorted(runner.pids))
+        first, seen = runner.pids_by_place[0], set(runner.pids)
         busy = [asyncio.ensure_future(batcher.submit(["nap"])) for _ in range(3)]
         await until(lambda: batcher.batches_in_flight == 3)
         await runner.scale(1)
         batcher.set_concurrency(1)
         assert {(await each).value for each in busy} == seen, "each batch has its answer"
         await until(lambda: len(runner.pids) == 1)
+        assert runner.pids_by_place == [first]
         assert (await batcher.submit(["pid"])).value == runner.pids[0]
         await batcher.close()
 

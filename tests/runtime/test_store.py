@@ -12,7 +12,7 @@ from models.engines.base import EngineOptions
 from models.errors import EngineError
 from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
-from runtime.errors import LastModel, ModelLoading, ModelUnloaded, UnknownModel, VersionTaken
+from runtime.errors import LastModel, ModelLoading, ModelUnloaded, NoWorkers, UnknownModel, VersionTaken
 from runtime.phases import PhaseClock
 from runtime.room import Capacity, Room
 from runtime.runner import ThreadRunner
@@ -263,3 +263,52 @@ async def test_a_version_that_is_refused_was_never_within_reach(make):
     assert observer.seen == ["+a", "+b", "-b"]
     with pytest.raises(UnknownModel):
         store.find("b")
+
+
+async def test_a_version_without_workers_is_known_and_refused_until_it_gets_some(make):
+    store, observer = make(DoublerModel("a"))
+    await store.load()
+    store.register_idle("b", "1", DoublerModel("b"))
+    assert store.ready, "it has nothing to load"
+    for ask in (store.peek, store.find):
+        with pytest.raises(NoWorkers):
+            ask("b")
+    later = DoublerModel("b")
+    await store.load_idle("b", "1", later)
+    with pytest.raises(NoWorkers):
+        async with store.use("b"):
+            pass
+    store.wake("b", "1")
+    async with store.use("b") as deployment:
+        assert deployment.model is store.model("b") is later
+        resting = asyncio.ensure_future(store.rest("b", "1"))
+        await asyncio.sleep(0.01)
+        with pytest.raises(NoWorkers):
+            store.peek("b")
+        assert not resting.done(), "a request uses it"
+        assert await double(deployment, 1) == "got 4"
+    await resting
+    assert (later.engine.calls[-1], observer.seen) == ("close", ["+a", "+b", "-b"])
+
+
+async def test_a_version_that_does_not_load_has_no_workers_as_before(make):
+    store, _ = make(DoublerModel("a"))
+    store.register_idle("b", "1", DoublerModel("b"))
+    with pytest.raises(EngineError):
+        await store.load_idle("b", "1", DoublerModel("b", error=EngineError("no engine")))
+    with pytest.raises(NoWorkers):
+        store.peek("b")
+    await store.load_idle("b", "1", DoublerModel("b"))
+    store.wake("b", "1")
+    assert await double(store.find("b"), 1) == "got 4"
+
+
+async def test_the_status_tells_who_waits_and_which_versions_have_no_workers(make):
+    store, _ = make(DoublerModel("a"))
+    store.register_idle("b", "1", DoublerModel("b"))
+    await store.load()
+    found = {each.name: each.to_json() for each in store.status()}
+    assert [(name, each["state"], each["queued"], each["pids"]) for name, each in found.items()] == [
+        ("a", "loaded", 0, []),
+        ("b", "idle", 0, []),
+    ]

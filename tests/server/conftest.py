@@ -15,8 +15,9 @@ from models.bundles.bundle import ModelBundle
 from models.bundles.spec import EngineSpec, ModelSpec, PreprocessSpec
 from models.engines import ENGINES
 from models.images import resize
-from server.config import BatchConfig, Config, LimitConfig, ModelConfig, ServerConfig
-from server.operations.lifecycle import listen
+from server.config import Config
+from server.operations.listeners import open_listeners
+from server.options import SECTIONS
 from server.service import Service
 
 GEOMETRY = PreprocessSpec(8, 8, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -89,15 +90,15 @@ async def start(hash_bundle):
     async with contextlib.AsyncExitStack() as stack:
 
         async def run(bundles=None, load=True, **options):
-            service = Service(make_config(**options), bundles or {"hash": hash_bundle})
-            listening = listen(ServerConfig(port=0))
-            await service.start([listening])
+            config, listening = open_listeners(make_config(port=0, **options))
+            service = Service(config, bundles or {"hash": hash_bundle})
+            await service.start(listening)
             stack.push_async_callback(finish, service)
             if load:
                 await service.load()
                 service.watch_loop()
             session = await stack.enter_async_context(aiohttp.ClientSession())
-            return Running(service, "http://{}:{}".format(*listening.getsockname()), session, stack)
+            return Running(service, "http://{}:{}".format(*listening[0].getsockname()), session, stack)
 
         async def finish(service):
             for deployment in service.context.store:
@@ -114,13 +115,12 @@ def make_config(**options):
     """A Config from options by name; batches do not wait unless asked to."""
     # A test holds the engine for as long as it likes, which is no overload.
     options = {"batch_timeout_ms": 0.0, "drain_timeout_s": 10.0, "target_latency_ms": "off", **options}
-    sections = {"models": ModelConfig, "batching": BatchConfig, "limits": LimitConfig, "server": ServerConfig}
-    names = {kind: {field.name for field in dataclasses.fields(kind)} for kind in sections.values()}
+    names = {kind: {field.name for field in dataclasses.fields(kind)} for kind in SECTIONS.values()}
     assert set(options) <= set().union(*names.values())
     return Config(
         **{
             section: kind(**{name: value for name, value in options.items() if name in names[kind]})
-            for section, kind in sections.items()
+            for section, kind in SECTIONS.items()
         }
     )
 

@@ -8,8 +8,9 @@ import pytest
 
 from models.errors import BundleError, EngineError, ModelError
 from runtime.errors import ChangeFailed, ModelRefused, UnknownModel
-from runtime.model_set import AddedModel, GoldenAsked, ModelSet, Shadow
+from runtime.model_set import ARCHIVE, AddedModel, ArchiveAsked, GoldenAsked, ModelSet, Shadow
 from server.control import Control
+from tests.server.test_classify import until
 
 
 class FakeStore:
@@ -18,6 +19,7 @@ class FakeStore:
     def __init__(self, *loaded):
         self.loaded, self.registered, self.defaults = list(loaded), [], dict(loaded)
         self.processes, self.broken, self.first = {}, set(), []
+        self.idle = {}  # has no workers: whether it is loaded
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -36,6 +38,26 @@ class FakeStore:
 
     def register(self, name, version, model):
         self.registered.append((name, version))
+
+    def register_idle(self, name, version, model):
+        self.idle[name, version] = False
+
+    def is_awake(self, name, version):
+        return (name, version) in self.loaded
+
+    async def load_idle(self, name, version, model):
+        if version in self.broken:
+            raise EngineError(f"{name}: no engine")
+        self.idle[name, version] = True
+
+    def wake(self, name, version):
+        assert self.idle.pop((name, version))
+        self.loaded.append((name, version))
+
+    async def rest(self, name, version):
+        if (name, version) in self.loaded:
+            self.loaded.remove((name, version))
+        self.idle[name, version] = False
 
     async def remove(self, name, version):
         (self.loaded if (name, version) in self.loaded else self.registered).remove((name, version))
@@ -61,6 +83,9 @@ class FakeGuard:
 
     def begin(self):
         pass
+
+    def renew(self, name):
+        self.seen.append(("renew", name))
 
     def watch(self, name, version):
         self.seen.append(("watch", name, version))
@@ -216,3 +241,70 @@ async def test_a_start_without_the_files_of_an_added_model_says_so(store):
     control = Control(store, fail, BEFORE.with_model(TWO), FakeGuard())
     with pytest.raises(ModelError, match="added while the server ran: No model"):
         await control.start()
+
+
+IDLE = AddedModel("c", "1", "c.mar", kind=ARCHIVE, archive=ArchiveAsked())
+
+
+@pytest.fixture
+async def at_rest(control, store):
+    """A control whose set has an archive without workers."""
+    await control.prepare(BEFORE.with_model(IDLE))
+    await control.commit()
+    assert (store.loaded, store.idle) == ([("a", "1")], {("c", "1"): False})
+    return control
+
+
+async def test_an_archive_is_loaded_when_it_gets_workers_and_freed_when_it_has_none(at_rest, store, guard):
+    models = at_rest.committed.scaled("c", "1", 2)
+    await at_rest.prepare(models)
+    assert (store.loaded, store.idle) == ([("a", "1")], {("c", "1"): True}), "no request reaches it yet"
+    await at_rest.commit()
+    assert (store.loaded, store.idle) == ([("a", "1"), ("c", "1")], {})
+    await at_rest.prepare(models.scaled("c", "1", 0))
+    assert store.loaded == [("a", "1"), ("c", "1")]
+    await at_rest.commit()
+    assert (store.loaded, store.idle) == ([("a", "1")], {("c", "1"): False})
+    assert guard.seen == [("watch", "c", "1"), ("renew", "c"), ("renew", "c")]
+
+
+async def test_an_archive_that_does_not_load_is_without_workers_as_before(at_rest, store):
+    before = at_rest.committed
+    store.broken.add("1")
+    with pytest.raises(ModelRefused, match="c: no engine"):
+        await at_rest.prepare(before.scaled("c", "1", 2))
+    assert (store.idle, at_rest.committed) == ({("c", "1"): False}, before)
+    store.broken.clear()
+    await at_rest.prepare(before.scaled("c", "1", 2))
+    await at_rest.undo()
+    assert store.idle == {("c", "1"): False}, "what was loaded is freed"
+
+
+async def test_the_processes_of_an_archive_are_divided_among_the_workers_of_the_server(store, guard):
+    models = BEFORE.with_model(IDLE).scaled("c", "1", 3)
+    store.first = [("c", "1")]
+    control = Control(store, open_model, models, guard, workers=2)
+    await control.start()
+    await control.prepare(models.scaled("c", "1", 5))
+    assert store.processes == {("c", "1"): 3}
+    await control.undo()
+    assert store.processes == {("c", "1"): 2}
+
+
+async def test_a_start_loads_no_archive_without_workers(store, guard):
+    control = Control(store, open_model, BEFORE.with_model(IDLE), guard)
+    await control.start()
+    assert (store.loaded, store.idle) == ([("a", "1")], {("c", "1"): False})
+
+
+async def test_an_archive_that_does_not_load_at_the_start_is_without_workers_until_it_does(store, guard):
+    models = BEFORE.with_model(IDLE).scaled("c", "1", 1)
+    store.broken.add("1")
+    with pytest.raises(EngineError, match="c: no engine"):
+        await Control(store, open_model, models, guard).start()
+    control = Control(store, open_model, models, guard, revives=True)
+    await control.start()
+    assert (store.loaded, store.idle) == ([("a", "1")], {("c", "1"): False})
+    store.broken.clear()
+    await until(lambda: store.idle == {})
+    assert store.loaded == [("a", "1"), ("c", "1")]

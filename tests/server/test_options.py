@@ -88,14 +88,9 @@ def test_what_is_printed_can_be_given_back():
         for word in line.split(" ")
         if " " in line and "_" not in word
     ]
-    switches = (
-        "--allow-code",
-        "--access-log",
-        "--access-log-probes",
-        "--scaled-decode",
-        "True",
-        "False",
-    )  # --x, --no-x
+    kinds = SECTIONS.values()
+    switches = [each.flag for kind in kinds for each in options_of(kind) if each.kind is bool]  # --x, --no-x
+    switches += ["True", "False"]
     assert parse_config([word for word in words if word not in switches], {})[0] == config
 
 

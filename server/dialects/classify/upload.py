@@ -17,10 +17,11 @@ from server.dialects.classify.form import read_form
 from server.dialects.classify.json_body import read_json
 from server.dialects.classify.text_field import image_of
 from server.dialects.classify.uploaded_image import UploadedImage
-from server.dialects.classify.urlencoded_body import is_urlencoded, parse_urlencoded
+from server.dialects.classify.urlencoded_body import parse_urlencoded
 from server.http.base64_text import holds_file
 from server.http.faults import BadRequest, BodyTooLarge, FormWithoutType
 from server.http.multipart import parse_multipart
+from server.http.urlencoded import is_urlencoded
 
 _SPARE_PARTS = 16
 # Bytes that are parsed in a millisecond or two; longer bodies are parsed on the CPU pool.

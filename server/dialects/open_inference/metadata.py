@@ -7,7 +7,7 @@ from typing import Any
 
 from runtime.model import IMAGE_CLASSIFIER, ModelFacts
 from runtime.signature import ANY, TensorSpec
-from runtime.store import VersionStatus
+from runtime.version_status import VersionStatus
 from snapserve import __version__
 
 EXTENSIONS = ("binary_tensor_data", "classification", "model_repository", "model_configuration", "statistics")

@@ -46,3 +46,9 @@ def test_commands_are_shown_without_the_projects_folder():
     assert str(ROOT) not in candidate.shown()
     assert candidate.shown().startswith("PEER_BUNDLE=models ")
     assert candidate.shown().endswith(" --model models/demo")
+
+
+def test_an_extra_candidate_takes_part_only_where_it_is_named():
+    usual, extra = Candidate("a", ("-m", "server")), Candidate("b", ("-m", "server"), is_extra=True)
+    assert chosen([usual, extra], [], []) == [usual]
+    assert chosen([usual, extra], ["b"], []) == [extra]

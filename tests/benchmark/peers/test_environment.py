@@ -19,7 +19,7 @@ from benchmark.compare.candidates import all_candidates
 from benchmark.compare.report import difference
 from benchmark.harness.clients import ask
 from benchmark.harness.server import ROOT
-from benchmark.peers.environment import Environment, PeerMissing, peers
+from benchmark.peers.environment import Environment, PeerMissing, peers, usual_peers
 from models.bundles.bundle import ModelBundle
 from models.bundles.spec import EngineSpec
 from models.engines.torchscript import load_network
@@ -30,7 +30,7 @@ IMAGES = [ROOT / "images" / "digit-5-white-on-black.jpg", ROOT / "images" / "dig
 
 
 def test_every_requirement_is_pinned():
-    assert peers() == ("fastapi", "litserve", "mosec", "bentoml")
+    assert peers() == (*usual_peers(), "torchserve") == ("fastapi", "litserve", "mosec", "bentoml", "torchserve")
     for name in peers():
         versions = Environment(name).versions()
         assert name in versions

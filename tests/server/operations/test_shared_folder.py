@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from models.machine import locked_folder
+from models.machine.locked_folder import make_locked_folder, remove_folder, remove_leftovers
 from server.operations import shared_folder
-from server.operations.shared_folder import allocate, make_shared_folder, remove_folder
+from server.operations.shared_folder import allocate, make_shared_folder
 
 NAMES, SIZE = ("counter_0", "counter_1"), 1 << 16
 
@@ -43,7 +45,7 @@ def full(monkeypatch):
 
 def leave_behind(parent, *files):
     """A folder whose owner has ended."""
-    made = shared_folder._locked_in(parent)
+    made = make_locked_folder(parent, "snapserve-metrics-")
     for name in files:
         (made.path / name).touch()
     os.close(made.lock)
@@ -103,15 +105,15 @@ def test_leftovers_are_removed_before_the_room_is_taken(places, full):
 
 def test_a_folder_that_another_start_takes_for_a_leftover_is_made_anew(places, monkeypatch):
     memory, _ = places
-    lock, seen = shared_folder._lock, []
+    lock, seen = locked_folder._lock, []
 
     def beaten_once(descriptor, wait):
         if wait and not seen:
             seen.extend(memory.iterdir())
-            shared_folder._remove_leftovers(memory)
+            remove_leftovers(memory, "snapserve-metrics-")
         lock(descriptor, wait)
 
-    monkeypatch.setattr(shared_folder, "_lock", beaten_once)
+    monkeypatch.setattr(locked_folder, "_lock", beaten_once)
     folder = make_shared_folder(NAMES, SIZE)
     assert folder.path.exists() and folder.path not in seen
     assert list(memory.iterdir()) == [folder.path]

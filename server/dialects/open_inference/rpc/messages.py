@@ -9,7 +9,7 @@ import numpy as np
 
 from runtime.model import ModelFacts
 from runtime.signature import TensorSpec
-from runtime.store import VersionStatus
+from runtime.version_status import VersionStatus
 from server.dialects.open_inference.datatypes import BYTES, DTYPES, check_datatype, check_shape
 from server.dialects.open_inference.metadata import (
     EXTENSIONS,

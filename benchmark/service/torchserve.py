@@ -1,0 +1,276 @@
+"""SnapServe in TorchServe's place: answers and speed with the same archive: `python -m benchmark torchserve`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, Self
+
+import torch
+from torchvision.models import resnet18  # type: ignore[import-untyped,unused-ignore]
+
+from benchmark.harness.clients import body_wrk
+from benchmark.harness.photos import PORTRAIT, encode, photo, photos_alike
+from benchmark.harness.results import Row, add_option, add_parser, print_table, write_result
+from benchmark.harness.server import ROOT, ProcessTree, spent_between
+from benchmark.harness.store import write_program
+from benchmark.peers.environment import Environment, PeerMissing
+from benchmark.peers.torchserve import missing
+from models.bundles.spec import IMAGENET
+from models.images.preprocess import Preprocessor
+
+_NAME = "resnet18"
+_START_S = 120.0
+_STOP_S = 20.0
+_SURE = 25.0  # by what the last layer is multiplied: scores of 0.1 to 0.9 instead of thousandths
+Scores = dict[str, float]  # label -> score, the highest first
+
+
+def add_command(commands: Any) -> None:
+    """Adds `torchserve` to the command line."""
+    parser = add_parser(commands, "torchserve", __doc__, run)
+    parser.add_argument(
+        "--photos", type=Path, help="folder of JPEGs whose answers are compared; default: made ones"
+    )
+    add_option(parser, "images", 200, "whose answers are compared")
+    add_option(parser, "rounds", 5)
+    add_option(parser, "seconds", 8, "of each turn")
+    add_option(parser, "connections", 32)
+    add_option(parser, "workers", 2, "of the model, on both servers")
+    add_option(parser, "batch-size", 8)
+    add_option(parser, "max-batch-delay", 10, "milliseconds")
+    parser.add_argument("--cores", type=int, help="for servers and load together; default: all there are")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compares answers, then measures in interleaved rounds. 1 if answers differ, 0 without TorchServe."""
+    if options.cores:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
+    environment = Environment("torchserve")
+    try:
+        environment.install()
+        reason = missing()
+    except PeerMissing as error:
+        reason = str(error)
+    if reason:
+        print(f"torchserve: skipped: {reason}")
+        return 0
+    programs = {
+        "torchserve": (str(environment.folder / "bin" / "torchserve"),),
+        "snapserve": (sys.executable, "-m", "server.torchserve"),
+    }
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        store = _make_store(Path(folder, "store"), environment.python)
+        servers = {
+            name: stack.enter_context(Served(words, Path(folder, name), store, options))
+            for name, words in programs.items()
+        }
+        agreement = compare([each.url for each in servers.values()], list(_images(options)))
+        print_table("answers of both", [agreement])
+        rows = _race(servers, options)
+    print_table(f"medians of {options.rounds} rounds, {options.connections} connections", rows)
+    write_result("torchserve", options, agreement=agreement, rows=rows, packages=environment.versions())
+    return 1 if agreement["other_top_five"] or agreement["largest_difference"] > 1e-4 else 0
+
+
+def _make_store(store: Path, python: Path) -> Path:
+    """One archive of the real archiver: TorchScript, fp32, with the built-in image_classifier."""
+    store.mkdir()
+    labels = store.parent / "index_to_name.json"
+    labels.write_text(json.dumps({str(index): [f"n{index:08}", f"label_{index}"] for index in range(1000)}))
+    weights = store.parent / "model.pt"
+    write_program(network(), weights)
+    words = [
+        "--model-name",
+        _NAME,
+        "--handler",
+        "image_classifier",
+        "--version",
+        "1.0",
+        "--export-path",
+        str(store),
+    ]
+    words += ["--serialized-file", str(weights), "--extra-files", str(labels)]
+    subprocess.run([str(python), "-m", "model_archiver.model_packaging", *words], check=True)
+    return store
+
+
+def network() -> torch.nn.Module:
+    """ResNet18 of random weights that answers each photo differently, and is sure of its answers.
+
+    Its normalisation layers have the statistics of photos; those of random weights would say the same to all.
+    """
+    torch.manual_seed(0)
+    made = resnet18(weights=None)
+    preprocess = Preprocessor(IMAGENET)
+    pixels = torch.stack([torch.from_numpy(preprocess(file.read_bytes())) for file in photos_alike()])
+    mean, std = torch.tensor(IMAGENET.mean), torch.tensor(IMAGENET.std)
+    batch = ((pixels / 255 - mean) / std).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        for _ in range(20):
+            made.train()(batch)
+        made.fc.weight.mul_(_SURE)
+    return made.eval()  # type: ignore[no-any-return,unused-ignore]
+
+
+def _images(options: argparse.Namespace) -> Iterator[bytes]:
+    """Encoded photos: those of a folder, or parts of ours of several sizes and qualities."""
+    if options.photos:
+        files = sorted(file for file in options.photos.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg"))
+        yield from (file.read_bytes() for file in files[: options.images])
+        return
+    sources = [photo(file) for file in photos_alike()]
+    for number in range(options.images):
+        source = sources[number % len(sources)]
+        left, top = (number * 7) % 200, (number * 13) % 300
+        part = source.crop((left, top, left + 240 + number % 50, top + 260 + number % 90))
+        yield encode(part, quality=60 + number % 36)
+
+
+class Served:
+    """A server that TorchServe's script starts from a config.properties; a context manager that ends it.
+
+    Attributes:
+        url: of the model's predictions.
+        tree: its processes.
+    """
+
+    def __init__(self, program: Sequence[str], folder: Path, store: Path, options: argparse.Namespace) -> None:
+        """Prepares it. program: words; folder: working directory, made here; store: of the archive."""
+        folder.mkdir()
+        ports = _free_ports(3)
+        self.url = f"http://127.0.0.1:{ports[0]}/predictions/{_NAME}"
+        self._words, self._folder = [*program, "--start", "--foreground", "--ncs", "--ts-config"], folder
+        self._config = folder / "config.properties"
+        self._config.write_text(_properties(_settings(store, ports, options)))
+
+    def __enter__(self) -> Self:
+        with (self._folder / "output.txt").open("wb") as output:
+            self._process = subprocess.Popen(
+                [*self._words, str(self._config)],
+                cwd=self._folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self.tree = ProcessTree(self._process.pid)
+        self._wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_STOP_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with contextlib.suppress(OSError):
+                scores(self.url, PORTRAIT.read_bytes())
+                return
+            time.sleep(0.2)
+        raise RuntimeError(f"no answer: {(self._folder / 'output.txt').read_text()[-2000:]}")
+
+
+def _settings(store: Path, ports: Sequence[int], options: argparse.Namespace) -> Mapping[str, object]:
+    model = {
+        "defaultVersion": True,
+        "marName": f"{_NAME}.mar",
+        "minWorkers": options.workers,
+        "maxWorkers": options.workers,
+        "batchSize": options.batch_size,
+        "maxBatchDelay": options.max_batch_delay,
+        "responseTimeout": 120,
+    }
+    addresses = zip(("inference", "management", "metrics"), ports, strict=True)
+    return {
+        **{f"{api}_address": f"http://127.0.0.1:{port}" for api, port in addresses},
+        "model_store": store,
+        "load_models": f"{_NAME}.mar",
+        "models": json.dumps({_NAME: {"1.0": model}}),
+        "disable_token_authorization": "true",
+        "job_queue_size": 1000,
+    }
+
+
+def _properties(settings: Mapping[str, object]) -> str:
+    return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in listeners]
+
+
+def scores(url: str, image: bytes) -> Scores:
+    """A model's answer to an image, as the body of a request. Raises OSError where there is none."""
+    request = urllib.request.Request(url, image, {"Content-Type": "application/octet-stream"})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        answer: Scores = json.load(response)
+    return answer
+
+
+def compare(urls: Sequence[str], images: Sequence[bytes]) -> Row:
+    """How two servers' answers to the same images differ."""
+    others, worst = 0, 0.0
+    for image in images:
+        theirs, ours = (scores(url, image) for url in urls)
+        others += list(theirs) != list(ours)
+        worst = max([worst, *(abs(theirs[label] - ours[label]) for label in theirs.keys() & ours.keys())])
+    return {"images": len(images), "other_top_five": others, "largest_difference": worst}
+
+
+def _race(servers: Mapping[str, Served], options: argparse.Namespace) -> list[Row]:
+    turns: dict[str, list[Row]] = {name: [] for name in servers}
+    body = PORTRAIT.read_bytes()
+    for number in range(options.rounds + 1):
+        names = list(servers)[:: 1 if number % 2 else -1]
+        for name in names:
+            row = _turn(servers[name], body, options)
+            print(f"round {number}: {name}: {row['requests_per_s']:.1f}/s, p99 {row['p99_ms']:.0f} ms")
+            turns[name] += [row] if number else []  # the first warms up
+    base = [row["requests_per_s"] for row in turns["torchserve"]]
+    return [{"server": name, **_summary(rows, base)} for name, rows in turns.items()]
+
+
+def _turn(server: Served, body: bytes, options: argparse.Namespace) -> Row:
+    before = server.tree.cpu_seconds()
+    closed = body_wrk(server.url, body, options.connections, options.seconds)
+    spent = spent_between(before, server.tree.cpu_seconds())
+    return {
+        "requests_per_s": closed["requests"] / closed["seconds"],
+        "p50_ms": closed["p50"],
+        "p99_ms": closed["p99"],
+        "cpu_ms": spent / closed["requests"] * 1000,
+    }
+
+
+def _summary(rows: Sequence[Row], base: Sequence[float]) -> Row:
+    rates = [row["requests_per_s"] for row in rows]
+    return {
+        **{name: median(row[name] for row in rows) for name in rows[0]},
+        "least": min(rates),
+        "most": max(rates),
+        "times_torchserve": median(rate / theirs for rate, theirs in zip(rates, base, strict=True)),
+    }

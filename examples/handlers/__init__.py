@@ -1,0 +1,1 @@
+"""Handlers of model archives, and what makes their weights: README.md has the commands."""

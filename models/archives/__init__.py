@@ -1,0 +1,1 @@
+"""Model archives of TorchServe: `.mar`, `.tar.gz` and unpacked folders."""

@@ -1,0 +1,156 @@
+"""Handlers of model archives as models: fields in, a reply out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, NoReturn
+
+from models.archives.archive import Archive
+from models.engines.base import EngineOptions
+from models.errors import EngineError
+from models.handlers.entry import BUILT_IN
+from models.images.stop import Stop
+from runtime.errors import InvalidInput
+from runtime.inputs import Fields, Input
+from runtime.kinds import handler_engine
+from runtime.kinds.handler_engine import KIND
+from runtime.kinds.handler_parts import Row
+from runtime.model import EngineFacts, ModelFacts
+from runtime.model_set import ArchiveAsked
+from runtime.outputs import Reply
+from runtime.processes.parts import StreamedItem
+from runtime.processes.recipe import Recipe
+from runtime.processes.trees import BYTES_LIKE
+
+_IMPORTS_TORCH = re.compile(rb"^\s*(?:from|import)\s+(?:ts\.)?torch", re.M)
+_TORCH = "models.handlers.base_handler"  # imports torch, which most handlers need
+
+
+class HandlerModel:
+    """The handler of an archive. Its code runs in processes of its own only.
+
+    Attributes:
+        facts: known before it is loaded.
+        example_file: none.
+        archive: that it is in.
+        asked: how it is run.
+        envelope: of requests and answers: "json", "body", "kserve", "kservev2" or "".
+    """
+
+    example_file = ""
+
+    def __init__(
+        self, name: str, archive: Archive, asked: ArchiveAsked, *, version: str = "1", envelope: str = ""
+    ) -> None:
+        """Creates it; nothing of the archive is imported.
+
+        Args:
+            name: under which it is served.
+            archive: checked and unpacked.
+            asked: how it is run.
+            version: under which it is served.
+            envelope: of requests and answers.
+        """
+        manifest, size = archive.manifest, max(1, asked.batch_size)
+        self.archive = archive
+        self.asked = asked
+        self.envelope = envelope
+        self.facts = ModelFacts(
+            name, KIND, self.handler, manifest.serialized_file, 0, size, True, version, _size(archive)
+        )
+
+    @property
+    def handler(self) -> str:
+        """File, module, module:function, or the name of a built-in one."""
+        return self.asked.handler or self.archive.manifest.handler
+
+    def prepare(self, given: Input, stop: Stop | None = None, /) -> StreamedItem:
+        """Fields -> an item: bytes as they are, all else as JSON. Raises InvalidInput: no fields."""
+        if not isinstance(given, Fields):
+            raise InvalidInput("This model takes fields.")
+        values = {name: _shared(value) for name, value in given.values.items()}
+        head = {
+            "headers": {**given.headers, **_headers(given)},
+            "action": given.action,
+            "id": given.request_id,
+            "is_streamed": given.on_part is not None,
+        }
+        form = {"values": values, "head": json.dumps(head).encode("ascii")}
+        return StreamedItem(form, [given.action, values], given.on_part)
+
+    def example(self) -> None:
+        """No request fits every handler."""
+
+    def load(self, options: EngineOptions) -> NoReturn:
+        """Raises EngineError: its code does not run in this process."""
+        raise EngineError(f"{self.archive.path}: a handler runs in a process of its own only")
+
+    def recipe(self, options: EngineOptions) -> Recipe:
+        """How another process loads the engine."""
+        archive = self.archive
+        settings = {
+            "name": self.facts.name,
+            "folder": str(archive.folder.absolute()),
+            "handler": self.handler,
+            "manifest": dict(archive.manifest.document),
+            "config": dict(archive.config),
+            "options": {
+                "device": options.device,
+                "threads": options.intra_op_threads,
+                "batch_size": self.facts.max_batch_size,
+            },
+            "envelope": self.envelope,
+            "packages": str(archive.packages.absolute()) if archive.packages else "",
+        }
+        target = f"{handler_engine.__name__}:{handler_engine.load_in_child.__name__}"
+        preload = (handler_engine.__name__, *([_TORCH] if self._needs_torch else []))
+        return Recipe(self.facts.name, target, settings, preload)
+
+    @cached_property
+    def _needs_torch(self) -> bool:
+        """Whether the processes are forked from one that has imported torch: a handler without it stays small."""
+        files = self.archive.folder.glob("**/*.py")
+        return self.handler in BUILT_IN or any(_IMPORTS_TORCH.search(file.read_bytes()) for file in files)
+
+    def finish(self, row: Row) -> Reply:
+        """What the handler answered."""
+        headers = tuple([(name, value) for name, value in row["headers"]])
+        return Reply(row["body"], row["content_type"], row["status"], row["reason"], headers)
+
+    def describe(self, engine: EngineFacts) -> str:
+        """A line, and one for each warning."""
+        size = self.facts.max_batch_size
+        batches = f"batches up to {size}" if size > 1 else "one request at a time"
+        line = f"  {self.facts.name}: handler {self.handler} on {engine.spec.device} ({batches})"
+        return "\n  WARNING: ".join((line, *engine.notices))
+
+    def document(self, engine: EngineFacts | None, whole: bool) -> dict[str, Any]:
+        """What GET /models shows."""
+        return {
+            "name": self.facts.name,
+            "kind": KIND,
+            "architecture": self.handler,
+            "ready": engine is not None,
+            "engine": dataclasses.asdict(engine.spec) if engine else {},
+            "max_batch_size": self.facts.max_batch_size,
+        }
+
+
+def _shared(value: Any) -> memoryview | bytes:
+    """A field as it is shared: bytes without a copy, all else as JSON in bytes."""
+    return memoryview(value) if isinstance(value, BYTES_LIKE) else json.dumps(value).encode("ascii")
+
+
+def _headers(given: Fields) -> Mapping[str, str]:
+    """What tells a handler the action, where the dialect has not said it."""
+    if given.action == "predict":
+        return {}
+    return {given.action: "True"}
+
+
+def _size(archive: Archive) -> int:
+    return sum(file.stat().st_size for file in archive.folder.glob("**/*") if file.is_file())

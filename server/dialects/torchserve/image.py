@@ -1,0 +1,43 @@
+"""Named values of a request -> the image in them, for models that run without a handler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from models.images.formats import IMAGES, sniff
+from runtime.errors import InvalidInput
+from runtime.inputs import Image
+from server.dialects.torchserve.fields import BODY
+from server.http.base64_text import BrokenBase64, decode_base64
+from server.http.faults import BadRequest
+
+DATA = "data"
+
+
+def is_image(body: bytearray) -> bool:
+    """Whether a body is an image, whatever its Content-Type says."""
+    return sniff(body, IMAGES).supported
+
+
+def image_of(values: Mapping[str, Any]) -> Image:
+    """The image in the field `data`, else `body`: bytes of a file, or their base64 as a text.
+
+    Raises:
+        BadRequest: there is no such field, it is empty, or a text that is no base64.
+        InvalidInput: it is a list or an object.
+    """
+    name = DATA if DATA in values else BODY
+    given = values.get(name)
+    if given is None:
+        raise BadRequest(f"The form holds no image: its field must be called {DATA}, or {BODY}.")
+    if isinstance(given, str):
+        try:
+            given = decode_base64(given)
+        except BrokenBase64 as fault:
+            raise BadRequest(f"{name} must be base64, but {fault}.") from None
+    if not isinstance(given, bytes | bytearray | memoryview):
+        raise InvalidInput(f"{name} must be the bytes of an image, or their base64 as a text.")
+    if not len(given):
+        raise BadRequest("The body is empty; send an image.")
+    return Image(given)

@@ -1,0 +1,45 @@
+"""The port of TorchServe's management API."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+from aiohttp import web
+
+from server.config import Config
+from server.dialects.torchserve.handlers import cors_headers
+from server.dialects.torchserve.keys import key_file
+from server.dialects.torchserve.management.archives import Archives, Changer
+from server.dialects.torchserve.management.handlers import ManagementApi
+from server.dialects.torchserve.management.urls import Urls
+from server.dialects.torchserve.replies import common_headers, error_response
+from server.management.listener import Listener
+from server.model_options import store_folder
+from server.operations.tls import tls_of
+from server.torchserve_config import patterns_of
+
+
+def torchserve_listener(
+    config: Config, changes: Changer, listening: socket.socket, count: Callable[[int], None]
+) -> Listener:
+    """What answers on a socket.
+
+    Args:
+        config: of the service.
+        changes: of all workers.
+        listening: where requests come.
+        count: called with the status of each response.
+
+    Raises:
+        ConfigError: a certificate cannot be read.
+        ModelError: the model store cannot be read.
+    """
+    given, folder = config.torchserve, store_folder(config.models)
+    urls = Urls(folder, config.models.model_store, patterns_of(given.allowed_urls))
+    api = ManagementApi(config, Archives(config, changes, folder, urls), key_file(given))
+    app = web.Application(client_max_size=0)
+    app.router.add_route("*", "/{path:.*}", api.handle)
+    app.on_response_prepare.append(common_headers(cors_headers(given), count))
+    tls = tls_of(given) if given.management.is_tls else None
+    return Listener(app, config.limits, listening, tls, lambda fault, _: error_response(fault))

@@ -1,0 +1,16 @@
+"""Tells the program that has started the server when that answers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from snapserve.torchserve_command import READY_VARIABLE
+
+
+def tell_ready() -> None:
+    """Writes to the descriptor that the environment names, if it does, and closes it. Later calls do nothing."""
+    text = os.environ.pop(READY_VARIABLE, "")
+    if text.isdecimal():
+        with contextlib.suppress(OSError), os.fdopen(int(text), "wb") as file:
+            file.write(b"\n")

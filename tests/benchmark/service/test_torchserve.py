@@ -1,0 +1,67 @@
+"""The comparison with TorchServe: what it says of answers that differ, and that it is left out without Java."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from benchmark.peers import torchserve as peer
+from benchmark.peers.environment import Environment
+from benchmark.service import torchserve
+from benchmark.service.torchserve import compare
+
+
+@contextlib.contextmanager
+def saying(answers):
+    """A server that gives its answers in turn; its URL."""
+    left = iter(answers)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = json.dumps(next(left)).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            """Says nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield "http://127.0.0.1:{}".format(*server.server_address[1:])
+        finally:
+            server.shutdown()
+
+
+def test_answers_are_compared_in_their_order_and_in_their_scores():
+    theirs = [{"a": 0.7, "b": 0.2}, {"a": 0.7, "b": 0.2}, {"a": 0.7, "b": 0.2}]
+    ours = [{"a": 0.7, "b": 0.2}, {"a": 0.69, "b": 0.2}, {"b": 0.7, "a": 0.7}]
+    with saying(theirs) as one, saying(ours) as other:
+        row = compare([one, other], [b"image"] * 3)
+    assert row == {"images": 3, "other_top_five": 1, "largest_difference": pytest.approx(0.5)}
+
+
+def test_without_java_it_is_skipped_with_a_word(monkeypatch, capsys):
+    monkeypatch.setattr(Environment, "install", lambda self: None)
+    monkeypatch.setattr(peer.shutil, "which", lambda program: None)
+    assert torchserve.run(argparse.Namespace(cores=None)) == 0
+    assert "skipped: TorchServe needs Java" in capsys.readouterr().out
+
+
+def test_the_peers_settings_name_its_ports_and_batches(tmp_path):
+    options = argparse.Namespace(port=9000, workers=3, max_batch_size=4, max_wait_ms=2)
+    lines = dict(line.split("=", 1) for line in peer.write_settings(tmp_path, options).read_text().splitlines())
+    assert lines["inference_address"] == "http://127.0.0.1:9000"
+    assert lines["metrics_address"] == "http://127.0.0.1:9002"
+    model = json.loads(lines["models"])["classify"]["1.0"]
+    assert (model["minWorkers"], model["batchSize"], model["maxBatchDelay"]) == (3, 4, 2)
+    assert Path(lines["model_store"]) == tmp_path

@@ -1,0 +1,59 @@
+"""Responses that are begun while the batch of their request still runs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+import pytest
+
+from server.dialects.torchserve import parts
+
+
+async def test_parts_arrive_before_the_batch_ends(server):
+    server.probe.gate.clear()
+    async with server.ask("/predictions/probe", "stream:1:wait") as response:
+        assert (response.status, response.reason) == (201, "")
+        assert response.headers["Transfer-Encoding"] == "chunked"
+        assert response.headers["Content-Type"] == "text/plain"
+        assert response.headers["Pragma"] == "no-cache" and response.headers["X-Request-ID"]
+        assert await response.content.readany() == b"part0 "
+        server.probe.gate.set()
+        assert await response.read() == b"part1 part2 last"
+    assert await server.answer("/predictions/probe", "status:200") == (200, "mine"), "the connection goes on"
+
+
+@pytest.mark.parametrize("version", [aiohttp.HttpVersion10, aiohttp.HttpVersion11])
+async def test_who_cannot_read_chunks_gets_none(server, version):
+    method = "POST" if version == aiohttp.HttpVersion10 else "HEAD"
+    async with aiohttp.ClientSession(version=version) as session:
+        headers = {"Content-Type": "text/plain"}
+        url = f"{server.inference}/predictions/probe"
+        async with session.request(method, url, data="stream", headers=headers) as response:
+            assert response.status == 200
+            assert "Transfer-Encoding" not in response.headers
+    (fields,) = server.probe.seen
+    assert fields.on_part is None
+
+
+async def test_an_error_after_the_first_part_breaks_the_response_off(server):
+    with pytest.raises(aiohttp.ClientPayloadError):
+        async with server.ask("/predictions/probe", "stream:1:raise") as response:
+            assert response.status == 201
+            await response.read()
+    assert await server.answer("/predictions/probe", "status:200") == (200, "mine")
+
+
+async def test_a_client_that_does_not_read_costs_a_bounded_amount_and_frees_its_place(server, monkeypatch):
+    monkeypatch.setattr(parts, "MOST_UNSENT", 4_000_000)
+    host, port = server.inference.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, port, limit=1)
+    head = b"POST /predictions/probe HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 5"
+    writer.write(head + b"\r\n\r\nflood")
+    deployment = server.running.service.context.store.find("probe")
+    await asyncio.to_thread(server.probe.running.wait, 30)
+    while deployment.accepted:  # until the connection was ended
+        await asyncio.sleep(0.001)
+    server.probe.gate.set()
+    writer.close()
+    assert await server.answer("/predictions/probe", "status:200") == (200, "mine")

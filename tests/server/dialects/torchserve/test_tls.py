@@ -1,0 +1,70 @@
+"""Ports that speak HTTPS."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import subprocess
+
+import pytest
+
+from server.config import ConfigError, TorchServeConfig
+from server.operations.tls import tls_of
+from tests.conftest import flat
+
+ADDRESSES = {"inference_address": "https://127.0.0.1:0", "metrics_address": "127.0.0.1:0"}
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory, require):
+    """A self-signed certificate and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    files = folder / "certificate.pem", folder / "key.pem"
+    asked = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1")
+    names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
+    command = [require("openssl"), "req", *asked, *names, "-out", files[0], "-keyout", files[1]]
+    subprocess.run(command, check=True, capture_output=True)
+    return {"certificate_file": files[0], "private_key_file": files[1]}
+
+
+async def test_the_port_speaks_https_and_the_others_do_not(serve, certificate):
+    server = await serve(**certificate, **ADDRESSES)
+    assert server.inference.startswith("https://") and server.metrics.startswith("http://")
+    trusting = ssl.create_default_context(cafile=certificate["certificate_file"])
+    for _ in range(2):
+        assert (await server.answer("/predictions/hash", flat(1), ssl=trusting))[0] == 200
+    async with server.ask("/predictions/probe", "stream", ssl=trusting) as response:
+        assert await response.read() == b"part0 part1 part2 last"
+    assert await server.show("?name[]=none") == ""
+
+
+async def test_plain_http_on_that_port_hurts_itself_only(serve, certificate):
+    server = await serve(**certificate, **ADDRESSES)
+    host, port = server.inference.removeprefix("https://").split(":")
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 403 Forbidden\r\n")
+    assert answer.endswith(b'{\n  "status": "This TorchServe instance only accepts HTTPS requests"\n}\n')
+    trusting = ssl.create_default_context(cafile=certificate["certificate_file"])
+    assert (await server.answer("/ping", ssl=trusting))[0] == 200
+
+
+def test_files_that_are_no_certificate_end_the_start(certificate, tmp_path):
+    (tmp_path / "no.pem").write_text("no")
+    for changed in ({"certificate_file": tmp_path / "no.pem"}, {"private_key_file": tmp_path / "none.pem"}):
+        with pytest.raises(ConfigError, match=r"--certificate-file .*: "):
+            tls_of(TorchServeConfig(**{**certificate, **changed}))
+
+
+def test_https_needs_a_certificate_and_the_metrics_a_port_of_their_own():
+    with pytest.raises(ConfigError, match="https needs --certificate-file"):
+        TorchServeConfig(inference_address="https://127.0.0.1:8443")
+    with pytest.raises(ConfigError, match="both are needed"):
+        TorchServeConfig(certificate_file="x")
+    with pytest.raises(ConfigError, match="--metrics-address"):
+        TorchServeConfig(metrics_address="127.0.0.1:8080")
+    assert TorchServeConfig(management_address="127.0.0.1:8080").management.url == "http://127.0.0.1:8080"
+    with pytest.raises(ConfigError, match="HOST:PORT"):
+        TorchServeConfig(inference_address="unix:/tmp/x")
