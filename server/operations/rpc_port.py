@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import socket
 from importlib.util import find_spec
-from typing import Any
+from typing import cast
 
 from server.config import Config, ConfigError, ServerConfig
 from server.operations.lifecycle import listen_on
@@ -48,6 +48,5 @@ def address_of(server: ServerConfig) -> str:
     family, *_, address = socket.getaddrinfo(
         server.host or None, int(server.grpc_port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    host: Any = address[0]
-    port = address[1]
+    host, port = cast("tuple[str, int]", address[:2])
     return f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
