@@ -143,6 +143,7 @@ async def test_image_classifier_gives_what_torchvision_and_its_network_give(star
                 document = await response.json()
             assert [each["index"] for each in predictions] == best.tolist()
             assert (document["num_classes"], document["labels"]) == (7, LABELS)
+            assert deployment.model.facts.outputs[0].shape == (-1, 7)
             made = [each for each in unpacked() if each not in before]
             assert len(made) == (path != "small"), "a folder is used where it lies"
             assert all(each.stat().st_mode & 0o777 == 0o700 for each in made)

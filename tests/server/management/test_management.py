@@ -309,6 +309,11 @@ async def test_an_archive_is_added_as_it_says_itself_and_as_was_asked(client):
         ({"path": "slip.mar", "kind": "archive"}, 422, "slip.mar: the member '../x' leads out of the archive"),
         ({"path": "../a.mar", "kind": "archive"}, 404, "No model of that name is in the store."),
         ({"path": "good.mar", "kind": "archive", "archive": {"x": 1}}, 400, "archive: unknown field 'x'"),
+        (
+            {"path": "good.mar", "kind": "archive", "on_use": True},
+            400,
+            "is loaded when it has workers, not on use",
+        ),
         ({"path": "good.mar", "archive": {}}, 400, "a model archive has settings of its own"),
         ({"path": "good.mar", "kind": "archive", "labels": "l"}, 400, "a model of kind archive has no labels"),
     ],
