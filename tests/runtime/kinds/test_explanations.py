@@ -45,4 +45,6 @@ async def test_images_and_explanations_share_a_batch_and_a_process(tmp_path):
         first, second, third = json.loads(explained.body)
         assert (len(third), len(third[0])) == (224, 224)
         assert any(map(any, third)) and not any(map(any, first)) and not any(map(any, second))
+        tensor = await served.ask({"data": [[[0.0]], [[0.0]], [[9.0]]]})
+        assert list(json.loads(tensor.body)) == ["2", "0", "1"]
         assert isinstance(failed, ItemFailed) and isinstance(failed.__cause__, HandlerFailed)
