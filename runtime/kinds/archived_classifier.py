@@ -75,6 +75,7 @@ class ArchivedClassifier(ImageClassifier):
         usual = self._recipe_of_engine(options)
         size = options.max_batch_size
         handler = settings_of(self.facts.name, self.archive, HANDLER, options, size)
+        handler["runs_code"] = False  # what of it may run, the engine has made importable
         settings = {"target": usual.target, "engine": dict(usual.settings), "handler": handler}
         target = f"{explaining_engine.__name__}:{explaining_engine.load_in_child.__name__}"
         return dataclasses.replace(usual, target=target, settings=settings)
