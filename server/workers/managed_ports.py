@@ -74,7 +74,7 @@ def _inner() -> tuple[socket.socket, LockedFolder]:
     remove_leftovers(parent, _PREFIX)
     try:
         folder = make_locked_folder(parent, _PREFIX)
-        path = str(folder.path / "socket")
+        path = f"/proc/{os.getpid()}/fd/{folder.lock}/socket"  # short, unlike that of some temporary folders
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listening.bind(path)
         listening.listen()
