@@ -27,9 +27,10 @@ from server.dialects.classify.upload import UploadParser
 from server.dialects.open_inference.handlers import OpenInference
 from server.dialects.open_inference.pages import add_open_inference
 from server.dialects.torch_serving.handlers import TorchServing, add_torch_serving
-from server.dialects.torchserve.handlers import TorchServe, add_common, add_inference
+from server.dialects.torchserve.handlers import TorchServe
 from server.dialects.torchserve.keys import key_file
 from server.dialects.torchserve.metrics import MetricsApi, add_metrics
+from server.dialects.torchserve.ports import add_common, add_inference
 from server.dialects.torchserve.replies import HTTPS_ONLY
 from server.dialects.torchserve.shared_port import SharedPort
 from server.guard import Guard

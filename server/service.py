@@ -39,6 +39,7 @@ from server.operations.lifecycle import (
     stopping_line,
 )
 from server.operations.listeners import port_of
+from server.operations.rpc_port import rpc_lines
 from server.operations.shared_metrics import SharedMetrics
 
 if TYPE_CHECKING:
@@ -252,6 +253,7 @@ async def serve(config: Config, bundles: Bundles, listening: Sequence[socket.soc
     why = reason(config.models, bundles)
     address = listening[0].getsockname()
     lines, further = service.describe(), (config.server.apis, config.torchserve)
+    lines += rpc_lines(config.server)
     say(banner(lines, bundles, address, seconds, 1, root_path, why, *further))
     await stop.wait()
     service.context.leaving = True

@@ -11,9 +11,12 @@ PRODUCT = ("batching", "models", "runtime", "server", "snapserve")
 
 
 def product_files():
-    """Every source file that is installed, and the root script."""
+    """Every source file that is installed and was written by hand, and the root script."""
     folders = (file for name in PRODUCT for file in (ROOT / name).rglob("*.py"))
-    return [ROOT / "optimize_model_for_inference.py", *folders]
+    return [
+        ROOT / "optimize_model_for_inference.py",
+        *(each for each in folders if each.parent.name != "generated"),
+    ]
 
 
 @cache

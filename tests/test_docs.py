@@ -94,7 +94,7 @@ def undocumented(source):
     "folder", ["snapserve", "server", "runtime", "batching", "models", "examples", "benchmark"]
 )
 def test_every_public_name_has_a_docstring(folder):
-    files = sorted((ROOT / folder).rglob("*.py"))
+    files = [file for file in sorted((ROOT / folder).rglob("*.py")) if file.parent.name != "generated"]
     lacking = {str(file): names for file in files if (names := undocumented(file.read_text()))}
     assert files and not lacking
     assert undocumented("class A:\n    def b(self): pass\n    def _c(self): pass") == ["A", "A.b"]

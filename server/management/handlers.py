@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from models.archives.open import describe
-from models.errors import ModelError
-from runtime.archive_settings import ArchiveWishes, settled
 from runtime.errors import ModelRefused
 from runtime.folder import StoreFolder
 from runtime.model_set import AddedModel, ModelSet
@@ -23,8 +18,10 @@ from server.http.body import BodyReader
 from server.http.exchange import EXCHANGE, Exchange
 from server.http.faults import BadRequest, NoModelStore, Unauthorized, fault_of, log_if_internal
 from server.http.problem import problem_response
+from server.management.changer import Changer, Operation
 from server.management.documents import Status, all_models, one_model
-from server.management.orders import read_addition, read_processes, read_shadow
+from server.management.orders import as_it_says, read_addition, read_processes, read_shadow
+from server.management.repository import PREFIX, Repository, error_response
 from server.management.token import Token
 from server.model_options import NO_STORE
 
@@ -33,26 +30,7 @@ log = logging.getLogger("snapserve")
 MAX_BODY = 65_536  # bytes
 _HINT = "Models are managed at /models, with GET, PUT, POST and DELETE: docs/models.md"
 
-Operation = Callable[[ModelSet], ModelSet]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Changer(Protocol):
-    """Changes the models of all workers.
-
-    Attributes:
-        committed: what they serve.
-    """
-
-    committed: ModelSet
-
-    async def change(self, operation: Operation, /) -> ModelSet:
-        """Changes the set; raises a RuntimeFault where it stays as it was."""
-        ...
-
-    async def show(self) -> Mapping[int, Sequence[Mapping[str, Any]]]:
-        """What each worker knows of its models."""
-        ...
 
 
 class Management:
@@ -87,6 +65,7 @@ class Management:
             router.add_delete(f"{version}{end}", self._remove)
             router.add_post(f"{version}/default{end}", self._set_default)
             router.add_post(f"{version}/scale{end}", self._scale)
+        Repository(self._changes, self._folder, self._body).add_to(app.router)
         return app
 
     @web.middleware
@@ -107,7 +86,8 @@ class Management:
             error = ModelRefused(str(error).replace(f"{self._folder.path}/", ""))
         fault = fault_of(error, _HINT)
         log_if_internal(error, fault, exchange.id)
-        return problem_response(fault, exchange.id)
+        is_protocol = exchange.request.path.startswith(f"{PREFIX}/")
+        return error_response(fault) if is_protocol else problem_response(fault, exchange.id)
 
     async def _list(self, request: web.Request) -> web.Response:
         return web.json_response(all_models(self._changes.committed, await self._changes.show()))
@@ -122,7 +102,7 @@ class Management:
         model, is_default, wishes = read_addition(await self._body(request), *_key(request))
         folder = self._check_paths(model)
         if model.archive:
-            model = await asyncio.to_thread(_as_it_says, model, wishes, folder)
+            model = await asyncio.to_thread(as_it_says, model, wishes, folder)
 
         def add(models: ModelSet) -> ModelSet:
             added = models.with_model(model)
@@ -170,18 +150,6 @@ class Management:
         body = await self._bodies.read(request, MAX_BODY, time.monotonic() + self._timeout_s)
         self._bodies.memory.give_back(len(body))
         return bytes(body)
-
-
-def _as_it_says(model: AddedModel, wishes: ArchiveWishes, folder: StoreFolder) -> AddedModel:
-    """An archive with what it says of itself. Raises ModelRefused, UnknownModel, BadRequest."""
-    try:
-        config = describe(folder.resolve(model.path), folder.inside).config
-    except ModelError as error:
-        raise ModelRefused(str(error)) from None
-    try:
-        return dataclasses.replace(model, archive=settled(wishes, config, 1))
-    except RecordError as error:
-        raise BadRequest(f"{error}.") from None
 
 
 def _key(request: web.Request) -> tuple[str, str]:

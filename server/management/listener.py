@@ -12,7 +12,8 @@ from server.config import Config, LimitConfig
 from server.http.connection import Connection, Refuse
 from server.http.connections import Connections
 from server.http.problem import problem_response
-from server.management.handlers import Changer, Management
+from server.management.changer import Changer
+from server.management.handlers import Management
 from server.management.token import Token
 from server.model_options import store_folder
 

@@ -7,7 +7,11 @@ import json
 from typing import Any, NamedTuple
 
 from models.archives.config import ArchiveConfig
+from models.archives.open import describe
+from models.errors import ModelError
 from runtime.archive_settings import ArchiveWishes, settled
+from runtime.errors import ModelRefused
+from runtime.folder import StoreFolder
 from runtime.model_set import ARCHIVE, AddedModel, GoldenAsked, Shadow
 from runtime.record import RecordError, check_names, read_record
 from server.http.faults import BadRequest
@@ -78,3 +82,15 @@ def _object(body: bytes, names: tuple[str, ...]) -> dict[str, Any]:
     except RecordError as error:
         raise BadRequest(f"{error}.") from None
     return dict(document)
+
+
+def as_it_says(model: AddedModel, wishes: ArchiveWishes, folder: StoreFolder) -> AddedModel:
+    """An archive with what it says of itself. Raises ModelRefused, UnknownModel, BadRequest."""
+    try:
+        config = describe(folder.resolve(model.path), folder.inside).config
+    except ModelError as error:
+        raise ModelRefused(str(error)) from None
+    try:
+        return dataclasses.replace(model, archive=settled(wishes, config, 1))
+    except RecordError as error:
+        raise BadRequest(f"{error}.") from None

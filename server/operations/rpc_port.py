@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import socket
 from importlib.util import find_spec
+from typing import cast
 
 from server.config import Config, ConfigError, ServerConfig
 from server.operations.lifecycle import listen_on
@@ -37,10 +38,15 @@ def reserve_rpc_port(config: Config) -> tuple[Config, socket.socket | None]:
     return dataclasses.replace(config, server=dataclasses.replace(server, grpc_port=str(address[1]))), held
 
 
+def rpc_lines(server: ServerConfig) -> list[str]:
+    """Where gRPC is served, for the terminal."""
+    return [] if server.grpc_port == "off" else [f"  Open Inference over gRPC on {address_of(server)}"]
+
+
 def address_of(server: ServerConfig) -> str:
     """Where gRPC listens, as it writes addresses."""
     family, *_, address = socket.getaddrinfo(
         server.host or None, int(server.grpc_port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    host, port = address[:2]
+    host, port = cast("tuple[str, int]", address[:2])
     return f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"

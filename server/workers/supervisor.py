@@ -32,6 +32,7 @@ from server.operations.lifecycle import (
 )
 from server.operations.metrics import SupervisorMetrics
 from server.operations.readiness import tell_ready
+from server.operations.rpc_port import rpc_lines
 from server.operations.shared_metrics import SUPERVISOR, SharedMetrics, make_metrics_folder
 from server.workers.changes import changes_of
 from server.workers.dispatcher import Dispatcher
@@ -290,6 +291,7 @@ class Supervisor:
             address = self._listening[0].getsockname()
             facts = given.workers, given.root_path, reason(self._config.models, self._bundles), given.apis
             seconds, torchserve = now - self._began, self._config.torchserve
+            models = [*models, *rpc_lines(given)]
             say(banner(models, self._bundles, address, seconds, *facts, torchserve))
             for line in self._management_lines:
                 say(line)

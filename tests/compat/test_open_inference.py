@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import os
+import re
 import zlib
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from yarl import URL
 
-from benchmark.harness.server import ROOT
+from benchmark.harness.server import ROOT, ServerProcess
 from benchmark.peers.environment import Environment, PeerMissing
 from server.config import Config, ServerConfig
 from server.operations.rpc_port import reserve_rpc_port
@@ -94,6 +95,23 @@ async def test_every_call_of_the_client_over_grpc(serve, python, tmp_path):  # n
     assert found["tensors"]["bad image"][0] == "StatusCode.INVALID_ARGUMENT"
     assert found["tensors"]["late"][0] == "StatusCode.DEADLINE_EXCEEDED"
     assert server.service.context.bodies.memory.used == server.service.context.in_flight == 0
+
+
+async def test_models_are_loaded_and_unloaded_on_the_port_of_management(python, programs_folder):  # noqa: F811
+    options = ("--management-port", "0", "--model-store", str(programs_folder), "--workers", "2")
+    with ServerProcess("--model", "models/demo", *options) as server:
+        line = server.line("models are managed on ")
+        managing, token = re.fullmatch(r".* on http://(\S+), token (\S+)", line).groups()
+        client = Path(__file__).with_name("triton_repository.py")
+        found = await run(python, client, server.url.removeprefix("http://"), managing, token, "id")
+    (programs_folder / "models.json").unlink()
+    assert found == {
+        "without token": "401",
+        "before": False,
+        "index": ["digits", "id"],
+        "answers": [[[1.0, 2.0]]] * 8,
+        "after": False,
+    }
 
 
 def check_about(about):

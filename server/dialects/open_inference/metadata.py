@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from runtime.errors import ModelLoading, NoWorkers
 from runtime.model import IMAGE_CLASSIFIER, ModelFacts
 from runtime.signature import ANY, TensorSpec
+from runtime.store import ModelStore
 from runtime.version_status import VersionStatus
 from snapserve import __version__
 
 EXTENSIONS = ("binary_tensor_data", "classification", "model_repository", "model_configuration", "statistics")
 _PLATFORMS = {"torchscript": "pytorch_torchscript", "torch.export": "pytorch_export"}
-_STATES = {"loaded": "READY", "loading": "LOADING"}
 _CONFIG_TYPES = {"BYTES": "TYPE_STRING", ANY: "TYPE_INVALID"}
 
 
@@ -73,13 +74,20 @@ def dims_of(spec: TensorSpec, batch: int) -> list[int]:
     return list(shape[1:] or (1,)) if batch else list(shape)
 
 
-def index_entry(status: VersionStatus) -> Mapping[str, str]:
-    """A version in the index of the repository; one that is loaded on first use is ready."""
-    return {
-        "name": status.name,
-        "version": status.version,
-        "state": _STATES.get(status.state, "READY"),
-    }
+def index_of(store: ModelStore) -> list[dict[str, str]]:
+    """The index of the repository; a version that is loaded on first use is ready."""
+    return [_index_entry(store, each) for each in store.status()]
+
+
+def _index_entry(store: ModelStore, status: VersionStatus) -> dict[str, str]:
+    named = {"name": status.name, "version": status.version}
+    try:
+        store.peek(status.name, status.version)
+    except ModelLoading:
+        return {**named, "state": "LOADING"}
+    except NoWorkers as error:
+        return {**named, "state": "UNAVAILABLE", "reason": str(error)}
+    return {**named, "state": "READY"}
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:

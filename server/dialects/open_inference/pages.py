@@ -11,7 +11,7 @@ from runtime.store import ModelStore
 from server.dialects.open_inference.handlers import OpenInference
 from server.dialects.open_inference.metadata import (
     config_document,
-    index_entry,
+    index_of,
     model_document,
     server_document,
 )
@@ -103,7 +103,7 @@ async def statistics(request: web.Request) -> web.Response:
 
 async def index(request: web.Request) -> web.Response:
     """`POST /v2/repository/index`."""
-    return json_response([index_entry(each) for each in request.app[CONTEXT].store.status()])
+    return json_response(index_of(request.app[CONTEXT].store))
 
 
 async def load(request: web.Request) -> web.Response:

@@ -18,7 +18,6 @@ from server.http.faults import BadRequest
 _PIECE = 20_000  # numbers that are converted while the GIL is held: a millisecond
 _LENGTH = struct.Struct("<I")  # in front of each element of BYTES
 _JSON_TYPES: dict[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}}
-_OWN = ("ALIGNED", "WRITEABLE")  # a program may write to its arguments
 _SHOWN = 80  # characters of a name
 
 Element = bytes | bytearray | memoryview | str  # of BYTES; text in JSON
@@ -74,7 +73,8 @@ def from_bytes(name: str, datatype: str, shape: tuple[int, ...], data: memoryvie
     array = np.frombuffer(data, dtype)
     if datatype == "BOOL" and array.view(np.uint8).max(initial=0) > 1:
         raise BadRequest(f"input '{shown(name)}': a byte of BOOL must be 0 or 1")
-    return Tensor(name, datatype, shape, np.require(array, requirements=_OWN).reshape(shape))
+    # A program may write to its arguments.
+    return Tensor(name, datatype, shape, np.require(array, requirements=["A", "W"]).reshape(shape))
 
 
 def from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> Tensor:

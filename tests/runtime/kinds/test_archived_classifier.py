@@ -51,9 +51,9 @@ def images():
 
 @pytest.fixture(scope="module")
 def network(images):
-    """ResNet18 with random weights that tells images apart: its normalisation fits them, logits are far apart."""
+    """A network with random weights that tells images apart: its normalisation fits them, logits are far apart."""
     torch.manual_seed(0)
-    made = torchvision.models.resnet18(weights=None)
+    made = torchvision.models.shufflenet_v2_x0_5(weights=None)
     for module in made.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
@@ -68,11 +68,11 @@ def reference(data):
 
 
 def test_200_images_have_the_scores_and_the_five_best_labels_of_torchvision(tmp_path, images, network):
-    program = tmp_path / "resnet18.pt"
+    program = tmp_path / "shufflenet.pt"
     torch.jit.script(network).save(str(program))
     names = [f"label_{number}" for number in range(1000)]
     path = make_archive(
-        tmp_path, "resnet18", index_to_name(tmp_path / "index_to_name.json", names), serialized_file=program
+        tmp_path, "shufflenet", index_to_name(tmp_path / "index_to_name.json", names), serialized_file=program
     )
     archive = open_archive(path)
     assert is_classifier(archive, archive.manifest.handler)

@@ -9,13 +9,11 @@ import numpy as np
 
 from runtime.model import ModelFacts
 from runtime.signature import TensorSpec
-from runtime.version_status import VersionStatus
 from server.dialects.open_inference.datatypes import BYTES, DTYPES, check_datatype, check_shape
 from server.dialects.open_inference.metadata import (
     EXTENSIONS,
     config_type,
     dims_of,
-    index_entry,
     largest_batch,
     model_document,
     platform_of,
@@ -87,7 +85,9 @@ def model_message(facts: ModelFacts, versions: Sequence[str]) -> pb.ModelMetadat
     """About a model."""
     document = model_document(facts, versions)
     kind = pb.ModelMetadataResponse.TensorMetadata
-    tensors = {name: [kind(**each) for each in document.pop(name)] for name in ("inputs", "outputs")}
+    tensors: dict[str, Any] = {
+        name: [kind(**each) for each in document.pop(name)] for name in ("inputs", "outputs")
+    }
     return pb.ModelMetadataResponse(**document, **tensors)
 
 
@@ -106,15 +106,11 @@ def config_message(facts: ModelFacts) -> pb.ModelConfigResponse:
     )
 
 
-def index_message(versions: Sequence[VersionStatus], only_ready: bool) -> pb.RepositoryIndexResponse:
+def index_message(entries: Sequence[Mapping[str, str]], only_ready: bool) -> pb.RepositoryIndexResponse:
     """The versions in the repository."""
-    entries = [index_entry(each) for each in versions]
-    models = [
-        pb.RepositoryIndexResponse.ModelIndex(**each)
-        for each in entries
-        if each["state"] == "READY" or not only_ready
-    ]
-    return pb.RepositoryIndexResponse(models=models)
+    kind = pb.RepositoryIndexResponse.ModelIndex
+    wanted = [each for each in entries if each["state"] == "READY" or not only_ready]
+    return pb.RepositoryIndexResponse(models=[kind(**each) for each in wanted])
 
 
 def statistics_message(statistics: Sequence[Mapping[str, Any]]) -> pb.ModelStatisticsResponse:

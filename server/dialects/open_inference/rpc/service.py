@@ -12,6 +12,7 @@ import grpc
 
 from runtime.phases import PhaseClock
 from server.dialects.open_inference.inputs import InputReader, Inputs
+from server.dialects.open_inference.metadata import index_of
 from server.dialects.open_inference.outputs import check_wanted, elements_of, outputs_of
 from server.dialects.open_inference.pages import check_model_ready, load_model, refuse_unload, versions_of
 from server.dialects.open_inference.request import InferRequest
@@ -108,7 +109,7 @@ class InferenceService(GRPCInferenceServiceServicer):
 
     async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, call: Call) -> pb.RepositoryIndexResponse:
         """All versions."""
-        return index_message(self._context.store.status(), request.ready)
+        return index_message(index_of(self._context.store), request.ready)
 
     async def RepositoryModelLoad(
         self, request: pb.RepositoryModelLoadRequest, call: Call

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from aiohttp import web
 
 from server.config import Config
-from server.dialects.torchserve.handlers import cors_headers
 from server.dialects.torchserve.keys import key_file
 from server.dialects.torchserve.management.archives import Archives, Changer
 from server.dialects.torchserve.management.handlers import ManagementApi
 from server.dialects.torchserve.management.urls import Urls
-from server.dialects.torchserve.replies import common_headers, error_response
+from server.dialects.torchserve.replies import common_headers, cors_headers, error_response
 from server.management.listener import Listener
 from server.model_options import store_folder
 from server.operations.tls import tls_of
