@@ -19,7 +19,7 @@ from server.config import TorchServeConfig
 from server.control import Control
 from server.dialects.torchserve.fields import Given, headers_for_handler, read_fields
 from server.dialects.torchserve.health import Health
-from server.dialects.torchserve.image import image_of, is_image
+from server.dialects.torchserve.image import image_of, is_for_handler, is_image
 from server.dialects.torchserve.keys import INFERENCE, KeyFile
 from server.dialects.torchserve.metrics import MetricsApi
 from server.dialects.torchserve.openapi import API_VERSION, inference_api, model_api
@@ -182,15 +182,19 @@ class TorchServe:
         request, route = exchange.request, exchange.request[ROUTE]
         target = Target(route.model, route.version)
         model = self.catalog.model(*target)
-        if model.facts.kind != IMAGE_CLASSIFIER or (route.explains and getattr(model, "explains", False)):
-            fields, receiver = await self._fields(exchange, route, body, deadline)
-            return Call(target, (fields,), receiver)
-        if route.explains:
+        is_classifier = model.facts.kind == IMAGE_CLASSIFIER
+        has_handler = getattr(model, "has_handler", not is_classifier)
+        if route.explains and not has_handler:
             message = "This model runs without a handler, so it explains nothing."
             raise refusal(501, "not-implemented", "UnsupportedOperationException", message)
-        if is_image(body):
+        takes_image = is_classifier and not route.explains
+        if takes_image and is_image(body):
             return Call(target, (Image(body),))
-        return Call(target, (image_of((await self._read(request, body, deadline)).values),))
+        given = await self._read(request, body, deadline)
+        if takes_image and not (has_handler and is_for_handler(given.values)):
+            return Call(target, (image_of(given.values),))
+        fields, receiver = self._fields(exchange, route, given)
+        return Call(target, (fields,), receiver)
 
     async def _read(self, request: web.Request, body: bytearray, deadline: float) -> Given:
         query = request.query.items() if request[ROUTE].takes_query else ()
@@ -199,11 +203,8 @@ class TorchServe:
         )
         return read() if len(body) <= _PARSE_ON_LOOP else await self._cpu_pool.run(read, deadline)
 
-    async def _fields(
-        self, exchange: Exchange, route: Route, body: bytearray, deadline: float
-    ) -> tuple[Fields, PartReceiver | None]:
+    def _fields(self, exchange: Exchange, route: Route, given: Given) -> tuple[Fields, PartReceiver | None]:
         request = exchange.request
-        given = await self._read(request, body, deadline)
         can_stream = request.version >= HttpVersion11 and request.method != "HEAD"
         receiver = PartReceiver(exchange) if can_stream else None
         action = "explain" if route.explains else "predict"
