@@ -140,6 +140,7 @@ class AddedModel:
         _check(0 <= self.processes <= MOST_PROCESSES, f"processes must be between 0 and {MOST_PROCESSES}")
         _check((self.archive is None) == (self.kind != ARCHIVE), "a model archive has settings of its own")
         _check(not (self.on_use and self.golden), "a model that is loaded on use has no golden set")
+        _check(not (self.on_use and self.archive), "a model archive is loaded when it has workers, not on use")
 
     @property
     def key(self) -> tuple[str, str]:

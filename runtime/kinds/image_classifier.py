@@ -63,7 +63,7 @@ class ImageClassifier:
             choice.batch_size,
             untried,
             inputs=(TensorSpec(INPUT, "BYTES", (-1,)),),
-            outputs=(TensorSpec(OUTPUT, "FP32", (-1, spec.num_classes)),),
+            outputs=(TensorSpec(OUTPUT, "FP32", (-1, spec.num_classes or -1)),),
         )
         self.example_file = spec.example
         self.choice = choice
