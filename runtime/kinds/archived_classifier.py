@@ -18,7 +18,7 @@ from models.engines.selection import Choice, choose
 from models.errors import EngineError
 from models.images.preprocess import Preprocessor
 from runtime.kinds import archived_engine
-from runtime.kinds.image_classifier import CheckedEngine, ImageClassifier
+from runtime.kinds.image_classifier import CheckedEngine, ImageClassifier, outputs_of
 from runtime.outputs import Scores
 from runtime.processes.recipe import Recipe
 
@@ -75,7 +75,7 @@ class ArchivedClassifier(ImageClassifier):
         """float32 [num_classes] -> scores."""
         if len(row) != len(self._labels):
             self._labels = labels_of(self._names, len(row))
-            self.facts = dataclasses.replace(self.facts, num_classes=len(row))
+            self.facts = dataclasses.replace(self.facts, num_classes=len(row), outputs=outputs_of(len(row)))
         return super().finish(row)
 
 
