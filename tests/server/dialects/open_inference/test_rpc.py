@@ -19,6 +19,7 @@ from server.operations.rpc_port import reserve_rpc_port
 from tests.conftest import flat, lacking
 from tests.engines import expected
 
+pytestmark = pytest.mark.slow  # there are programs
 GREY = flat(20)
 SCORES = expected(np.full((8, 8, 3), 20, np.uint8), 10)
 
