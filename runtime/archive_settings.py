@@ -39,15 +39,17 @@ class Registered(NamedTuple):
     Attributes:
         asked: how it is run.
         config: what its YAML file says.
+        job_queue_size: most requests that wait, where that says nothing of it.
     """
 
     asked: ArchiveAsked
     config: ArchiveConfig
+    job_queue_size: int = JOB_QUEUE_SIZE
 
     @property
     def most_waiting(self) -> int:
         """Most requests that wait for a process."""
-        return 0 if self.config.use_job_ticket else self.config.job_queue_size or JOB_QUEUE_SIZE
+        return 0 if self.config.use_job_ticket else self.config.job_queue_size or self.job_queue_size
 
 
 def settled(wishes: ArchiveWishes, config: ArchiveConfig, workers: int = 0) -> ArchiveAsked:

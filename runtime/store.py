@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Protocol
 
 from runtime.errors import EngineUnavailable, LastModel, ModelLoading, NoWorkers, UnknownModel, VersionTaken
+from runtime.kinds.unopened_model import UnopenedModel
 from runtime.room import Room
 from runtime.stay import AnyDeployment, Stay, Use
 from runtime.version import AnyModel, Version
@@ -171,9 +172,14 @@ class ModelStore:
         self._check_free(name, number)
         self._enter(Version(name, number, lambda: model, is_resident=False), model)
 
-    def register_idle(self, name: str, number: str, model: AnyModel) -> None:
-        """Makes a version known that has no workers: requests are refused until `wake`. Raises VersionTaken."""
+    def register_idle(self, name: str, number: str) -> None:
+        """Makes a version known that has no workers: it is not opened, and requests are refused until `wake`.
+
+        Raises:
+            VersionTaken: it is there.
+        """
         self._check_free(name, number)
+        model = UnopenedModel(name, number)
         version = Version(name, number, lambda: model)
         version.is_idle = True
         self._enter(version, model)
@@ -193,7 +199,15 @@ class ModelStore:
         """
         version = self._find(name, number)
         version.open_model = lambda: model
-        await self._room.stay_of(version).ready
+        try:
+            await self._room.stay_of(version).ready
+        except BaseException:
+            self._on_gone(model)
+            raise
+        self._replace(version, model)
+
+    def _replace(self, version: Version, model: AnyModel) -> None:
+        """Lets go of the model that the version was."""
         self._on_gone(self._models[version.name, version.number])
         self._models[version.name, version.number] = model
 
@@ -211,6 +225,7 @@ class ModelStore:
         version = self._find(name, number)
         version.is_idle = True
         await self._room.free(version)
+        self._replace(version, UnopenedModel(version.name, version.number))
 
     def _enter(self, version: Version, model: AnyModel) -> None:
         self._versions.setdefault(version.name, {})[version.number] = version

@@ -27,10 +27,12 @@ from server.dialects.classify.upload import UploadParser
 from server.dialects.open_inference.handlers import OpenInference
 from server.dialects.open_inference.pages import add_open_inference
 from server.dialects.torch_serving.handlers import TorchServing, add_torch_serving
-from server.dialects.torchserve.handlers import TorchServe, add_common, add_inference
+from server.dialects.torchserve.handlers import TorchServe
 from server.dialects.torchserve.keys import key_file
 from server.dialects.torchserve.metrics import MetricsApi, add_metrics
+from server.dialects.torchserve.ports import add_common, add_inference
 from server.dialects.torchserve.replies import HTTPS_ONLY
+from server.dialects.torchserve.shared_port import SharedPort
 from server.guard import Guard
 from server.http.answer import add_dialect, around
 from server.http.body import BodyReader
@@ -107,7 +109,8 @@ def _torchserve(config: Config, parts: _Parts) -> dict[int, web.Application]:
     page = MetricsApi(context.metrics, given.metrics_mode == "prometheus")
     dialect = TorchServe(context, parts.control, metrics, key_file(given), page, parts.opener.archive_of)
     inference, shown, tls = _app(context, dialect), _app(context, dialect), tls_of(given)
-    add_inference(inference, dialect)
+    is_shared = given.inference == given.management
+    add_inference(inference, dialect, SharedPort(dialect.handle).handle if is_shared else dialect.handle)
     add_metrics(shown, page)
     for app, address in ((inference, given.inference), (shown, given.metrics)):
         add_common(app, given, metrics)

@@ -8,22 +8,20 @@ import json
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from models.errors import ModelError
 from runtime.errors import ChangeFailed, InvalidInput, ModelRefused, NotScalable, RuntimeFault
 from runtime.inputs import Fields
-from runtime.kinds.unopened_model import UnopenedModel
-from runtime.model_set import FIXED_VERSION, AddedModel, GoldenAsked, ModelSet, Shadow
+from runtime.model_set import FIXED_VERSION, AddedModel, ModelSet
 from runtime.outputs import Reply
 from runtime.phases import PhaseClock
 from runtime.processes.restarts import Restarts
-from runtime.stay import AnyDeployment, Use
 from runtime.transition import Key, Scaling, Transition
 from runtime.version import AnyModel
-from runtime.version_status import VersionStatus
+from server.controlled import Guard, Store
 
 log = logging.getLogger("snapserve")
 
@@ -36,93 +34,6 @@ class Waking:
 
 
 Step = AddedModel | Scaling | Waking
-Judge = Callable[[AnyDeployment], Awaitable[None]]
-
-
-class Store(Protocol):
-    """What is needed of `ModelStore`; see there."""
-
-    async def load(self) -> None:
-        """Loads what it was created with. Raises ModelError."""
-        ...
-
-    async def add(self, name: str, version: str, model: AnyModel, judge: Judge | None = None, /) -> AnyDeployment:
-        """Loads a version and warms it up. Raises ModelError, VersionTaken."""
-        ...
-
-    def register(self, name: str, version: str, model: AnyModel, /) -> None:
-        """Makes a version known, which is loaded on first use."""
-        ...
-
-    def register_idle(self, name: str, version: str, model: AnyModel, /) -> None:
-        """Makes a version known that has no workers."""
-        ...
-
-    def is_awake(self, name: str, version: str, /) -> bool:
-        """Whether it is there, and requests reach it."""
-        ...
-
-    async def load_idle(self, name: str, version: str, model: AnyModel, /) -> None:
-        """Loads a version that has no workers, out of reach of requests. Raises ModelError."""
-        ...
-
-    def wake(self, name: str, version: str, /) -> None:
-        """Lets requests reach it."""
-        ...
-
-    async def rest(self, name: str, version: str, /) -> None:
-        """Refuses requests for a version, waits for its users, and frees it."""
-        ...
-
-    async def remove(self, name: str, version: str, /) -> None:
-        """Gives a version no new users, waits for those that it has, and frees it."""
-        ...
-
-    def set_default(self, name: str, version: str, /) -> None:
-        """Gives a version the requests that name none."""
-        ...
-
-    async def scale(self, name: str, version: str, processes: int, /) -> None:
-        """Runs an engine in so many processes. Raises NotScalable, ModelError."""
-        ...
-
-    def use(self, name: str, version: str, deadline: float | None, /) -> Use:
-        """An async context in which the deployment of a version stays loaded."""
-        ...
-
-    def status(self) -> Sequence[VersionStatus]:
-        """What is known of every version."""
-        ...
-
-
-class Guard(Protocol):
-    """What watches over new versions; see `server.guard.Guard`."""
-
-    on_unhealthy: Callable[[str, str, str], None]
-
-    def begin(self) -> None:
-        """Watches the default versions of the start."""
-        ...
-
-    async def judge(self, deployment: AnyDeployment, asked: GoldenAsked | None, /) -> None:
-        """Runs the golden set of a version that was loaded. Raises ModelError with the reason if it fails."""
-        ...
-
-    def renew(self, name: str, /) -> None:
-        """Watches what is now loaded of a default version."""
-        ...
-
-    def watch(self, name: str, version: str) -> None:
-        """Begins to count the errors of a version that became the default."""
-        ...
-
-    def shadow(self, name: str, asked: Shadow | None, /) -> None:
-        """Begins to run a version beside the default one; None: ends that."""
-        ...
-
-    def report(self, name: str) -> Mapping[str, Any]:
-        """How the shadow of a model compares, in this process."""
-        ...
 
 
 class Control:
@@ -180,8 +91,11 @@ class Control:
         models = self.committed
         rest = [(key, models.find(*key)) for key in models if key not in models.first()]
         try:
-            for idle in (each for each in models.added if each.is_idle):
-                await self._know_idle(idle, is_there=idle.key in models.first())
+            for idle in (each.key for each in models.added if each.is_idle):
+                if idle in models.first():  # the store was created with it
+                    await self._store.rest(*idle)
+                else:
+                    self._store.register_idle(*idle)
             for key, added in rest:
                 if added and added.on_use:
                     self._store.register(*key, await self._open(key, added))
@@ -201,15 +115,13 @@ class Control:
             self.guard.shadow(name, shadow)
 
     async def _load(self, key: Key, added: AddedModel | None) -> None:
-        model: AnyModel = UnopenedModel(*key)
         try:
-            model = await self._open(key, added)
-            await self._store.add(*key, model)
+            await self._store.add(*key, await self._open(key, added))
         except (ModelError, RuntimeFault) as error:
             if not (added and added.archive and self._revives):
                 raise
             log.error("%s %s has no workers, because it does not load: %s", *key, error)
-            self._store.register_idle(*key, model)
+            self._store.register_idle(*key)
             reviving = asyncio.ensure_future(self._revive(key))
             self._reviving.add(reviving)
             reviving.add_done_callback(self._reviving.discard)
@@ -233,12 +145,6 @@ class Control:
                 self._renew([wanted])
                 log.info("%s %s is loaded", *key)
                 return
-
-    async def _know_idle(self, added: AddedModel, is_there: bool) -> None:
-        if is_there:  # the store was created with it
-            await self._store.rest(*added.key)
-        else:
-            self._store.register_idle(*added.key, await self._open(added.key, added))
 
     def status(self) -> list[dict[str, Any]]:
         """What is known of every version, for JSON; of a default one with how its shadow compares."""
@@ -328,11 +234,12 @@ class Control:
         self._done.append(step)
 
     async def _add(self, added: AddedModel) -> None:
+        if added.is_idle:
+            self._store.register_idle(*added.key)
+            return
         model = await self._open(added.key, added)
         if added.on_use:
             self._store.register(*added.key, model)
-        elif added.is_idle:
-            self._store.register_idle(*added.key, model)
         else:
             await self._store.add(*added.key, model, lambda loaded: self.guard.judge(loaded, added.golden))
 

@@ -52,7 +52,7 @@ class Deployer:
         spares = given.engine_spares if is_resident else 0
         limits = ProcessLimits(given.engine_processes, spares, given.engine_memory_mb)
         if archive is not None:
-            limits = dataclasses.replace(limits, load_s=archive.asked.startup_timeout_s or TIMEOUT_S)
+            limits = dataclasses.replace(limits, load_s=archive.asked.startup_timeout_s)
         runner: ProcessRunner[Any, Any] = ProcessRunner(
             model.facts.name, model.recipe(options), limits, self._spares, observer
         )

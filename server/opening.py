@@ -121,24 +121,22 @@ class Opener:
 
     def _archived(self, name: str, added: AddedModel) -> ArchivedClassifier | HandlerModel:
         folder, given = self._folder(), self._config
-        archive = open_archive(
-            folder.resolve(added.path), folder.inside, installs_requirements=given.models.install_requirements
-        )
+        may_run_code = given.models.allow_code or given.torchserve.is_on
+        installs = given.models.install_requirements and may_run_code  # setup.py is code, too
+        archive = open_archive(folder.resolve(added.path), folder.inside, installs_requirements=installs)
         asked = added.archive or ArchiveAsked()
         handler = asked.handler or archive.manifest.handler
         is_ours = is_classifier(archive, handler) and not _envelope(given)
-        runs_code = not is_ours or archive.manifest.model_file or archive.packages
-        if runs_code and not (given.models.allow_code or given.torchserve.is_on):
+        if (not is_ours or archive.manifest.model_file) and not may_run_code:
             raise CodeRefused(f"{archive.path}: an archive with code is a program; --allow-code lets it run")
         model: ArchivedClassifier | HandlerModel
         if is_ours:
             model = open_archived_classifier(name, archive, lambda spec: self._preprocessor(spec, exactly=True))
         else:
             model = HandlerModel(name, archive, asked, envelope=_envelope(given))
-        self._archives[model], self._unpacked[model] = (
-            Registered(asked, read_config(archive.config, name)),
-            archive,
-        )
+        config = read_config(archive.config, name)
+        self._archives[model] = Registered(asked, config, given.torchserve.job_queue_size)
+        self._unpacked[model] = archive
         return model
 
     def _folder(self) -> StoreFolder:
@@ -187,9 +185,8 @@ class Opener:
         return self._archives.get(model)
 
     def _preprocessor(self, spec: PreprocessSpec, exactly: bool = False) -> Preprocessor:
-        """Args: exactly: every image is decoded whole."""
-        scaled = self._config.server.scaled_decode and not exactly
-        return Preprocessor(spec, self._max_pixels, scaled, self._formats, self._budget)
+        scaled = self._config.server.scaled_decode
+        return Preprocessor(spec, self._max_pixels, scaled, self._formats, self._budget, exactly)
 
 
 def _of_archive(models: ModelConfig, processes: int) -> ModelConfig:

@@ -10,6 +10,9 @@ from typing import NamedTuple
 from server.config_section import ConfigError, Section
 from snapserve.options import option
 
+# Variable with the path of the socket on which the supervisor answers management that shares inference's port.
+INNER_VARIABLE = "SNAPSERVE_INNER_SOCKET"
+
 
 class Address(NamedTuple):
     """Where an API of TorchServe listens.

@@ -30,6 +30,7 @@ SERVER = (
     "model_options",
     "torchserve",
     "options",
+    "controlled",
     "control",
     "operations",
     "guard",

@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     programs = {
         "torchserve": (str(environment.folder / "bin" / "torchserve"),),
-        "snapserve": (sys.executable, "-m", "server.torchserve"),
+        "snapserve": (sys.executable, "-m", "snapserve.torchserve_command", "--port", "0"),
     }
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         store = _make_store(Path(folder, "store"), environment.python)
@@ -162,7 +162,7 @@ class Served:
             self._process = subprocess.Popen(
                 [*self._words, str(self._config)],
                 cwd=self._folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(self._folder)},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

@@ -84,7 +84,8 @@ def open_archive(
         archive = _read(path, packed, limits)
         wanted = archive.manifest.requirements_file
         if wanted and not installs_requirements:
-            raise RequirementsRefused(f"asks for packages ({wanted}); --install-requirements installs them")
+            rule = "--install-requirements installs them, where code may run (--allow-code)"
+            raise RequirementsRefused(f"asks for packages ({wanted}); {rule}")
         is_folder = isinstance(packed, FolderArchive)
         if is_folder and not wanted:
             return archive

@@ -32,11 +32,13 @@ class Preprocessor:
         scaled_decode: whether big JPEGs are decoded at a half, a quarter or an eighth of their size.
         formats: those that are accepted, of `SUPPORTED` and `OPTIONAL` in models/images/formats.py.
         budget: what decoding may cost, shared with others; None: anything.
+        exactly: whether every pixel is that of torchvision's transforms of a Pillow image, which takes longer.
 
     Raises:
         ValueError: a format that is not known, or cannot be decoded by what is installed.
 
     Attributes:
+        exactly: see there.
         margin: pixels that a scaled JPEG still has for one of the resized image, along each axis, at least.
     """
 
@@ -47,11 +49,13 @@ class Preprocessor:
         scaled_decode: bool = True,
         formats: tuple[str, ...] = SUPPORTED,
         budget: DecodeBudget | None = None,
+        exactly: bool = False,
     ) -> None:
         check_formats(formats)
         self.spec = spec
         self.max_pixels = max_pixels
-        self.scaled_decode = scaled_decode and spec.interpolation != "nearest"
+        self.scaled_decode = scaled_decode and spec.interpolation != "nearest" and not exactly
+        self.exactly = exactly
         self.margin: float = MARGIN
         self.formats = formats
         self._budget = budget or DecodeBudget()
@@ -114,7 +118,7 @@ class Preprocessor:
     def _crop(self, decoded: Decoded) -> Pixels:
         turn = decoded.turn
         across, down = self._spans(decoded.width, decoded.height, turn, decoded.scale)
-        kept = resize_crop(decoded.pixels, across, down, self.spec.interpolation, turn.transposed)
+        kept = resize_crop(decoded.pixels, across, down, self.spec.interpolation, turn.transposed, self.exactly)
         side = self.spec.crop_size
         return np.ascontiguousarray(np.broadcast_to(turn.upright(kept), (side, side, 3)))
 
@@ -128,7 +132,7 @@ class Preprocessor:
         """What has to be decoded of an image; scalable: whether it can be decoded at a part of its size."""
         scale = self._scale(width, height) if scalable else 1
         spans = self._spans(width, height, turn, scale)
-        return Region(scale, *reads(*spans, self.spec.interpolation, turn.transposed))
+        return Region(scale, *reads(*spans, self.spec.interpolation, turn.transposed, self.exactly))
 
     def _scale(self, width: int, height: int) -> int:
         """At which part of its size a JPEG is decoded."""

@@ -36,6 +36,7 @@ def resize_crop(
     down: Span,
     interpolation: str,
     transposed: bool = False,
+    exactly: bool = False,
 ) -> Pixels:
     """Resizes and crops, antialiased.
 
@@ -47,14 +48,16 @@ def resize_crop(
         interpolation: "nearest", "bilinear" or "bicubic".
         transposed: whether the upright image's rows are columns here. Of two passes, each of which rounds, the
             order shows; it is that of the upright image.
+        exactly: what torchvision makes of an upright Pillow image, bit for bit: all of it is resized. Strips are
+            resized as ever.
 
     Returns:
         [down.kept, across.kept, 1 or 3], which may be a view.
     """
-    if not _suits_torch(across, down, interpolation, transposed):
+    if exactly or not _suits_torch(across, down, interpolation, transposed):
         if transposed:
-            return _by_pillow(pixels.swapaxes(0, 1), down, across, interpolation).swapaxes(0, 1)
-        return _by_pillow(pixels, across, down, interpolation)
+            return _by_pillow(pixels.swapaxes(0, 1), down, across, interpolation, exactly).swapaxes(0, 1)
+        return _by_pillow(pixels, across, down, interpolation, exactly)
     axes = [(0, down), (1, across)]
     if _width_first(across, down, interpolation, transposed):
         axes.reverse()
@@ -87,9 +90,11 @@ def _is_squashed_upright(across: Span, down: Span) -> bool:
 
 
 @lru_cache(maxsize=1024)  # photos come in few sizes
-def reads(across: Span, down: Span, interpolation: str, transposed: bool = False) -> tuple[slice, slice]:
+def reads(
+    across: Span, down: Span, interpolation: str, transposed: bool = False, exactly: bool = False
+) -> tuple[slice, slice]:
     """The columns and the rows of an image that count for what `resize_crop` returns."""
-    if not _suits_torch(across, down, interpolation, transposed):
+    if exactly or not _suits_torch(across, down, interpolation, transposed):
         return slice(0, math.ceil(across.length)), slice(0, math.ceil(down.length))
     return _read(across, interpolation), _read(down, interpolation)
 
@@ -151,10 +156,11 @@ def _interpolate(pixels: Pixels, axis: int, size: int, scale: float, interpolati
     return resized
 
 
-def _by_pillow(pixels: Pixels, across: Span, down: Span, interpolation: str) -> Pixels:
+def _by_pillow(pixels: Pixels, across: Span, down: Span, interpolation: str, exactly: bool) -> Pixels:
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     wide, high, resize = across.widened(), down.widened(), _at_once
-    if _is_squashed_upright(across, down):  # the box could change Pillow's order
+    is_strip = max(across.resized, down.resized) > _ELONGATED * min(across.resized, down.resized)
+    if (exactly and not is_strip) or _is_squashed_upright(across, down):  # the box could change Pillow's order
         wide, high = across.whole(), down.whole()
     elif interpolation == "bicubic":
         resize = _rows_first

@@ -17,9 +17,12 @@ from models.engines.base import EngineOptions, Probabilities
 from models.engines.selection import Choice, choose
 from models.errors import EngineError
 from models.images.preprocess import Preprocessor
-from runtime.kinds import archived_engine
+from models.images.stop import Stop
+from runtime.inputs import Fields, Input
+from runtime.kinds import archived_engine, explaining_engine
+from runtime.kinds.handler_items import item_of, reply_of, settings_of
+from runtime.kinds.handler_parts import Row
 from runtime.kinds.image_classifier import CheckedEngine, ImageClassifier, outputs_of
-from runtime.outputs import Scores
 from runtime.processes.recipe import Recipe
 
 HANDLER = "image_classifier"
@@ -32,7 +35,10 @@ class ArchivedClassifier(ImageClassifier):
 
     Attributes:
         archive: that it is in.
+        explains: it takes fields whose action is "explain", too.
     """
+
+    explains = True
 
     def __init__(self, name: str, archive: Archive, choice: Choice, preprocessor: Preprocessor) -> None:
         """Creates it; nothing is loaded.
@@ -56,8 +62,24 @@ class ArchivedClassifier(ImageClassifier):
             raise EngineError(f"{self.archive.path}: an archive's code runs in a process of its own only")
         return super().load(options)
 
+    def prepare(self, given: Input, stop: Stop | None = None, /) -> Any:
+        """As every image classifier; fields are for the handler that explains an image.
+
+        Raises:
+            ImageError, InvalidInput, Stopped: as there.
+        """
+        return item_of(given) if isinstance(given, Fields) else super().prepare(given, stop)
+
     def recipe(self, options: EngineOptions) -> Recipe:
-        """How another process loads the engine."""
+        """How another process loads the engine, and when it is first asked for explanations the handler."""
+        usual = self._recipe_of_engine(options)
+        size = options.max_batch_size
+        handler = settings_of(self.facts.name, self.archive, HANDLER, options, size)
+        settings = {"target": usual.target, "engine": dict(usual.settings), "handler": handler}
+        target = f"{explaining_engine.__name__}:{explaining_engine.load_in_child.__name__}"
+        return dataclasses.replace(usual, target=target, settings=settings)
+
+    def _recipe_of_engine(self, options: EngineOptions) -> Recipe:
         usual, manifest = super().recipe(options), self.archive.manifest
         if not manifest.model_file:
             return usual
@@ -71,8 +93,10 @@ class ArchivedClassifier(ImageClassifier):
         target = f"{archived_engine.__name__}:{archived_engine.load_in_child.__name__}"
         return dataclasses.replace(usual, target=target, settings=settings)
 
-    def finish(self, row: Probabilities) -> Scores:
-        """float32 [num_classes] -> scores."""
+    def finish(self, row: Probabilities | Row) -> Any:
+        """float32 [num_classes] -> scores; an explanation -> the reply."""
+        if isinstance(row, dict):
+            return reply_of(row)
         if len(row) != len(self._labels):
             self._labels = labels_of(self._names, len(row))
             self.facts = dataclasses.replace(self.facts, num_classes=len(row), outputs=outputs_of(len(row)))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, NoReturn
 
@@ -18,13 +16,13 @@ from runtime.errors import InvalidInput
 from runtime.inputs import Fields, Input
 from runtime.kinds import handler_engine
 from runtime.kinds.handler_engine import KIND
+from runtime.kinds.handler_items import item_of, reply_of, settings_of
 from runtime.kinds.handler_parts import Row
 from runtime.model import EngineFacts, ModelFacts
 from runtime.model_set import ArchiveAsked
 from runtime.outputs import Reply
 from runtime.processes.parts import StreamedItem
 from runtime.processes.recipe import Recipe
-from runtime.processes.trees import BYTES_LIKE
 
 _IMPORTS_TORCH = re.compile(rb"^\s*(?:from|import)\s+(?:ts\.)?torch", re.M)
 _TORCH = "models.handlers.base_handler"  # imports torch, which most handlers need
@@ -72,15 +70,7 @@ class HandlerModel:
         """Fields -> an item: bytes as they are, all else as JSON. Raises InvalidInput: no fields."""
         if not isinstance(given, Fields):
             raise InvalidInput("This model takes fields.")
-        values = {name: _shared(value) for name, value in given.values.items()}
-        head = {
-            "headers": {**given.headers, **_headers(given)},
-            "action": given.action,
-            "id": given.request_id,
-            "is_streamed": given.on_part is not None,
-        }
-        form = {"values": values, "head": json.dumps(head).encode("ascii")}
-        return StreamedItem(form, [given.action, values], given.on_part)
+        return item_of(given)
 
     def example(self) -> None:
         """No request fits every handler."""
@@ -91,21 +81,8 @@ class HandlerModel:
 
     def recipe(self, options: EngineOptions) -> Recipe:
         """How another process loads the engine."""
-        archive = self.archive
-        settings = {
-            "name": self.facts.name,
-            "folder": str(archive.folder.absolute()),
-            "handler": self.handler,
-            "manifest": dict(archive.manifest.document),
-            "config": dict(archive.config),
-            "options": {
-                "device": options.device,
-                "threads": options.intra_op_threads,
-                "batch_size": self.facts.max_batch_size,
-            },
-            "envelope": self.envelope,
-            "packages": str(archive.packages.absolute()) if archive.packages else "",
-        }
+        size = self.facts.max_batch_size
+        settings = settings_of(self.facts.name, self.archive, self.handler, options, size, self.envelope)
         target = f"{handler_engine.__name__}:{handler_engine.load_in_child.__name__}"
         preload = (handler_engine.__name__, *([_TORCH] if self._needs_torch else []))
         return Recipe(self.facts.name, target, settings, preload)
@@ -118,8 +95,7 @@ class HandlerModel:
 
     def finish(self, row: Row) -> Reply:
         """What the handler answered."""
-        headers = tuple([(name, value) for name, value in row["headers"]])
-        return Reply(row["body"], row["content_type"], row["status"], row["reason"], headers)
+        return reply_of(row)
 
     def describe(self, engine: EngineFacts) -> str:
         """A line, and one for each warning."""
@@ -138,18 +114,6 @@ class HandlerModel:
             "engine": dataclasses.asdict(engine.spec) if engine else {},
             "max_batch_size": self.facts.max_batch_size,
         }
-
-
-def _shared(value: Any) -> memoryview | bytes:
-    """A field as it is shared: bytes without a copy, all else as JSON in bytes."""
-    return memoryview(value) if isinstance(value, BYTES_LIKE) else json.dumps(value).encode("ascii")
-
-
-def _headers(given: Fields) -> Mapping[str, str]:
-    """What tells a handler the action, where the dialect has not said it."""
-    if given.action == "predict":
-        return {}
-    return {given.action: "True"}
 
 
 def _size(archive: Archive) -> int:

@@ -29,10 +29,13 @@ def listeners_of(config: Config, changes: Changes, ports: ManagedPorts, counts: 
     if ports.own:
         found.append(ManagementListener(config, changes, ports.own))
     if ports.torchserve:
-        count = TorchServeMetrics(CollectorRegistry()).count_response if counts else _count_nothing
-        found.append(torchserve_listener(config, changes, ports.torchserve, count))
+        is_counted = counts and ports.inner is None
+        count = TorchServeMetrics(CollectorRegistry()).count_response if is_counted else _count_nothing
+        found.append(
+            torchserve_listener(config, changes, ports.torchserve, count, is_inner=ports.inner is not None)
+        )
     return found
 
 
 def _count_nothing(status: int) -> None:
-    """Nobody would see it."""
+    """Nobody would see it, or a worker counts it."""

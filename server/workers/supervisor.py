@@ -333,6 +333,7 @@ class Supervisor:
         self._spare.kill()
         for worker in self._workers.values():
             worker.kill()
+        self._managing.remove()
         if self._folder:
             self._folder.remove()
 

@@ -32,6 +32,7 @@ _MASKED = {  # keys whose values differ each time -> what stands for them
     "model_dir": "a folder",
     "request_id_len": "characters",
 }
+_VOLATILE = re.compile(r'"(id|startTime|memoryUsage|pid)": (?:"[^"]*"|\d+)')
 _COMPARED_HEADERS = ("content-type", "x-a", "access-control-allow-origin", "access-control-allow-methods")
 
 
@@ -92,8 +93,8 @@ def _body(exchange: Exchange, text: str, content_type: str) -> dict[str, Any]:
         theirs = _about(str(exchange.recorded["body"]))
         return {"description": {key: value for key, value in _about(text).items() if key in theirs}}
     if cut := _CUT.search(str(exchange.recorded.get("body"))):
-        length = len(_one_line(exchange.recorded["body"][: cut.start()]))
-        return {"start": _one_line(text)[:length]}
+        length = len(_steady(exchange.recorded["body"][: cut.start()]))
+        return {"start": _steady(text)[:length]}
     try:
         value = json.loads(text)
     except ValueError:
@@ -104,6 +105,11 @@ def _body(exchange: Exchange, text: str, content_type: str) -> dict[str, Any]:
 def _about(text: str) -> dict[str, str]:
     """What an OpenAPI document says of itself, as far as the recorder kept it."""
     return dict(re.findall(r'"(openapi|title|version)": "([^"]*)"', text[:400]))
+
+
+def _steady(text: str) -> str:
+    """JSON that was cut off, in one line, without the values that differ each time."""
+    return _VOLATILE.sub(r'"\1": "..."', _one_line(text))
 
 
 def _one_line(text: str) -> str:
@@ -194,7 +200,12 @@ def _numberless(value: Any) -> Any:
     return "#" if isinstance(value, int | float) else value
 
 
-_EXPLAINED = ("mnist explanations", "kserve v1: explain", "kserve v2: explain")
+_EXPLAINED = (
+    "mnist explanations",
+    "mnist explanations, target as form field",
+    "kserve v1: explain",
+    "kserve v2: explain",
+)
 _RANDOM = (  # answers of networks with random weights
     *_EXPLAINED,
     "jpeg raw POST octet",
@@ -206,8 +217,8 @@ _RANDOM = (  # answers of networks with random weights
     "base64 text",
     "base64 json string",
     "json list tensor",
-    "picture RGB WEBP",
-    "picture RGB BMP",
+    "form urlencoded (curl --data-binary default)",
+    *(f"picture {kind}" for kind in ("L PNG", "RGBA PNG", "P PNG", "CMYK JPEG", "1 PNG", "RGB WEBP", "RGB BMP")),
     "mnist",
     "kserve v1: predict",
     "kserve v1: predict without content type",

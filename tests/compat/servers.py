@@ -20,7 +20,8 @@ from tests.compat.wire import Answer, Request, ask, unchecked
 from tests.conftest import ROOT
 
 # The `torchserve` program; that of an environment with the real one checks the tests themselves.
-PROGRAM = os.environ.get("SNAPSERVE_REPLAY_AGAINST", "").split() or [sys.executable, "-m", "server.torchserve"]
+_REAL = os.environ.get("SNAPSERVE_REPLAY_AGAINST")
+_PROGRAM = [_REAL] if _REAL else [sys.executable, "-m", "snapserve.torchserve_command", "--port", "0"]
 _APIS = ("inference", "management", "metrics")
 _START_S = 120.0
 _STOP_S = 30.0
@@ -69,11 +70,14 @@ class Served:
         """
         config = ["--ts-config", str(self._config)] if with_config else []
         self._log = self.folder / "output.txt"
+        temporary = self.folder / "tmp"  # with the file that says which server is running
+        temporary.mkdir(exist_ok=True)
+        python_path = os.pathsep.join(filter(None, (path, str(ROOT))))
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                [*PROGRAM, "--start", "--foreground", *config, *options],
+                [*_PROGRAM, "--start", "--foreground", *config, *options],
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (path, str(ROOT))))},
+                env={**os.environ, "PYTHONPATH": python_path, "TMPDIR": str(temporary)},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -90,16 +94,22 @@ class Served:
         raise RuntimeError(f"the server is not healthy: {self.output()[-2000:]}")
 
     def _pinged(self) -> int:
-        """The status of a ping, with a key if there are any."""
-        file = self.folder / "key_file.json"
-        headers = {"Authorization": f"Bearer {self.keys()['inference']}"} if file.exists() else {}
-        address = "127.0.0.1", self.ports["inference"]
-        if self._schemes["inference"] == "https":
+        """The status of a ping, with a key if there are any; one that is too old is made anew."""
+        status = self._get("inference", "/ping")
+        if status == 400 and (self.folder / "key_file.json").exists():
+            self._get("management", "/token?type=inference", "api")
+        return status
+
+    def _get(self, api: str, path: str, kind: str = "inference") -> int:
+        address = "127.0.0.1", self.ports[api]
+        if self._schemes[api] == "https":
             connection = http.client.HTTPSConnection(*address, timeout=5, context=unchecked())
         else:
             connection = http.client.HTTPConnection(*address, timeout=5)
+        file = self.folder / "key_file.json"
+        headers = {"Authorization": f"Bearer {self.keys()[kind]}"} if file.exists() else {}
         with contextlib.closing(connection):
-            connection.request("GET", "/ping", headers=headers)
+            connection.request("GET", path, headers=headers)
             return connection.getresponse().status
 
     def stop(self) -> int:

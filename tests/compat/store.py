@@ -6,7 +6,6 @@ import base64
 import contextlib
 import io
 import json
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -72,8 +71,8 @@ def make_store(store: Path, work: Path) -> None:
     archive(store, "entry", "entry_handler:work")
     archive(store, "lin", "lin_handler", serialized_file=_scripted(_Lin(), work / "lin.pt"))
     add_classifier(store, work, "resnet18", _resnet18())
-    add_mnist(store, work, "mnist_eager", torch.nn.Linear(784, 10))
-    shutil.copy(store / "mnist_eager.mar", store / "mnist.mar")
+    for name in ("mnist", "mnist_eager"):
+        add_mnist(store, work, name, torch.nn.Linear(784, 10))
     (store / "notzip.mar").write_text("no archive")
     with zipfile.ZipFile(store / "nomanifest.mar", "w") as file:
         file.writestr("handler.py", "def handle(data, context): ...")

@@ -126,7 +126,7 @@ def results(newman, run, ports, folder):
     collection, report = folder / "collection.json", folder / "report.json"
     text = (FOLDER / f"{run.collection}_test_collection.json").read_text()
     # The one address that no variable changes.
-    collection.write_text(text.replace("http://localhost:8082", f"http://127.0.0.1:{ports['metrics']}"))
+    collection.write_text(text.replace('"port": "8082"', f'"port": "{ports["metrics"]}"'))
     secure = "sec-" if run.is_tls else ""
     names = {"pred": "inference", "mgmt": "management", "metric": "metrics"}
     variables = {"hostname": "127.0.0.1", **{f"{secure}{key}-port": ports[api] for key, api in names.items()}}

@@ -147,7 +147,10 @@ JSON = {"Content-Type": "application/json"}
         ("PUT", "/models/first?max_worker=-1", error(
             400, "BadRequestException", "max_worker cannot be less than min_worker.")),
         ("PUT", "/models/first?min_worker=-1", error(
-            400, "BadRequestException", "min_worker cannot be less than 0.")),
+            500, "InternalServerException", "min_worker cannot be less than 0.")),
+        ("POST", "/models?url=echo.mar&model_name=late&initial_workers=1&startup_timeout=0", error(
+            500, "InternalServerException", "Failed to start workers for model late version: 1.0")),
+        ("GET", "/models/late", nothing("Model not found: late")),
         ("PUT", "/models/first", (202, {"status": "Processing worker updates..."})),
         ("PUT", "/models/first?min_worker=abc&synchronous=true", (
             200, {"status": "Workers scaled to 1 for model: first"})),

@@ -267,8 +267,9 @@ async def test_a_version_that_is_refused_was_never_within_reach(make):
 
 async def test_a_version_without_workers_is_known_and_refused_until_it_gets_some(make):
     store, observer = make(DoublerModel("a"))
+    store._on_gone = (gone := []).append
     await store.load()
-    store.register_idle("b", "1", DoublerModel("b"))
+    store.register_idle("b", "1")
     assert store.ready, "it has nothing to load"
     for ask in (store.peek, store.find):
         with pytest.raises(NoWorkers):
@@ -289,11 +290,12 @@ async def test_a_version_without_workers_is_known_and_refused_until_it_gets_some
         assert await double(deployment, 1) == "got 4"
     await resting
     assert (later.engine.calls[-1], observer.seen) == ("close", ["+a", "+b", "-b"])
+    assert gone[-1] is later, "what lies unpacked of it is removed"
 
 
 async def test_a_version_that_does_not_load_has_no_workers_as_before(make):
     store, _ = make(DoublerModel("a"))
-    store.register_idle("b", "1", DoublerModel("b"))
+    store.register_idle("b", "1")
     with pytest.raises(EngineError):
         await store.load_idle("b", "1", DoublerModel("b", error=EngineError("no engine")))
     with pytest.raises(NoWorkers):
@@ -305,7 +307,7 @@ async def test_a_version_that_does_not_load_has_no_workers_as_before(make):
 
 async def test_the_status_tells_who_waits_and_which_versions_have_no_workers(make):
     store, _ = make(DoublerModel("a"))
-    store.register_idle("b", "1", DoublerModel("b"))
+    store.register_idle("b", "1")
     await store.load()
     found = {each.name: each.to_json() for each in store.status()}
     assert [(name, each["state"], each["queued"], each["pids"]) for name, each in found.items()] == [

@@ -39,7 +39,7 @@ class FakeStore:
     def register(self, name, version, model):
         self.registered.append((name, version))
 
-    def register_idle(self, name, version, model):
+    def register_idle(self, name, version):
         self.idle[name, version] = False
 
     def is_awake(self, name, version):

@@ -6,7 +6,10 @@ import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from aiohttp import web
+
 from models.images.formats import IMAGES, sniff
+from server.dialects.torchserve.route import Route
 from server.http.multipart import parse_multipart
 from server.http.part_header import media_type
 from server.http.urlencoded import form_decoded, is_urlencoded, split_urlencoded
@@ -68,3 +71,17 @@ def _value(data: memoryview, kind: str, decode: bool) -> Any:
     except (ValueError, RecursionError):
         pass
     return data
+
+
+def headers_for_handler(request: web.Request, route: Route, given: Given) -> dict[str, Any]:
+    """What a handler finds among the headers: the type of each field, the request's headers, and the path."""
+    headers: dict[str, Any] = {name: {"content-type": kind} for name, kind in given.types.items()}
+    if route.rest is not None:
+        headers["explain"] = str(route.explains)
+    for name, value in request.raw_headers:
+        headers[name.decode("latin-1")] = value.decode("utf-8", "replace")
+    if "Content-Length" not in request.headers and "Transfer-Encoding" not in request.headers:
+        headers["content-length"] = "0"
+    if route.rest is not None:
+        headers["url_path"] = route.rest
+    return headers

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
 
 from aiohttp import HttpVersion11, web
 
@@ -18,7 +17,7 @@ from runtime.store import ModelStore
 from runtime.version import AnyModel
 from server.config import TorchServeConfig
 from server.control import Control
-from server.dialects.torchserve.fields import Given, read_fields
+from server.dialects.torchserve.fields import Given, headers_for_handler, read_fields
 from server.dialects.torchserve.health import Health
 from server.dialects.torchserve.image import image_of, is_image
 from server.dialects.torchserve.keys import INFERENCE, KeyFile
@@ -26,7 +25,6 @@ from server.dialects.torchserve.metrics import MetricsApi
 from server.dialects.torchserve.openapi import API_VERSION, inference_api, model_api
 from server.dialects.torchserve.parts import PartReceiver, PartsResponse
 from server.dialects.torchserve.replies import (
-    common_headers,
     error_response,
     in_words,
     json_response,
@@ -40,13 +38,14 @@ from server.dialects.torchserve.replies import (
 from server.dialects.torchserve.route import PREDICTIONS, Place, Route, route_of
 from server.http.answer import answer, expect_continue
 from server.http.context import Context
-from server.http.dialect import DIALECTS, Call, Target
+from server.http.dialect import Call, Target
 from server.http.exchange import EXCHANGE, Exchange
 from server.http.faults import Fault
 from server.operations.torchserve_metrics import TorchServeMetrics
 
 log = logging.getLogger("snapserve")
 
+_ANY_TIME_MS = 86_400_000.0
 _PARSE_ON_LOOP = 200_000  # bytes that are parsed in a few milliseconds; longer bodies are parsed on the CPU pool
 _OPEN = (Place.ROOT, Place.DESCRIPTION, Place.METRICS)  # that need no key
 _PATHS = ("/predictions", "/explanations", "/invocations", "/models", "/v1", "/v2")  # whose requests are counted
@@ -169,18 +168,19 @@ class TorchServe:
             raise words from error
 
     def _timeout_ms(self, route: Route) -> float | None:
-        """What a client of an archive waits at most: as it says, else for a process that restarts and a batch."""
+        """What a client of an archive waits at most: as it says, else as long as the client likes.
+
+        A response in parts may take long, and so may a queue of long batches, whose own time is limited.
+        """
         archive = self._archive_of(self.catalog.model(route.model, route.version))
-        if archive is None:
-            return None
-        asked = archive.asked
-        return archive.config.client_timeout_ms or 1000.0 * (asked.response_timeout_s + asked.startup_timeout_s)
+        return archive and float(archive.config.client_timeout_ms or _ANY_TIME_MS)
 
     async def parse(self, exchange: Exchange, body: bytearray, deadline: float) -> Call:
         """An image for a model that gives scores, else fields for a handler. Raises RequestError."""
         request, route = exchange.request, exchange.request[ROUTE]
         target = Target(route.model, route.version)
-        if self.catalog.model(*target).facts.kind != IMAGE_CLASSIFIER:
+        model = self.catalog.model(*target)
+        if model.facts.kind != IMAGE_CLASSIFIER or (route.explains and getattr(model, "explains", False)):
             fields, receiver = await self._fields(exchange, route, body, deadline)
             return Call(target, (fields,), receiver)
         if route.explains:
@@ -205,7 +205,7 @@ class TorchServe:
         can_stream = request.version >= HttpVersion11 and request.method != "HEAD"
         receiver = PartReceiver(exchange) if can_stream else None
         action = "explain" if route.explains else "predict"
-        headers = _headers_for_handler(request, route, given)
+        headers = headers_for_handler(request, route, given)
         return Fields(given.values, headers, action, receiver, exchange.id), receiver
 
     def render(self, exchange: Exchange, call: Call, answers: Sequence[Output | Exception]) -> web.StreamResponse:
@@ -265,36 +265,3 @@ class TorchServe:
             case Place.VERSIONED:
                 return json_response({"error": "Model versioning is not yet supported."}, 501)
         raise not_found()
-
-
-def _headers_for_handler(request: web.Request, route: Route, given: Given) -> dict[str, Any]:
-    """What a handler finds among the headers: the type of each field, the request's headers, and the path."""
-    headers: dict[str, Any] = {name: {"content-type": kind} for name, kind in given.types.items()}
-    if route.rest is not None:
-        headers["explain"] = str(route.explains)
-    for name, value in request.raw_headers:
-        headers[name.decode("latin-1")] = value.decode("utf-8", "replace")
-    if "Content-Length" not in request.headers and "Transfer-Encoding" not in request.headers:
-        headers["content-length"] = "0"
-    if route.rest is not None:
-        headers["url_path"] = route.rest
-    return headers
-
-
-def add_inference(app: web.Application, dialect: TorchServe) -> None:
-    """Routes every request that nothing before it takes."""
-    for path in dialect.paths():
-        app[DIALECTS].add("", path, dialect)
-    app.router.add_route("*", "/{path:.*}", dialect.handle, expect_handler=dialect.expect)
-
-
-def cors_headers(given: TorchServeConfig) -> dict[str, str]:
-    """Those of every response."""
-    named = {"Origin": given.cors_allowed_origin, "Methods": given.cors_allowed_methods}
-    named["Headers"] = given.cors_allowed_headers
-    return {f"Access-Control-Allow-{name}": text for name, text in named.items() if text}
-
-
-def add_common(app: web.Application, given: TorchServeConfig, metrics: TorchServeMetrics) -> None:
-    """Gives every response of an application TorchServe's headers, and counts it."""
-    app.on_response_prepare.append(common_headers(cors_headers(given), metrics.count_response))

@@ -12,6 +12,7 @@ from aiohttp import web
 from batching import ItemFailed
 from runtime.errors import EngineDied, EngineTimeout, HandlerFailed, InvalidInput
 from runtime.outputs import Output, Reply, Scores
+from server.config import TorchServeConfig
 from server.dialects.torchserve.route import Route
 from server.http.faults import Fault, Refusal, fault_of
 from server.operations.access_log import OUTCOME
@@ -181,6 +182,13 @@ def scores_json(scores: Scores) -> str:
     best = {each.label: each.score for each in scores.top(_TOP)}
     lines = ",\n".join([f"  {json.dumps(label)}: {score!r}" for label, score in best.items()])
     return f"{{\n{lines}\n}}"
+
+
+def cors_headers(given: TorchServeConfig) -> dict[str, str]:
+    """Those of every response."""
+    named = {"Origin": given.cors_allowed_origin, "Methods": given.cors_allowed_methods}
+    named["Headers"] = given.cors_allowed_headers
+    return {f"Access-Control-Allow-{name}": text for name, text in named.items() if text}
 
 
 def common_headers(

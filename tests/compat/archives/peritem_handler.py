@@ -15,5 +15,6 @@ class PerItem:
     def _answer(index, text, size, context):
         if text.startswith("bad"):
             context.set_response_status(400, "bad item", index)
+            context.set_response_content_type(index, "application/json")
             return {"error": f"item {index} is bad", "batch": size}
         return {"ok": text, "batch": size, "index": index}

@@ -139,4 +139,4 @@ def _replaced(file, old, new):
     return file
 
 
-LINK, DEVICE, PIPE = stat.S_IFLNK | 0o777, stat.S_IFCHR | 0o600, stat.S_IFIFO | 0o600
+LINK, DEVICE = stat.S_IFLNK | 0o777, stat.S_IFCHR | 0o600

@@ -1,4 +1,4 @@
-"""Opens every archive of a folder, and tells which files outside of it and of the temporary folder were touched."""
+"""Opens every archive of a folder, and tells what was touched outside of it and of the temporary folder."""
 
 from __future__ import annotations
 
@@ -13,8 +13,19 @@ from models.errors import ModelError
 from runtime.errors import UnknownModel
 from runtime.folder import StoreFolder
 
-EVENTS = ("open", "os.mkdir", "os.rename", "os.link", "os.symlink", "os.remove", "os.rmdir", "os.truncate",
-          "os.listdir", "os.scandir", "os.chmod", "os.chown", "shutil.rmtree", "subprocess.Popen", "os.mkfifo")  # fmt: skip
+OF_TWO = ("os.rename", "os.link", "os.symlink")
+EVENTS = (
+    *OF_TWO,
+    "open",
+    "os.mkdir",
+    "os.remove",
+    "os.rmdir",
+    "os.truncate",
+    "os.listdir",
+    "os.scandir",
+    "os.chmod",
+)
+MORE = ("os.chown", "shutil.rmtree", "subprocess.Popen", "os.mkfifo")
 
 
 def attempt(store, name):
@@ -37,18 +48,17 @@ def main(folder, warm):
     places = [str(store.path), os.path.realpath(tempfile.gettempdir())]
 
     def note(event, arguments):
-        # What shutil.rmtree removes is named relative to descriptors; the folder that it was given is noted itself.
-        if event in EVENTS and sys._getframe(1).f_code.co_name != "_rmtree_safe_fd":
-            for path in arguments[: 2 if event in ("os.rename", "os.link", "os.symlink") else 1]:
-                if isinstance(path, str | bytes | os.PathLike) and is_outside(os.fsdecode(path)):
-                    touched.append([event, os.fsdecode(path)])
+        # What shutil.rmtree removes is named relative to descriptors; the folder that it was given is noted.
+        if event in EVENTS + MORE and sys._getframe(1).f_code.co_name != "_rmtree_safe_fd":
+            paths = [each for each in arguments[: 1 + (event in OF_TWO)] if isinstance(each, str | bytes | Path)]
+            touched.extend([event, os.fsdecode(path)] for path in paths if is_outside(os.fsdecode(path)))
 
     def is_outside(path):
         path = os.path.realpath(path)
         return not any(path == place or path.startswith(place + "/") for place in places)
 
     sys.addaudithook(note)
-    said = {name: attempt(store, name) for name in sorted(os.listdir(folder))}
+    said = {name: attempt(store, name) for name in sorted(path.name for path in Path(folder).iterdir())}
     print(json.dumps({"said": said, "touched": touched}))
 
 

@@ -82,8 +82,15 @@ class Served:
 @contextlib.asynccontextmanager
 async def serving(archive, spares=None, limit_s=60.0, envelope="", delay_ms=0.0, **asked):
     """Deploys an archive on one process."""
-    pool, own, observer = CpuPool(1), spares or Spares(), Observer()
     model = HandlerModel(archive.folder.name, archive, ArchiveAsked(**asked), envelope=envelope)
+    async with deployed(model, spares, limit_s, delay_ms) as served:
+        yield served
+
+
+@contextlib.asynccontextmanager
+async def deployed(model, spares=None, limit_s=60.0, delay_ms=0.0):
+    """Deploys a model on one process."""
+    pool, own, observer = CpuPool(1), spares or Spares(), Observer()
     runner = ProcessRunner(
         model.facts.name, model.recipe(EngineOptions(device="cpu")), ProcessLimits(loaded_spares=0), own, observer
     )

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from aiohttp import web
 
 from server.config import Config
-from server.dialects.torchserve.handlers import cors_headers
 from server.dialects.torchserve.keys import key_file
 from server.dialects.torchserve.management.archives import Archives, Changer
 from server.dialects.torchserve.management.handlers import ManagementApi
 from server.dialects.torchserve.management.urls import Urls
-from server.dialects.torchserve.replies import common_headers, error_response
+from server.dialects.torchserve.replies import common_headers, cors_headers, error_response
 from server.management.listener import Listener
 from server.model_options import store_folder
 from server.operations.tls import tls_of
@@ -21,7 +20,11 @@ from server.torchserve_config import patterns_of
 
 
 def torchserve_listener(
-    config: Config, changes: Changer, listening: socket.socket, count: Callable[[int], None]
+    config: Config,
+    changes: Changer,
+    listening: socket.socket,
+    count: Callable[[int], None],
+    is_inner: bool = False,
 ) -> Listener:
     """What answers on a socket.
 
@@ -30,6 +33,7 @@ def torchserve_listener(
         changes: of all workers.
         listening: where requests come.
         count: called with the status of each response.
+        is_inner: only workers connect, which speak HTTP.
 
     Raises:
         ConfigError: a certificate cannot be read.
@@ -41,5 +45,5 @@ def torchserve_listener(
     app = web.Application(client_max_size=0)
     app.router.add_route("*", "/{path:.*}", api.handle)
     app.on_response_prepare.append(common_headers(cors_headers(given), count))
-    tls = tls_of(given) if given.management.is_tls else None
+    tls = tls_of(given) if given.management.is_tls and not is_inner else None
     return Listener(app, config.limits, listening, tls, lambda fault, _: error_response(fault))

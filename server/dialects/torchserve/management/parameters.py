@@ -10,6 +10,7 @@ from typing import Any
 
 from runtime.archive_settings import ArchiveWishes
 from server.dialects.torchserve.management.words import bad_request
+from server.dialects.torchserve.replies import refusal
 from server.torchserve.registration import Registration
 
 _NUMBER = re.compile(r"[+-]?\d{1,9}", re.ASCII)
@@ -97,8 +98,8 @@ def workers(given: Parameters) -> tuple[int, int]:
     most = least if most is None else most
     if most < least:
         raise bad_request("max_worker cannot be less than min_worker.")
-    if least < 0:
-        raise bad_request("min_worker cannot be less than 0.")
+    if least < 0:  # the status that scripts expect of TorchServe
+        raise refusal(500, "bad-request", "InternalServerException", "min_worker cannot be less than 0.")
     return least, most
 
 

@@ -52,6 +52,7 @@ class ProbeEngine:
         self.gate, self.seen = threading.Event(), []
         self.gate.set()
         self.running = threading.Event()
+        self.flooded_mb = 0
         self._loop = loop
 
     def infer(self, batch):
@@ -96,7 +97,9 @@ class ProbeEngine:
         return Reply(b"last")
 
     def _flood(self, fields):
+        self.gate.clear()
         while not self.gate.is_set():
+            self.flooded_mb += 1
             self._give(fields, Part(b"x" * 1_000_000))
             time.sleep(0)
         return Reply(b"")

@@ -54,6 +54,8 @@ async def test_a_client_that_does_not_read_costs_a_bounded_amount_and_frees_its_
     await asyncio.to_thread(server.probe.running.wait, 30)
     while deployment.accepted:  # until the connection was ended
         await asyncio.sleep(0.001)
+    held = server.probe.flooded_mb
     server.probe.gate.set()
     writer.close()
+    assert held < 100, "what the sockets hold, and the bound"
     assert await server.answer("/predictions/probe", "status:200") == (200, "mine")

@@ -1,0 +1,86 @@
+"""TorchServe's ports behind two workers: one count of all, and one file of keys."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import signal
+from urllib.parse import urlsplit
+
+import pytest
+
+from benchmark.harness.server import ServerProcess
+from tests.conftest import ROOT, flat
+
+_ADDRESS = re.compile(r"(inference API|management|metrics) on (http://127\.0\.0\.1:\d+)")
+_PORTS = [word for api in ("inference", "management", "metrics") for word in (f"--{api}-address", "127.0.0.1:0")]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """The server's folder, and the address of each of its APIs."""
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "store").mkdir()
+    options = ("--torchserve", "--ncs", "--model-store", "store", "--model", str(ROOT / "models/demo"))
+    with ServerProcess(*options, *_PORTS, "--workers", "2", folder=folder) as server:
+        yield folder, {name.split()[0]: url for name, url in _ADDRESS.findall(server.line("TorchServe's"))}
+        server.send(signal.SIGTERM)
+        code, _ = server.end(20)
+        assert code == 0, server.stderr()
+
+
+class Clients:
+    """Two connections at once, which the dispatcher gives to two workers."""
+
+    def __init__(self, url):
+        self.connections = [http.client.HTTPConnection(urlsplit(url).netloc, timeout=30) for _ in range(2)]
+        for each in self.connections:
+            each.connect()
+
+    def ask(self, path, key="", body=None):
+        """Status and text of a request on each connection."""
+        found = []
+        for each in self.connections:
+            each.request("POST", path, body, {"Authorization": f"Bearer {key}"} if key else {})
+            response = each.getresponse()
+            found.append((response.status, response.read().decode()))
+        return found
+
+    def close(self):
+        for each in self.connections:
+            each.close()
+
+
+def key(folder, kind):
+    return json.loads((folder / "key_file.json").read_text())[kind]["key"]
+
+
+def test_both_workers_answer_and_count_as_one(served):
+    folder, urls = served
+    clients = Clients(urls["inference"])
+    right, image = key(folder, "inference"), flat(200, 32)
+    for _ in range(3):
+        answers = clients.ask("/predictions/digits", right, image)
+        assert [status for status, _ in answers] == [200, 200]
+        assert answers[0] == answers[1]
+    assert [status for status, _ in clients.ask("/predictions/none", right)] == [404, 404]
+    clients.close()
+    pages = Clients(urls["metrics"])
+    for _, text in pages.ask("/metrics?name[]=ts_inference_requests_total&name[]=Requests4XX"):
+        assert re.search(r'ts_inference_requests_total\{model_name="digits",.*\} 6\.0\n', text)
+        assert re.search(r"Requests4XX\{.*\} 2\.0\n", text)
+    pages.close()
+
+
+def test_all_workers_see_a_new_key_at_once(served):
+    folder, urls = served
+    clients, manager = Clients(urls["inference"]), Clients(urls["management"])
+    old = key(folder, "inference")
+    assert [status for status, _ in clients.ask("/ping", old)] == [200, 200]
+    assert [status for status, _ in manager.ask("/token?type=inference", key(folder, "API"))] == [200, 200]
+    new = key(folder, "inference")
+    for given, status in ((old, 400), (new, 200), (key(folder, "management"), 400)):
+        assert [found for found, _ in clients.ask("/ping", given)] == [status, status]
+    clients.close()
+    manager.close()

@@ -1,0 +1,316 @@
+"""TorchServe's management API over real sockets; what it asks for is carried out by a fake."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from runtime.errors import ChangeFailed, ModelRefused
+from runtime.model_set import MOST_MODELS, ModelSet
+from server.config import Config, LimitConfig, ModelConfig, TorchServeConfig
+from server.dialects.torchserve.keys import key_file
+from server.dialects.torchserve.management import copies
+from server.dialects.torchserve.management.listener import torchserve_listener
+from tests.end_to_end.archives import make_archive
+
+
+class FakeChanges:
+    """One process that carries out everything at once, or raises `error`."""
+
+    def __init__(self):
+        self.committed = ModelSet(("digits",))
+        self.error = None
+
+    async def change(self, operation, must=False):
+        models = operation(self.committed)
+        if self.error:
+            raise self.error
+        self.committed = models
+        return models
+
+    async def show(self):
+        loaded = [each for each in self.committed.added if not each.is_idle]
+        return {0: [{"name": each.name, "version": each.version, "state": "loaded", "pids": [], "queued": 2}
+                    for each in loaded]}  # fmt: skip
+
+    def pids(self):
+        return {0: 1}
+
+
+class Client:
+    def __init__(self, session, url, changes, store, statuses):
+        self.session, self.url, self.changes, self.store, self.statuses = session, url, changes, store, statuses
+
+    async def ask(self, method, path, headers=None, **options):
+        async with self.session.request(method, self.url + path, headers=headers, **options) as response:
+            text = await response.text()
+            is_named = str(self.store.parent) in str(options.get("params"))
+            assert is_named or str(self.store.parent) not in text, "no path of the server"
+            self.headers = response.headers
+            return response.status, json.loads(text) if text.strip() else text
+
+    async def register(self, url, **parameters):
+        return await self.ask("POST", "/models", params={"url": url, **parameters})
+
+
+@pytest.fixture
+async def start(tmp_path, monkeypatch):
+    """Starts a management API; options by their names."""
+    monkeypatch.chdir(tmp_path)
+    listeners, sessions = [], []
+    store = tmp_path / "store"
+    store.mkdir()
+    make_archive(store / "echo.mar", "echo")
+
+    async def run(**options):
+        given = TorchServeConfig(
+            **{"torchserve": True, "enable_model_api": True, "disable_token_auth": True, **options}
+        )
+        config = Config(models=ModelConfig(model_store="store"), torchserve=given, limits=LimitConfig())
+        if keys := key_file(given):
+            keys.create()
+        listening, changes, statuses = socket.create_server(("127.0.0.1", 0)), FakeChanges(), []
+        listener = torchserve_listener(config, changes, listening, statuses.append)
+        await listener.start()
+        listeners.append(listener)
+        sessions.append(aiohttp.ClientSession())
+        return Client(sessions[-1], f"http://{listener.address}", changes, store, statuses)
+
+    yield run
+    for session in sessions:
+        await session.close()
+    for listener in listeners:
+        await listener.close()
+
+
+@pytest.fixture
+async def client(start):
+    return await start()
+
+
+async def test_a_list_has_pages(client):
+    for name in ("b", "a", "c"):
+        assert (await client.register("echo.mar", model_name=name))[0] == 200
+    entries = [{"modelName": name, "modelUrl": "echo.mar"} for name in "abc"]
+    for query, expected in {
+        "": {"models": entries},
+        "limit=2": {"nextPageToken": "2", "models": entries[:2]},
+        "limit=2&next_page_token=2": {"models": entries[2:]},
+        "limit=3": {"nextPageToken": "3", "models": entries},
+        "limit=1&next_page_token=1": {"nextPageToken": "2", "models": entries[1:2]},
+        "limit=0": {"nextPageToken": "0", "models": []},
+        "limit=-1": {"models": entries},
+        "limit=101": {"models": entries},
+        "limit=abc": {"models": entries},
+        "limit=": {"models": entries},
+        "next_page_token=12": {"models": []},
+        "next_page_token=-1": {"models": entries},
+    }.items():
+        assert await client.ask("GET", f"/models?{query}") == (200, expected), query
+
+
+async def test_what_is_said_is_shown(client):
+    body = {"url": "echo.mar", "model_name": "x", "batch_size": 3, "max_batch_delay": 50, "response_timeout": 9}
+    assert (await client.ask("POST", "/models", json={**body, "initial_workers": 2}))[0] == 200
+    (told,) = (await client.ask("GET", "/models/x"))[1]
+    assert (told["batchSize"], told["maxBatchDelay"], told["responseTimeout"]) == (3, 50, 9)
+    assert [each["id"] for each in told["workers"]] == ["9000", "9001"]
+    assert told["jobQueueStatus"] == {"remainingCapacity": 98, "pendingRequests": 2}
+    await client.ask("PUT", "/models/x?min_worker=0&synchronous=true")
+    await client.ask("PUT", "/models/x?min_worker=1&synchronous=true")
+    (told,) = (await client.ask("GET", "/models/x"))[1]
+    assert [each["id"] for each in told["workers"]] == ["9002"], "it is another one"
+    assert client.headers["Cache-Control"] == "no-cache; no-store, must-revalidate, private"
+    assert client.statuses == [200] * 5
+
+
+async def test_clients_change_nothing_where_the_model_api_is_off(start):
+    client = await start(enable_model_api=False)
+    for method, path in (("POST", "/models?url=echo.mar"), ("DELETE", "/models/echo")):
+        status, told = await client.ask(method, path)
+        assert (status, told["type"]) == (405, "MethodNotAllowedException")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind"),
+    [
+        (ModelRefused("/secret/echo.mar: no"), 500, "InternalServerException"),
+        (ChangeFailed("Worker 1 ended."), 503, "ServiceUnavailableException"),
+    ],
+)
+async def test_a_change_that_fails_is_told_in_torchserves_words(client, error, status, kind):
+    client.changes.error = error
+    got, told = await client.register("echo.mar", initial_workers="1")
+    assert (got, told["type"]) == (status, kind)
+    assert "secret" not in told["message"]
+    assert client.changes.committed.added == ()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "../outside.mar",
+        "..%2foutside.mar",
+        "/etc/passwd",
+        "link.mar",
+        "link/outside.mar",
+        "./././echo.mar/../../outside.mar",
+        "file:///etc/passwd",
+        "FILE:///etc/passwd",
+        "file:/etc/passwd",
+        "http://127.0.0.1:1/x.mar",
+        "ftp://127.0.0.1/x.mar",
+        "gopher://127.0.0.1/x.mar",
+        "\\\\host\\x.mar",
+        "~/x.mar",
+        "echo.mar\0",
+        "a" * 5000,
+        "store",
+        ".",
+    ],
+)
+async def test_nothing_outside_the_store_is_an_archive(client, url):
+    outside = client.store.parent / "outside.mar"
+    make_archive(outside, "outside")
+    (client.store / "link.mar").symlink_to(outside)
+    (client.store / "link").symlink_to(client.store.parent)
+    before = sorted(client.store.rglob("*"))
+    status, told = await client.register(url)
+    assert status in (400, 404) and told["code"] == status
+    assert client.changes.committed.added == ()
+    assert sorted(client.store.rglob("*")) == before
+
+
+async def test_an_archive_below_a_folder_or_by_its_whole_path_is_in_the_store(client):
+    (client.store / "deep").mkdir()
+    make_archive(client.store / "deep" / "er.mar", "deeper")
+    assert (await client.register("deep/er.mar"))[0] == 200
+    assert (await client.register(str(client.store / "echo.mar")))[0] == 200
+    assert [each.path for each in client.changes.committed.added] == ["deep/er.mar", "echo.mar"]
+
+
+@pytest.fixture
+async def web_server(tmp_path):
+    """Serves an archive, a redirect to it, and what never ends; its address."""
+    make_archive(tmp_path / "far.mar", "far")
+
+    async def endless(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(bytes(100_000))
+
+    async def redirect(request):
+        raise web.HTTPFound(request.query["to"])
+
+    async def far(request):
+        return web.FileResponse(tmp_path / "far.mar")
+
+    app = web.Application()
+    app.add_routes([web.get("/far.mar", far), web.get("/endless.mar", endless), web.get("/moved.mar", redirect)])
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+async def test_a_url_that_is_allowed_is_copied_into_the_store_and_removed_with_its_model(start, web_server):
+    client = await start(allowed_urls=f"{web_server}/.*, file:///.*/outside/.*")
+    url = f"{web_server}/far.mar"
+    assert (await client.register(url))[0] == 200
+    assert (client.store / "far.mar").exists()
+    assert (await client.ask("GET", "/models"))[1]["models"] == [{"modelName": "far", "modelUrl": url}]
+    status, told = await client.register(url, model_name="again")
+    assert (status, told["message"]) == (500, "Model file already exists far.mar")
+    assert (await client.register("far.mar", model_name="other"))[0] == 200
+    assert (await client.ask("DELETE", "/models/far"))[0] == 200
+    assert (client.store / "far.mar").exists(), "another model needs it"
+    status, told = await client.register("http://127.0.0.2/far2.mar")
+    assert (status, told["message"]) == (
+        404,
+        "Given URL http://127.0.0.2/far2.mar does not match any allowed URL(s)",
+    )
+    outside = client.store.parent / "outside"
+    outside.mkdir()
+    make_archive(outside / "near.mar", "near")
+    assert (await client.register(f"file://{outside}/near.mar"))[0] == 200
+    assert (await client.ask("DELETE", "/models/near"))[0] == 200
+    assert sorted(file.name for file in client.store.iterdir()) == ["echo.mar", "far.mar"]
+    assert (outside / "near.mar").exists()
+
+
+async def test_a_copy_that_fails_leaves_nothing(start, web_server, monkeypatch):
+    client = await start(allowed_urls=f"{web_server}/.*,file://.*")
+    monkeypatch.setattr(copies, "MOST_BYTES", 300_000)
+    folder = client.store.parent / "folder.mar"
+    folder.mkdir()
+    for url in (
+        f"{web_server}/endless.mar",
+        f"{web_server}/missing.mar",
+        f"{web_server}/moved.mar?to=http://127.0.0.2/far.mar",
+        f"{web_server}/moved.mar?to=/moved.mar%3Fto=/moved.mar",
+        f"file://{folder}",
+        "file:///dev/zero.mar",
+        "file://elsewhere/x.mar",
+    ):
+        status, told = await client.register(url)
+        assert (status, told["message"]) == (400, f"Failed to download archive from: {url}")
+    assert [file.name for file in client.store.iterdir()] == ["echo.mar"]
+    status, _ = await client.register(f"{web_server}/moved.mar?to=/far.mar")
+    assert status == 200, "a redirect to what is allowed is followed"
+    client.changes.error = ModelRefused("no")
+    assert (await client.register(f"{web_server}/far.mar", model_name="x"))[0] == 500
+    assert sorted(file.name for file in client.store.iterdir()) == ["echo.mar", "moved.mar"]
+
+
+async def test_there_is_a_bound_to_registrations(client):
+    limit = asyncio.Semaphore(32)
+
+    async def register(number):
+        async with limit:
+            return (await client.register("echo.mar", model_name=f"m{number}"))[0]
+
+    statuses = await asyncio.gather(*map(register, range(MOST_MODELS + 200)))
+    assert (statuses.count(200), statuses.count(503)) == (MOST_MODELS, 200)
+    assert (await client.ask("GET", "/models"))[1]["nextPageToken"] == "100"
+
+
+async def test_requests_need_the_key_of_their_kind(start):
+    client = await start(disable_token_auth=False)
+    keys = {kind: f"Bearer {each['key']}" for kind, each in _keys().items()}
+    refused = "Token {} failed. Token either incorrect, expired, or not provided correctly"
+    for method, path in (
+        ("GET", "/models"),
+        ("GET", "/nothing"),
+        ("GET", "/ping"),
+        ("POST", "/models?url=echo.mar"),
+    ):
+        for header in (None, "Bearer x", keys["inference"], keys["API"], keys["management"].replace("B", "b", 1)):
+            status, told = await client.ask(method, path, {"Authorization": header} if header else None)
+            assert (status, told["type"]) == (400, "InvalidKeyException"), (path, header)
+            assert told["message"] == refused.format("Authorization")
+    assert client.changes.committed.added == ()
+    assert (await client.ask("OPTIONS", "/"))[0] == (await client.ask("GET", "/api-description"))[0] == 200
+    assert (await client.ask("GET", "/"))[0] == 405
+    right = {"Authorization": keys["management"]}
+    assert (await client.ask("GET", "/models/tokenizer", right))[0] == 404
+    for header, query in ((keys["management"], "inference"), (keys["API"], "other"), (keys["API"], "INFERENCE")):
+        status, told = await client.ask("GET", f"/token?type={query}", {"Authorization": header})
+        assert (status, told["message"]) == (400, refused.format("Authentication"))
+    assert (await client.ask("POST", "/token?type=management", {"Authorization": keys["API"]})) == (200, "\n")
+    assert (await client.ask("GET", "/models", right))[0] == 400
+    right = {"Authorization": f"Bearer {_keys()['management']['key']}"}
+    assert (await client.ask("GET", "/models", right))[0] == 200
+    assert _keys()["inference"]["key"] in keys["inference"], "the others stay"
+
+
+def _keys():
+    return json.loads(Path("key_file.json").read_text())
