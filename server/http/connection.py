@@ -87,6 +87,7 @@ class Connection(web.RequestHandler):
         "_half_closed",
         "_header_timer",
         "_headers_begun",
+        "_is_tls",
         "_last_body",
         "_limits",
         "_refuse",
@@ -127,7 +128,7 @@ class Connection(web.RequestHandler):
         self.retry_at = math.inf
         self._ended = False
         self._half_closed: HalfClosed | None = None
-        self._headers_begun = False
+        self._headers_begun = self._is_tls = False
         self._header_timer: asyncio.TimerHandle | None = None
         self._last_body: StreamReader | None = None
         self._limits = limits
@@ -139,8 +140,10 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Counts the connection as open; its first byte has `header_timeout_s` to arrive."""
         super().connection_made(transport)
-        # Bytes that the kernel does not take are bytes that the client does not read: `pause_writing` then.
-        cast(asyncio.WriteTransport, transport).set_write_buffer_limits(high=0)
+        self._is_tls = transport.get_extra_info("sslcontext") is not None
+        # Bytes that the kernel does not take are bytes that the client does not read: `pause_writing` then. A
+        # transport of TLS pauses at so many bytes, others at more.
+        cast(asyncio.WriteTransport, transport).set_write_buffer_limits(high=1 if self._is_tls else 0)
         self._header_timer = self._loop.call_later(self._limits.header_timeout_s, self.abort)
         self._connections.add(self)
 
@@ -175,8 +178,10 @@ class Connection(web.RequestHandler):
         """The client sends nothing more. A client that has sent a whole request gets its response.
 
         Returns:
-            Whether the connection stays open.
+            Whether the connection stays open; one of TLS has ended in both directions.
         """
+        if self._is_tls:
+            return False
         if self._rest:
             self._ended = True
             return True

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from server.config import ConfigError, TorchServeConfig
+from server.http.connection import Connection
 from server.operations.tls import tls_of
 from tests.conftest import flat
 
@@ -36,6 +37,17 @@ async def test_the_port_speaks_https_and_the_others_do_not(serve, certificate):
     async with server.ask("/predictions/probe", "stream", ssl=trusting) as response:
         assert await response.read() == b"part0 part1 part2 last"
     assert await server.show("?name[]=none") == ""
+
+
+async def test_answers_that_a_client_reads_pause_nothing(serve, certificate, monkeypatch):
+    """A connection that is paused is dropped after `body_timeout_s`, and its next answer waits."""
+    paused = []
+    monkeypatch.setattr(Connection, "pause_writing", lambda self: paused.append(self))
+    server = await serve(**certificate, **ADDRESSES)
+    trusting = ssl.create_default_context(cafile=certificate["certificate_file"])
+    for _ in range(3):
+        assert (await server.answer("/predictions/hash", flat(1), ssl=trusting))[0] == 200
+    assert paused == []
 
 
 async def test_plain_http_on_that_port_hurts_itself_only(serve, certificate):
