@@ -39,15 +39,16 @@ async def test_the_port_speaks_https_and_the_others_do_not(serve, certificate):
     assert await server.show("?name[]=none") == ""
 
 
-async def test_answers_that_a_client_reads_pause_nothing(serve, certificate, monkeypatch):
+async def test_an_answer_that_was_read_leaves_no_connection_paused(serve, certificate, monkeypatch):
     """A connection that is paused is dropped after `body_timeout_s`, and its next answer waits."""
-    paused = []
-    monkeypatch.setattr(Connection, "pause_writing", lambda self: paused.append(self))
+    paused = set()
+    monkeypatch.setattr(Connection, "pause_writing", paused.add)
+    monkeypatch.setattr(Connection, "resume_writing", paused.discard)
     server = await serve(**certificate, **ADDRESSES)
     trusting = ssl.create_default_context(cafile=certificate["certificate_file"])
     for _ in range(3):
         assert (await server.answer("/predictions/hash", flat(1), ssl=trusting))[0] == 200
-    assert paused == []
+        assert paused == set()
 
 
 async def test_plain_http_on_that_port_hurts_itself_only(serve, certificate):
