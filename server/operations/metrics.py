@@ -129,6 +129,8 @@ class Metrics:
         for phase in PHASES:
             self._phase.labels(key[0], phase, key[1])
         self._info.labels(*_facts_of(deployment)).set(1)
+        if self.torchserve is not None:
+            self.torchserve.set_load_time(*key, deployment.load_s)
 
     def removed(self, deployment: AnyDeployment) -> None:
         """Shows a model no longer. What was counted of it stays."""

@@ -48,6 +48,7 @@ _CARD_GAUGES = {"GPUUtilization": "Percent", "GPUMemoryUtilization": "Percent", 
 _HOST_TIMES = ("QueueTime", "WorkerThreadTime")
 _MODEL_TIMES = ("HandlerTime", "PredictionTime")
 _LOAD_TIME = "WorkerLoadTime"
+_FIRST_WORKER = 9000
 _REQUESTS = "ts_inference_requests_total"
 _LATENCY, _QUEUE_LATENCY = "ts_inference_latency_microseconds", "ts_queue_latency_microseconds"
 
@@ -97,6 +98,7 @@ class TorchServeMetrics:
             cache(partial(_timed, gauges[name], self.hostname)) for name in _MODEL_TIMES
         )
         self._load_time = gauges[_LOAD_TIME]
+        self._numbers: dict[tuple[str, str], int] = {}
 
     def count_response(self, status: int) -> None:
         """Counts a response of any of TorchServe's listeners."""
@@ -121,9 +123,10 @@ class TorchServeMetrics:
         """Records what the latest batch took in the handler of a model."""
         self._handler_time(model).set(round(milliseconds, 2))
 
-    def set_load_time(self, worker: str, seconds: float) -> None:
-        """Records what it took to load a model in one process."""
-        self._load_time.labels(worker, "Host", self.hostname).set(round(seconds * 1000))
+    def set_load_time(self, model: str, version: str, seconds: float) -> None:
+        """Records what it took to load a model; each has the number of a worker, in the order of their loads."""
+        number = self._numbers.setdefault((model, version), _FIRST_WORKER + len(self._numbers))
+        self._load_time.labels(f"W-{number}-{model}_{version}", "Host", self.hostname).set(round(seconds * 1000))
 
 
 def _labelled(metric: Counter, hostname: str, model: str, version: str | None) -> Counter:

@@ -80,7 +80,7 @@ class TorchServe:
         self._given: TorchServeConfig = context.config.torchserve
         self._control = control
         self._cpu_pool = context.cpu_pool
-        self._health = Health(context)
+        self._health = Health(context, control)
         self._keys = keys
         self._metrics = metrics
         self._page = page
@@ -137,10 +137,12 @@ class TorchServe:
         return Target(route.model, route.version)
 
     def _check_known(self, route: Route) -> None:
-        """Raises Refusal: in the order of TorchServe, first the model, then the version."""
+        """In the order of TorchServe, first the model, then the version. Raises Refusal, ModelLoading."""
         try:
             self.catalog.model(route.model)
         except UnknownModel:
+            if not self._control.has_started and route.model in dict(self._control.committed):
+                raise self.catalog.loading() from None
             message = f"Model not found: {route.model}"
             raise refusal(404, "unknown-model", "ModelNotFoundException", message) from None
         try:
