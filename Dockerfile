@@ -32,7 +32,7 @@ WORKDIR /app
 ARG TORCH_INDEX=
 COPY pyproject.toml constraints.txt ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; extras = project['optional-dependencies']; \
-        print(*project['dependencies'], *extras['openvino'], *extras['timm'], *extras['plot'], sep='\n')" > requirements.txt \
+        print(*project['dependencies'], *extras['openvino'], *extras['timm'], *extras['plot'], *extras['grpc'], sep='\n')" > requirements.txt \
  && pip install --no-cache-dir ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} \
         --constraint constraints.txt --requirement requirements.txt
 # Last, in Pillow's place: both own the folder PIL, and torchvision asks for Pillow by name.

@@ -28,7 +28,7 @@ def read_record(kind: type[_Kind], document: Any, where: str, **more: Any) -> _K
         RecordError: it is no object, a field is unknown, missing or of a wrong type; or the dataclass refuses it.
     """
     known = {each.name: each for each in dataclasses.fields(kind) if each.name not in more}  # type: ignore[arg-type]
-    types = _types_of(kind)
+    types = _types_of(kind)  # type: ignore[arg-type]
     check_names(document, known, where)
     values = {name: _value(types[name], value, f"{where}: {name}") for name, value in document.items()}
     missing = [name for name, each in known.items() if _is_required(each) and name not in values]

@@ -22,9 +22,8 @@ from runtime.inputs import Fields, Input
 from runtime.kinds import archived_engine, explaining_engine
 from runtime.kinds.handler_items import item_of, reply_of, settings_of
 from runtime.kinds.handler_parts import Row
-from runtime.kinds.image_classifier import OUTPUT, CheckedEngine, ImageClassifier
+from runtime.kinds.image_classifier import CheckedEngine, ImageClassifier, outputs_of
 from runtime.processes.recipe import Recipe
-from runtime.signature import TensorSpec
 
 HANDLER = "image_classifier"
 
@@ -101,8 +100,7 @@ class ArchivedClassifier(ImageClassifier):
             return reply_of(row)
         if len(row) != len(self._labels):
             self._labels = labels_of(self._names, len(row))
-            outputs = (TensorSpec(OUTPUT, "FP32", (-1, len(row))),)
-            self.facts = dataclasses.replace(self.facts, num_classes=len(row), outputs=outputs)
+            self.facts = dataclasses.replace(self.facts, num_classes=len(row), outputs=outputs_of(len(row)))
         return super().finish(row)
 
 

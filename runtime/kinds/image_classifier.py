@@ -63,7 +63,7 @@ class ImageClassifier:
             choice.batch_size,
             untried,
             inputs=(TensorSpec(INPUT, "BYTES", (-1,)),),
-            outputs=(TensorSpec(OUTPUT, "FP32", (-1, spec.num_classes or -1)),),
+            outputs=outputs_of(spec.num_classes),
         )
         self.example_file = spec.example
         self.choice = choice
@@ -186,6 +186,11 @@ class CheckedEngine:
     def close(self) -> None:
         """Frees memory."""
         self.engine.close()
+
+
+def outputs_of(num_classes: int) -> tuple[TensorSpec, ...]:
+    """What a classifier returns of a batch; num_classes: 0 where it is not known."""
+    return (TensorSpec(OUTPUT, "FP32", (-1, num_classes or -1)),)
 
 
 def load_in_child(spec: Mapping[str, Any], labels: Labels, file: str, options: Mapping[str, Any]) -> CheckedEngine:

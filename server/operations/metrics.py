@@ -173,6 +173,8 @@ class Metrics:
 
     def _set_gauges(self) -> None:
         self._dropped_lines.update()
+        if self.torchserve is not None:
+            self.torchserve.set_gauges()
         for key, deployment in self._watched.items():
             for gauge, value in self._gauges.items():
                 gauge.labels(*key).set(value(deployment))

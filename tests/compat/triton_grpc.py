@@ -89,7 +89,6 @@ def tensors(client):
         "text": [str(text.as_numpy("OUT").tolist()), text.as_numpy("TXT").tolist()[0].decode()],
         "wrong": error_of(lambda: client.infer("sums", wrong)),
         "bad image": error_of(lambda: client.infer("hash", bad)),
-        "late": error_of(lambda: client.infer("hash", bad, client_timeout=0.000001)),
     }
 
 

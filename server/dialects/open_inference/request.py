@@ -17,7 +17,8 @@ from server.http.json_pieces import loads_in_pieces
 IN_PIECES = 200_000  # bytes of JSON that are parsed in a few milliseconds
 _MOST_BRACKETS = 1_000_000  # objects and lists of a body: each takes far more memory than its text
 _MOST_NOT_FINITE = 1_000_000  # bytes of JSON with NaN or Infinity: Python's own parser cannot be interrupted
-_MANY_ELEMENTS = 2_000  # of BYTES, which are cut one by one
+_MANY_ELEMENTS = 2_000  # of BYTES
+_MANY_BYTES = 1_000_000
 
 
 class Wanted(NamedTuple):
@@ -82,8 +83,10 @@ class Document(NamedTuple):
 
     @property
     def takes_long(self) -> bool:
-        """Whether there are many elements that are cut one by one."""
-        return sum(math.prod(each.shape) for each in self.sent if each.datatype == BYTES) > _MANY_ELEMENTS
+        """Whether there are many elements that are cut one by one, or many bytes, which may have to be copied."""
+        sizes = [len(each.data) for each in self.sent if isinstance(each.data, memoryview)]
+        elements = sum(math.prod(each.shape) for each in self.sent if each.datatype == BYTES)
+        return elements > _MANY_ELEMENTS or sum(sizes) > _MANY_BYTES
 
     def request(self) -> InferRequest:
         """With the values of all tensors. Raises BadRequest."""

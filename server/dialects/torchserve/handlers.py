@@ -17,7 +17,7 @@ from runtime.store import ModelStore
 from runtime.version import AnyModel
 from server.config import TorchServeConfig
 from server.control import Control
-from server.dialects.torchserve.fields import Given, headers_for_handler, read_fields
+from server.dialects.torchserve.fields import JSON, Given, headers_for_handler, read_fields
 from server.dialects.torchserve.health import Health
 from server.dialects.torchserve.image import image_of, is_for_handler, is_image
 from server.dialects.torchserve.keys import INFERENCE, KeyFile
@@ -46,7 +46,8 @@ from server.operations.torchserve_metrics import TorchServeMetrics
 log = logging.getLogger("snapserve")
 
 _ANY_TIME_MS = 86_400_000.0
-_PARSE_ON_LOOP = 200_000  # bytes that are parsed in a few milliseconds; longer bodies are parsed on the CPU pool
+# Bytes that take a few milliseconds; longer bodies are parsed on the CPU pool.
+_JSON_ON_LOOP, _SCANNED_ON_LOOP = 200_000, 1_000_000
 _OPEN = (Place.ROOT, Place.DESCRIPTION, Place.METRICS)  # that need no key
 _PATHS = ("/predictions", "/explanations", "/invocations", "/models", "/v1", "/v2")  # whose requests are counted
 ROUTE = web.RequestKey("torchserve-route", Route)
@@ -198,10 +199,10 @@ class TorchServe:
 
     async def _read(self, request: web.Request, body: bytearray, deadline: float) -> Given:
         query = request.query.items() if request[ROUTE].takes_query else ()
-        read = partial(
-            read_fields, body, request.headers.get("Content-Type", ""), self._given.decode_input_request, query
-        )
-        return read() if len(body) <= _PARSE_ON_LOOP else await self._cpu_pool.run(read, deadline)
+        kind = request.headers.get("Content-Type", "")
+        read = partial(read_fields, body, kind, self._given.decode_input_request, query)
+        most = _JSON_ON_LOOP if JSON in kind else _SCANNED_ON_LOOP
+        return read() if len(body) <= most else await self._cpu_pool.run(read, deadline)
 
     def _fields(self, exchange: Exchange, route: Route, given: Given) -> tuple[Fields, PartReceiver | None]:
         request = exchange.request

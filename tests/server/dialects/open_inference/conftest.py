@@ -66,6 +66,7 @@ def image_request(*images, **members):
 
 def binary_request(inputs, **members):
     """Inputs whose `data` is bytes are sent behind the JSON."""
+    inputs = [dict(each) for each in inputs]
     tail = [each.pop("data") for each in inputs if isinstance(each.get("data"), bytes)]
     rest = iter(tail)
     for each in inputs:

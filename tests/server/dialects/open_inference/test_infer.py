@@ -265,6 +265,8 @@ async def test_tensors_reach_a_program_by_name(serve):
     assert [each["name"] for each in answer["outputs"]] == ["OUTPUT__1", "OUTPUT__0"]
     assert np.array_equal(np.frombuffer(tail, "<i4").reshape(2, 4), a - b)
     assert answer["outputs"][1]["data"] == (a + b).reshape(-1).tolist()
+    _, _, tail = await infer(server, "sums", binary_request(given, parameters={"binary_data_output": True}))
+    assert np.array_equal(np.frombuffer(tail, "<i4").reshape(2, 2, 4), [a + b, a - b]), "one behind the other"
     one = {"name": "A", "shape": [2, 4], "datatype": "INT32", "data": a.tolist()}
     for inputs, text in [
         ([one], "'B' is missing"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import filecmp
+import time
 from importlib.util import find_spec
 
 import grpc
@@ -18,6 +19,7 @@ from server.operations.rpc_port import reserve_rpc_port
 from tests.conftest import flat, lacking
 from tests.engines import expected
 
+pytestmark = pytest.mark.slow  # there are programs
 GREY = flat(20)
 SCORES = expected(np.full((8, 8, 3), 20, np.uint8), 10)
 
@@ -157,6 +159,22 @@ async def test_a_deadline_passes_and_a_client_that_cancels_frees_its_place(rpc):
     server.engine.gate.set()
     assert (await held).model_name == "hash"
     assert await server.metric('snapserve_requests_total{outcome="client-left"}') >= 1
+    await channel.close()
+
+
+async def test_the_deadline_of_a_call_is_that_of_its_inference(rpc, monkeypatch):
+    server, stub, channel = await rpc(request_timeout_ms=60_000)
+    deployment = server.service.context.store.find("hash")
+    left, admit = [], deployment.admit
+
+    def note(count, deadline, *rest):
+        left.append(deadline - time.monotonic())
+        return admit(count, deadline, *rest)
+
+    monkeypatch.setattr(deployment, "admit", note)
+    for timeout in (20, 1000, None):
+        await stub.ModelInfer(image(GREY), timeout=timeout)
+    assert [10 < each <= limit for each, limit in zip(left, (20, 20, 60, 60, 60, 60), strict=True)] == [True] * 6
     await channel.close()
 
 
