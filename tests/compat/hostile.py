@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 _HANDLER = b"def handle(data, context): return data and ['served']\n"
-_BOMB = 3 * 10**9  # bytes when it is extracted
+_BOMB = 3 * 10**8  # bytes when it is extracted
 _MANIFEST = "MAR-INF/MANIFEST.json"
 
 
