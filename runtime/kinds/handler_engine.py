@@ -208,19 +208,24 @@ def load_in_child(
     if options["threads"] and (torch := sys.modules.get("torch")):
         torch.set_num_threads(options["threads"])
     context = Context(name, folder, manifest, options["batch_size"], gpu, config)
+    entry = _entry(name, handler, envelope, context)
+    device = "cpu" if gpu is None else "cuda"
+    spec = EngineSpec(
+        KIND, handler, "", device=device, max_batch_size=options["batch_size"], threads=options["threads"]
+    )
+    return HandlerEngine(entry, context, EngineFacts(spec))
+
+
+def _entry(name: str, handler: str, envelope: str, context: Context) -> Entry:
+    """Imports the handler and prepares it. Raises EngineError; what its code raised is in the log."""
     try:
-        entry = in_envelope(envelope, load_entry(handler, context))
+        return in_envelope(envelope, load_entry(handler, context))
     except EngineError as error:
         raise EngineError(f"{name}: {error}") from error
     except Exception as error:
         for line in traceback.format_exception(error):
             log.error("%s", line.rstrip())
         raise EngineError(f"{name}: its handler {handler} does not load: {_line(error)}") from error
-    device = "cpu" if gpu is None else "cuda"
-    spec = EngineSpec(
-        KIND, handler, "", device=device, max_batch_size=options["batch_size"], threads=options["threads"]
-    )
-    return HandlerEngine(entry, context, EngineFacts(spec))
 
 
 def _enter(folder: str, packages: str) -> None:
