@@ -60,6 +60,7 @@ class Deployment(Generic[Item, Row]):
         runner: that hosts its engine.
         batcher: that gathers its items.
         audience: is told of each input; None: nobody is.
+        load_s: seconds that the runner took to load the engine.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Deployment(Generic[Item, Row]):
             runner.run, policy, concurrency=batching.concurrency, queue_limit=None, observer=observer
         )
         self.audience: Audience | None = None
+        self.load_s = 0.0
         self.admission = Admission()
         self._cpu_pool = cpu_pool
         self._batching = batching
@@ -91,7 +93,9 @@ class Deployment(Generic[Item, Row]):
     async def start(self) -> None:
         """Loads the model, and warms up the way of an input through `infer`. Raises ModelError."""
         self.runner.limit_s = self._batching.limit.at_start_s
+        began = time.monotonic()
         await self.runner.start()
+        self.load_s = time.monotonic() - began
         example, target_ms = self.model.example(), self._batching.target_latency_ms
         if example is not None:
             await self._try(example)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 _Kind = TypeVar("_Kind")
@@ -27,7 +28,7 @@ def read_record(kind: type[_Kind], document: Any, where: str, **more: Any) -> _K
         RecordError: it is no object, a field is unknown, missing or of a wrong type; or the dataclass refuses it.
     """
     known = {each.name: each for each in dataclasses.fields(kind) if each.name not in more}  # type: ignore[arg-type]
-    types = get_type_hints(kind)
+    types = _types_of(kind)  # type: ignore[arg-type]
     check_names(document, known, where)
     values = {name: _value(types[name], value, f"{where}: {name}") for name, value in document.items()}
     missing = [name for name, each in known.items() if _is_required(each) and name not in values]
@@ -37,6 +38,11 @@ def read_record(kind: type[_Kind], document: Any, where: str, **more: Any) -> _K
         return kind(**values, **more)
     except RecordError as error:
         raise RecordError(f"{where}: {error}") from None
+
+
+@cache
+def _types_of(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def check_names(document: Any, known: Any, where: str) -> None:

@@ -52,6 +52,7 @@ class Transition:
         known = [each for each in new.added if each.key in before]
         wake = tuple(each for each in known if _is_idle(old, each.key) and not each.is_idle)
         rest = tuple(each for each in known if each.is_idle and not _is_idle(old, each.key))
+        defaults = set(_defaults(old))
         others = before.keys() - {each.key for each in (*wake, *rest)}
         return cls(
             load=tuple(each for each in new.added if each.key not in before),
@@ -62,7 +63,7 @@ class Transition:
                 if key in others and old.processes_of(*key) != new.processes_of(*key)
             ),
             rest=rest,
-            switch=tuple(key for key in _defaults(new) if key not in _defaults(old)),
+            switch=tuple(key for key in _defaults(new) if key not in defaults),
             shadow=tuple(
                 (name, new.shadows.get(name))
                 for name in dict.fromkeys((*old.shadows, *new.shadows))

@@ -45,6 +45,7 @@ class Control:
     Attributes:
         committed: what the store serves.
         guard: watches over new versions.
+        has_started: `start` is done.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Control:
             revives: whether an archive that does not load at the start is without workers, and is tried again.
         """
         self.committed = committed
+        self.has_started = False
         self._store = store
         self._open_model = open_model
         self.guard = guard
@@ -113,6 +115,7 @@ class Control:
         self.guard.begin()
         for name, shadow in models.shadows.items():
             self.guard.shadow(name, shadow)
+        self.has_started = True
 
     async def _load(self, key: Key, added: AddedModel | None) -> None:
         try:

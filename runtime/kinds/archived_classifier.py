@@ -35,10 +35,10 @@ class ArchivedClassifier(ImageClassifier):
 
     Attributes:
         archive: that it is in.
-        explains: it takes fields whose action is "explain", too.
+        has_handler: it takes fields, too: what asks for an explanation, or is no image that is decoded here.
     """
 
-    explains = True
+    has_handler = True
 
     def __init__(self, name: str, archive: Archive, choice: Choice, preprocessor: Preprocessor) -> None:
         """Creates it; nothing is loaded.
@@ -63,7 +63,7 @@ class ArchivedClassifier(ImageClassifier):
         return super().load(options)
 
     def prepare(self, given: Input, stop: Stop | None = None, /) -> Any:
-        """As every image classifier; fields are for the handler that explains an image.
+        """As every image classifier; fields are for the built-in handler.
 
         Raises:
             ImageError, InvalidInput, Stopped: as there.
@@ -75,6 +75,7 @@ class ArchivedClassifier(ImageClassifier):
         usual = self._recipe_of_engine(options)
         size = options.max_batch_size
         handler = settings_of(self.facts.name, self.archive, HANDLER, options, size)
+        handler["runs_code"] = False  # what of it may run, the engine has made importable
         settings = {"target": usual.target, "engine": dict(usual.settings), "handler": handler}
         target = f"{explaining_engine.__name__}:{explaining_engine.load_in_child.__name__}"
         return dataclasses.replace(usual, target=target, settings=settings)

@@ -1,4 +1,4 @@
-"""An image classifier's engine beside which the built-in handler explains images. For a process of its own."""
+"""An image classifier's engine beside the built-in handler, which explains images. For a process of its own."""
 
 from __future__ import annotations
 

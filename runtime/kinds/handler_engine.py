@@ -183,6 +183,7 @@ def load_in_child(
     options: Mapping[str, Any],
     envelope: str = "",
     packages: str = "",
+    runs_code: bool = True,
 ) -> HandlerEngine:
     """What a recipe names. The process gets the folder for its working directory, and first on `sys.path`.
 
@@ -195,12 +196,14 @@ def load_in_child(
         options: `device`, `threads`, `batch_size`.
         envelope: of requests and answers; "" for none.
         packages: folder of packages for this model alone; "" for none.
+        runs_code: False: the handler is built in, and nothing is imported from the folder.
 
     Raises:
         EngineError: the handler does not load; one line that names the model.
     """
     names.provide()  # before an archive's own `ts` could be taken for it
-    _enter(folder, packages)
+    if runs_code:
+        _enter(folder, packages)
     gpu = _gpu(options["device"], config)
     if options["threads"] and (torch := sys.modules.get("torch")):
         torch.set_num_threads(options["threads"])

@@ -129,6 +129,8 @@ class Metrics:
         for phase in PHASES:
             self._phase.labels(key[0], phase, key[1])
         self._info.labels(*_facts_of(deployment)).set(1)
+        if self.torchserve is not None:
+            self.torchserve.set_load_time(*key, deployment.load_s)
 
     def removed(self, deployment: AnyDeployment) -> None:
         """Shows a model no longer. What was counted of it stays."""
@@ -171,6 +173,8 @@ class Metrics:
 
     def _set_gauges(self) -> None:
         self._dropped_lines.update()
+        if self.torchserve is not None:
+            self.torchserve.set_gauges()
         for key, deployment in self._watched.items():
             for gauge, value in self._gauges.items():
                 gauge.labels(*key).set(value(deployment))

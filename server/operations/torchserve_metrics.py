@@ -48,6 +48,7 @@ _CARD_GAUGES = {"GPUUtilization": "Percent", "GPUMemoryUtilization": "Percent", 
 _HOST_TIMES = ("QueueTime", "WorkerThreadTime")
 _MODEL_TIMES = ("HandlerTime", "PredictionTime")
 _LOAD_TIME = "WorkerLoadTime"
+_FIRST_WORKER = 9000
 _REQUESTS = "ts_inference_requests_total"
 _LATENCY, _QUEUE_LATENCY = "ts_inference_latency_microseconds", "ts_queue_latency_microseconds"
 
@@ -89,14 +90,17 @@ class TorchServeMetrics:
         host = "Host", self.hostname
         self._responses = {level: counters[f"Requests{level}XX"].labels(*host) for level in (2, 4, 5)}
         self._queue_time, self._thread_time = (gauges[name].labels(*host) for name in _HOST_TIMES)
-        self._of_model = {
-            name: cache(partial(_labelled, counters[name], self.hostname))
+        self._requests, self._latency, self._queue_latency = (
+            cache(partial(_labelled, counters[name], self.hostname))
             for name in (_REQUESTS, _LATENCY, _QUEUE_LATENCY)
-        }
+        )
+        self._latest: tuple[float, float] | None = None
+        self._latest_infer: dict[str, float] = {}
         self._handler_time, self._prediction_time = (
             cache(partial(_timed, gauges[name], self.hostname)) for name in _MODEL_TIMES
         )
         self._load_time = gauges[_LOAD_TIME]
+        self._numbers: dict[tuple[str, str], int] = {}
 
     def count_response(self, status: int) -> None:
         """Counts a response of any of TorchServe's listeners."""
@@ -105,25 +109,36 @@ class TorchServeMetrics:
 
     def count_prediction(self, model: str, version: str | None) -> None:
         """Counts a request to a model that is known; version: None for the default one."""
-        self._of_model[_REQUESTS](model, version).inc()
+        self._requests(model, version).inc()
 
     def observe(self, model: str, version: str | None, seconds: Mapping[str, float]) -> None:
         """Records the times of a request that was answered; seconds: of its phases."""
         queue, infer = seconds.get("queue", 0.0), seconds.get("infer", 0.0)
         decode = seconds.get("decode", 0.0)
-        self._of_model[_LATENCY](model, version).inc((decode + queue + infer) * 1e6)
-        self._of_model[_QUEUE_LATENCY](model, version).inc(queue * 1e6)
+        self._latency(model, version).inc((decode + queue + infer) * 1e6)
+        self._queue_latency(model, version).inc(queue * 1e6)
+        self._latest, self._latest_infer[model] = (queue, decode), infer
+
+    def set_gauges(self) -> None:
+        """Shows the latest times: before each look at them, not with each request."""
+        if self._latest is None:
+            return
+        queue, decode = self._latest
         self._queue_time.set(round(queue * 1000, 3))
         self._thread_time.set(round(decode * 1000, 3))
-        self._prediction_time(model).set(round(infer * 1000, 2))
+        for model, infer in self._latest_infer.items():
+            self._prediction_time(model).set(round(infer * 1000, 2))
+        self._latest_infer.clear()
+        self._latest = None
 
     def set_handler_time(self, model: str, milliseconds: float) -> None:
         """Records what the latest batch took in the handler of a model."""
         self._handler_time(model).set(round(milliseconds, 2))
 
-    def set_load_time(self, worker: str, seconds: float) -> None:
-        """Records what it took to load a model in one process."""
-        self._load_time.labels(worker, "Host", self.hostname).set(round(seconds * 1000))
+    def set_load_time(self, model: str, version: str, seconds: float) -> None:
+        """Records what it took to load a model; each has the number of a worker, in the order of their loads."""
+        number = self._numbers.setdefault((model, version), _FIRST_WORKER + len(self._numbers))
+        self._load_time.labels(f"W-{number}-{model}_{version}", "Host", self.hostname).set(round(seconds * 1000))
 
 
 def _labelled(metric: Counter, hostname: str, model: str, version: str | None) -> Counter:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any, NoReturn
 
+from models.archives.unpacked import remove_unpacked
 from models.errors import ModelError
 from models.machine.locked_folder import remove_folder
 from models.machine.process import prepare_process
@@ -99,6 +100,7 @@ def _end_with_supervisor(settings: WorkerSettings) -> None:
 def _end_orphaned(settings: WorkerSettings) -> NoReturn:
     if settings.metrics:
         remove_folder(settings.metrics)
+    remove_unpacked()
     os._exit(ExitCode.ORPHANED)
 
 

@@ -65,6 +65,8 @@ class Replay:
             body = json.dumps(_UNRECORDED[first.name]).encode()
             headers = {"Host": "127.0.0.1", "Content-Type": "application/json"}
             await self._served.ask("management", Request("POST", "/models", headers, body))
+        if first.name == "client timeout ok":  # the recorder had waited until the worker was free
+            await self._served.until_answered("clienttmo", b"batch")
         if first.name == "before expiry":  # starting may have taken longer than a key is valid
             await self._served.renew("management")
         if first.name == "after expiry":

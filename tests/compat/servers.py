@@ -163,6 +163,15 @@ class Served:
             ] != waiting:
                 await asyncio.sleep(0.02)
 
+    async def until_answered(self, model: str, body: bytes) -> None:
+        """Asks a model until it answers."""
+        request = Request(
+            "POST", f"/predictions/{model}", {"Host": "127.0.0.1", "Content-Type": "text/plain"}, body
+        )
+        async with asyncio.timeout(30):
+            while (await self.ask("inference", request)).status != 200:
+                await asyncio.sleep(0.05)
+
     async def requests_of(self, model: str) -> int:
         """Requests of a model since the start."""
         request = Request("GET", "/metrics?name[]=ts_inference_requests_total", {"Host": "127.0.0.1"})

@@ -6,8 +6,10 @@ import base64
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -45,7 +47,9 @@ def archive(store: Path, name: str, handler: str, version: str = "1.0", **option
     words = [str(_ARCHIVER), "--model-name", name, "--handler", handler, "--version", version]
     for option, value in {**options, "export_path": store}.items():
         words += [f"--{option.replace('_', '-')}", str(value)]
-    subprocess.run(words, check=True, capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as folder:  # it works in a folder there that has the model's name
+        environment = {**os.environ, "TMPDIR": folder}
+        subprocess.run(words, check=True, capture_output=True, text=True, env=environment)
     return store / f"{name}.mar"
 
 

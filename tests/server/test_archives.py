@@ -127,46 +127,44 @@ async def gone(paths):
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("path", ["small.mar", "small.tar.gz", "small", "eager.mar"])
-async def test_image_classifier_gives_what_torchvision_and_its_network_give(start, store, path):
-    server = await start(model_store=str(store), allow_code=path.startswith("eager"))
-    async with serving(server, path) as deployment:
-        got = await scores(deployment, photo())
-        assert np.abs(got.values - expected(photo())).max() < 1e-4
-        assert list(got.labels) == LABELS
-        assert len(deployment.runner.pids) == 1, "in a process of its own, without a spare one"
-        async with server.post(photo(), "/classify?model=a") as response:
-            predictions = (await response.json())["predictions"]
-        async with server.session.get(server.url + "/models/a") as response:
-            document = await response.json()
-        best = np.argsort(-expected(photo()))[:5]
-        assert [each["index"] for each in predictions] == best.tolist()
-        assert (document["num_classes"], document["labels"]) == (7, LABELS)
+async def test_image_classifier_gives_what_torchvision_and_its_network_give(start, store):
+    server = await start(model_store=str(store), allow_code=True)
+    best = np.argsort(-expected(photo()))[:5]
+    for path in ("small.mar", "small.tar.gz", "small", "eager.mar"):
+        before = unpacked()
+        async with serving(server, path) as deployment:
+            got = await scores(deployment, photo())
+            assert np.abs(got.values - expected(photo())).max() < 1e-4
+            assert list(got.labels) == LABELS
+            assert len(deployment.runner.pids) == 1, "in a process of its own, without a spare one"
+            async with server.post(photo(), "/classify?model=a") as response:
+                predictions = (await response.json())["predictions"]
+            async with server.session.get(server.url + "/models/a") as response:
+                document = await response.json()
+            assert [each["index"] for each in predictions] == best.tolist()
+            assert (document["num_classes"], document["labels"]) == (7, LABELS)
+            assert deployment.model.facts.outputs[0].shape == (-1, 7)
+            made = [each for each in unpacked() if each not in before]
+            assert len(made) == (path != "small"), "a folder is used where it lies"
+            assert all(each.stat().st_mode & 0o777 == 0o700 for each in made)
+        await gone(made)
+    assert (store / "small" / "small.pt").exists()
 
 
-async def test_one_bad_image_fails_alone_and_others_than_rgb_are_served(start, store):
-    server = await start(model_store=str(store))
+async def test_processes_batches_and_limits_are_as_asked_and_one_bad_image_fails_alone(start, store):
+    server = await start(model_store=str(store), max_batch_size=16)
     grey = io.BytesIO()
     PillowImage.open(io.BytesIO(photo())).convert("L").save(grey, "PNG")
+    async with serving(server, "small.mar", min_workers=2, response_timeout_s=7) as deployment:
+        batching = deployment._batching
+        assert (len(deployment.runner.pids), deployment.runner.limit_s) == (2, 7)
+        assert (batching.max_batch_size, batching.timeout_ms, batching.queue_limit) == (16, 0, 102)
     async with serving(server, "small.mar", batch_size=3, max_batch_delay_ms=2000) as deployment:
+        batching = deployment._batching
+        assert (batching.max_batch_size, batching.timeout_ms, batching.queue_limit) == (3, 2000, 103)
         given = [photo(1), photo()[:50], grey.getvalue(), photo(2)]
         answers = await asyncio.gather(*(scores(deployment, each) for each in given), return_exceptions=True)
         assert [type(each).__name__ for each in answers] == ["Scores", "UndecodableImage", "Scores", "Scores"]
-
-
-async def test_what_is_unpacked_is_removed_with_its_model(start, store):
-    server = await start(model_store=str(store))
-    before = unpacked()
-    async with serving(server, "small.mar"):
-        made = [path for path in unpacked() if path not in before]
-        assert len(made) == 1 and made[0].stat().st_mode & 0o777 == 0o700
-        assert {path.name for path in (made[0] / "content").iterdir()} == {
-            *("MAR-INF", "small.pt", "index_to_name.json")
-        }
-    await gone(made)
-    async with serving(server, "small"):
-        assert unpacked() == before, "a folder is used where it lies"
-    assert (store / "small" / "small.pt").exists()
 
 
 async def test_code_runs_only_where_it_is_allowed_and_never_in_the_server(start, store):
@@ -208,17 +206,6 @@ async def test_a_batch_that_takes_too_long_ends_its_process_and_the_next_one_is_
             await scores(deployment, green.getvalue())
         assert isinstance(raised.value.__cause__, EngineTimeout)
         await scores(deployment, photo())
-
-
-async def test_processes_batches_and_limits_are_those_that_were_asked_for(start, store):
-    server = await start(model_store=str(store), max_batch_size=16)
-    async with serving(server, "small.mar", min_workers=2, response_timeout_s=7) as deployment:
-        batching = deployment._batching
-        assert (len(deployment.runner.pids), deployment.runner.limit_s) == (2, 7)
-        assert (batching.max_batch_size, batching.timeout_ms, batching.queue_limit) == (16, 0, 102)
-    async with serving(server, "small.mar", batch_size=4, max_batch_delay_ms=50) as deployment:
-        batching = deployment._batching
-        assert (batching.max_batch_size, batching.timeout_ms, batching.queue_limit) == (4, 50, 104)
 
 
 async def test_names_of_classes_that_cannot_be_read_are_told(start, store):

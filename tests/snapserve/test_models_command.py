@@ -72,6 +72,18 @@ def environment(server):
         ("list digits", ("GET", "/models/digits", None)),
         ("add digits 2 new", ("PUT", "/models/digits/2", {"path": "new"})),
         ("add d 2 x.pt --kind tensor", ("PUT", "/models/d/2", {"path": "x.pt", "kind": "tensor"})),
+        (
+            "add r 1.0 r.mar --kind archive --workers 2 --batch-size 4 --handler h.py",
+            (
+                "PUT",
+                "/models/r/1.0",
+                {
+                    "path": "r.mar",
+                    "kind": "archive",
+                    "archive": {"handler": "h.py", "batch_size": 4, "min_workers": 2},
+                },
+            ),
+        ),
         ("add digits 2 new --default", ("PUT", "/models/digits/2", {"path": "new", "default": True})),
         (
             "add d 2 x.pt --on-use --labels l --processes 2 --no-batching --runner process",

@@ -17,9 +17,9 @@ from runtime.store import ModelStore
 from runtime.version import AnyModel
 from server.config import TorchServeConfig
 from server.control import Control
-from server.dialects.torchserve.fields import Given, headers_for_handler, read_fields
+from server.dialects.torchserve.fields import JSON, Given, headers_for_handler, read_fields
 from server.dialects.torchserve.health import Health
-from server.dialects.torchserve.image import image_of, is_image
+from server.dialects.torchserve.image import image_of, is_for_handler, is_image
 from server.dialects.torchserve.keys import INFERENCE, KeyFile
 from server.dialects.torchserve.metrics import MetricsApi
 from server.dialects.torchserve.openapi import API_VERSION, inference_api, model_api
@@ -46,7 +46,8 @@ from server.operations.torchserve_metrics import TorchServeMetrics
 log = logging.getLogger("snapserve")
 
 _ANY_TIME_MS = 86_400_000.0
-_PARSE_ON_LOOP = 200_000  # bytes that are parsed in a few milliseconds; longer bodies are parsed on the CPU pool
+# Bytes that take a few milliseconds; longer bodies are parsed on the CPU pool.
+_JSON_ON_LOOP, _SCANNED_ON_LOOP = 200_000, 1_000_000
 _OPEN = (Place.ROOT, Place.DESCRIPTION, Place.METRICS)  # that need no key
 _PATHS = ("/predictions", "/explanations", "/invocations", "/models", "/v1", "/v2")  # whose requests are counted
 ROUTE = web.RequestKey("torchserve-route", Route)
@@ -80,7 +81,7 @@ class TorchServe:
         self._given: TorchServeConfig = context.config.torchserve
         self._control = control
         self._cpu_pool = context.cpu_pool
-        self._health = Health(context)
+        self._health = Health(context, control)
         self._keys = keys
         self._metrics = metrics
         self._page = page
@@ -137,10 +138,12 @@ class TorchServe:
         return Target(route.model, route.version)
 
     def _check_known(self, route: Route) -> None:
-        """Raises Refusal: in the order of TorchServe, first the model, then the version."""
+        """In the order of TorchServe, first the model, then the version. Raises Refusal, ModelLoading."""
         try:
             self.catalog.model(route.model)
         except UnknownModel:
+            if not self._control.has_started and route.model in dict(self._control.committed):
+                raise self.catalog.loading() from None
             message = f"Model not found: {route.model}"
             raise refusal(404, "unknown-model", "ModelNotFoundException", message) from None
         try:
@@ -180,28 +183,29 @@ class TorchServe:
         request, route = exchange.request, exchange.request[ROUTE]
         target = Target(route.model, route.version)
         model = self.catalog.model(*target)
-        if model.facts.kind != IMAGE_CLASSIFIER or (route.explains and getattr(model, "explains", False)):
-            fields, receiver = await self._fields(exchange, route, body, deadline)
-            return Call(target, (fields,), receiver)
-        if route.explains:
+        is_classifier = model.facts.kind == IMAGE_CLASSIFIER
+        has_handler = getattr(model, "has_handler", not is_classifier)
+        if route.explains and not has_handler:
             message = "This model runs without a handler, so it explains nothing."
             raise refusal(501, "not-implemented", "UnsupportedOperationException", message)
-        if is_image(body):
+        takes_image = is_classifier and not route.explains
+        if takes_image and is_image(body):
             return Call(target, (Image(body),))
-        return Call(target, (image_of((await self._read(request, body, deadline)).values),))
+        given = await self._read(request, body, deadline)
+        if takes_image and not (has_handler and is_for_handler(given.values)):
+            return Call(target, (image_of(given.values),))
+        fields, receiver = self._fields(exchange, route, given)
+        return Call(target, (fields,), receiver)
 
     async def _read(self, request: web.Request, body: bytearray, deadline: float) -> Given:
         query = request.query.items() if request[ROUTE].takes_query else ()
-        read = partial(
-            read_fields, body, request.headers.get("Content-Type", ""), self._given.decode_input_request, query
-        )
-        return read() if len(body) <= _PARSE_ON_LOOP else await self._cpu_pool.run(read, deadline)
+        kind = request.headers.get("Content-Type", "")
+        read = partial(read_fields, body, kind, self._given.decode_input_request, query)
+        most = _JSON_ON_LOOP if JSON in kind else _SCANNED_ON_LOOP
+        return read() if len(body) <= most else await self._cpu_pool.run(read, deadline)
 
-    async def _fields(
-        self, exchange: Exchange, route: Route, body: bytearray, deadline: float
-    ) -> tuple[Fields, PartReceiver | None]:
+    def _fields(self, exchange: Exchange, route: Route, given: Given) -> tuple[Fields, PartReceiver | None]:
         request = exchange.request
-        given = await self._read(request, body, deadline)
         can_stream = request.version >= HttpVersion11 and request.method != "HEAD"
         receiver = PartReceiver(exchange) if can_stream else None
         action = "explain" if route.explains else "predict"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from runtime.errors import EngineStuck, EngineUnavailable, RuntimeFault
+from server.control import Control
 from server.http.context import Context
 from server.http.faults import RequestError
 
@@ -15,14 +16,23 @@ PATIENCE_S = 300.0  # for an engine that ended; TorchServe's maxRetryTimeoutInSe
 class Health:
     """Healthy while all models are loaded, and none has been without a process for long."""
 
-    def __init__(self, context: Context, clock: Callable[[], float] = time.monotonic) -> None:
-        """Creates it; clock: in seconds."""
+    def __init__(self, context: Context, control: Control, clock: Callable[[], float] = time.monotonic) -> None:
+        """Creates it.
+
+        Args:
+            context: of all applications.
+            control: that loads the models of the start.
+            clock: in seconds.
+        """
         self._context = context
+        self._control = control
         self._now = clock
         self._ill_since: float | None = None
 
     def is_good(self) -> bool:
         """Whether requests are answered. An engine that ends is started again, which is no illness for a while."""
+        if not self._control.has_started:
+            return False
         try:
             self._context.check_ready()
         except (EngineStuck, EngineUnavailable):

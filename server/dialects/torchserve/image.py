@@ -13,11 +13,20 @@ from server.http.base64_text import BrokenBase64, decode_base64
 from server.http.faults import BadRequest
 
 DATA = "data"
+_OF_PILLOW = ("BMP", "GIF", "TIFF")
 
 
 def is_image(body: bytearray) -> bool:
     """Whether a body is an image, whatever its Content-Type says."""
     return sniff(body, IMAGES).supported
+
+
+def is_for_handler(values: Mapping[str, Any]) -> bool:
+    """Whether a request is for the built-in handler only: the values of a tensor, or a file that Pillow knows."""
+    given = values.get(DATA, values.get(BODY))
+    if isinstance(given, bytes | bytearray | memoryview):
+        return sniff(given, IMAGES).name in _OF_PILLOW
+    return isinstance(given, list)
 
 
 def image_of(values: Mapping[str, Any]) -> Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from aiohttp import web
@@ -18,6 +19,7 @@ from server.http.faults import Fault, Refusal, fault_of
 from server.operations.access_log import OUTCOME
 
 _TOP = 5
+_quoted = lru_cache(10_000)(json.dumps)  # names of classes
 _JSON = "application/json"
 _TYPE = "type"
 _FRAMING = ("connection", "content-length", "transfer-encoding", "upgrade")
@@ -180,7 +182,7 @@ def untyped(text: str) -> web.Response:
 def scores_json(scores: Scores) -> str:
     """`{"label": probability, …}`, the five best, highest first, as the built-in handler writes them."""
     best = {each.label: each.score for each in scores.top(_TOP)}
-    lines = ",\n".join([f"  {json.dumps(label)}: {score!r}" for label, score in best.items()])
+    lines = ",\n".join([f"  {_quoted(label)}: {score!r}" for label, score in best.items()])
     return f"{{\n{lines}\n}}"
 
 

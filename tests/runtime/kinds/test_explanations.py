@@ -29,11 +29,13 @@ class Channels(torch.nn.Module):
         return x.mean((2, 3))
 
 
-async def test_images_and_explanations_share_a_batch_and_a_process(tmp_path):
+async def test_images_and_explanations_share_a_batch_and_a_process_that_runs_no_code_of_the_archive(tmp_path):
     folder = tmp_path / "channels"
     folder.mkdir()
     with jit_warnings_ignored():
         torch.jit.script(Channels()).save(folder / "channels.pt")
+    for name in ("torchvision", "PIL", "ts", "base64", "models", "captum"):
+        (folder / f"{name}.py").write_text("open('ran', 'w')")
     archive = archive_of(folder, "image_classifier", serializedFile="channels.pt")
     model = open_archived_classifier("channels", archive, Preprocessor)
     async with deployed(model, delay_ms=300) as served:
@@ -45,4 +47,7 @@ async def test_images_and_explanations_share_a_batch_and_a_process(tmp_path):
         first, second, third = json.loads(explained.body)
         assert (len(third), len(third[0])) == (224, 224)
         assert any(map(any, third)) and not any(map(any, first)) and not any(map(any, second))
+        tensor = await served.ask({"data": [[[0.0]], [[0.0]], [[9.0]]]})
+        assert list(json.loads(tensor.body)) == ["2", "0", "1"]
+        assert not (folder / "ran").exists() and not (ROOT / "ran").exists(), "code of an archive without any"
         assert isinstance(failed, ItemFailed) and isinstance(failed.__cause__, HandlerFailed)

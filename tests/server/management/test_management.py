@@ -11,9 +11,10 @@ import aiohttp
 import pytest
 
 from runtime.errors import ChangeFailed, ModelRefused, TooManyChanges
-from runtime.model_set import AddedModel, GoldenAsked, ModelSet, Shadow
+from runtime.model_set import AddedModel, ArchiveAsked, GoldenAsked, ModelSet, Shadow
 from server.config import Config, LimitConfig, ManagementConfig, ModelConfig
 from server.management.listener import ManagementListener
+from tests.models.archives.hostile import manifest, zipped
 
 TOKEN = "a-token-of-some-length"
 RIGHT = {"Authorization": f"Bearer {TOKEN}"}
@@ -283,4 +284,44 @@ async def test_a_body_that_stops_gets_408(start):
 async def test_names_that_nobody_has_leave_nothing_behind(client):
     for number in range(300):
         assert (await client.ask("PUT", f"/models/name{number}/1", {"path": f"none{number}"}))[0] == 404
+    assert client.changes.committed == ModelSet(("digits",))
+
+
+async def test_an_archive_is_added_as_it_says_itself_and_as_was_asked(client):
+    yaml = b"minWorkers: 2\nbatchSize: 4\nresponseTimeout: 7\n"
+    zipped(client.store / "a.mar", ("c", yaml), content=manifest(configFile="c"))
+    zipped(client.store / "plain.mar")
+    asked = {"batch_size": 3, "response_timeout_s": 9, "handler": "h.py"}
+    status, document = await client.ask(
+        "PUT", "/models/a/1", {"path": "a.mar", "kind": "archive", "archive": asked}
+    )
+    assert (status, document["versions"][0]["path"]) == (201, "a.mar")
+    assert (await client.ask("PUT", "/models/a/2", {"path": "plain.mar", "kind": "archive"}))[0] == 201
+    first, second = (each.archive for each in client.changes.committed.added)
+    assert first == ArchiveAsked("h.py", 3, 100, 7, 120, 2, 2)
+    assert second == ArchiveAsked("", 1, 100, 120, 120, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "text"),
+    [
+        ({"path": "bad.mar", "kind": "archive"}, 422, "bad.mar: is no zip archive, or damaged"),
+        ({"path": "slip.mar", "kind": "archive"}, 422, "slip.mar: the member '../x' leads out of the archive"),
+        ({"path": "../a.mar", "kind": "archive"}, 404, "No model of that name is in the store."),
+        ({"path": "good.mar", "kind": "archive", "archive": {"x": 1}}, 400, "archive: unknown field 'x'"),
+        (
+            {"path": "good.mar", "kind": "archive", "on_use": True},
+            400,
+            "is loaded when it has workers, not on use",
+        ),
+        ({"path": "good.mar", "archive": {}}, 400, "a model archive has settings of its own"),
+        ({"path": "good.mar", "kind": "archive", "labels": "l"}, 400, "a model of kind archive has no labels"),
+    ],
+)
+async def test_archives_that_are_refused(client, body, status, text):
+    (client.store / "bad.mar").write_bytes(b"hello")
+    zipped(client.store / "slip.mar", "../x")
+    zipped(client.store / "good.mar")
+    got, problem = await client.ask("PUT", "/models/a/1", body)
+    assert (got, text in problem["detail"]) == (status, True), problem
     assert client.changes.committed == ModelSet(("digits",))

@@ -87,14 +87,14 @@ class Archives:
     def names(self) -> dict[str, AddedModel]:
         """The default version of each name, sorted by name."""
         models = self._changes.committed
-        found = sorted({each.name for each in models.added if each.archive})
-        defaults = {name: self._versions(name).get(models.default_of(name)) for name in found}
-        return {name: model for name, model in defaults.items() if model}
+        found = {each.name: each for each in models.added if each.archive and _is_default(models, each)}
+        return {name: found[name] for name in sorted(found)}
 
     def _versions(self, name: str) -> dict[str, AddedModel]:
         """Raises Refusal."""
-        added = self._changes.committed.added
-        found = {each.version: each for each in added if each.name == name and each.archive}
+        models = self._changes.committed
+        known = (models.find(name, version) for version in models.versions(name))
+        found = {each.version: each for each in known if each and each.archive}
         if not found:
             raise words.unknown_model(name)
         return found
@@ -281,6 +281,10 @@ class Archives:
             raise words.nobody_describes(model.name) from None
         except ChangeFailed as error:
             raise words.not_changed(str(error)) from None
+
+
+def _is_default(models: ModelSet, model: AddedModel) -> bool:
+    return models.default_of(model.name) == model.version
 
 
 def _with(models: ModelSet, model: AddedModel) -> ModelSet:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from server.dialects.torchserve.openapi import METRICS, ROOT, STATUS, Operation, document_of, server_api
+from server.dialects.torchserve.openapi import (
+    API_VERSION,
+    METRICS,
+    ROOT,
+    STATUS,
+    Operation,
+    document_of,
+    server_api,
+)
 
 _LIST = {"type": "object", "properties": {"nextPageToken": {"type": "string"}, "models": {"type": "array"}}}
 _DESCRIPTIONS = {"type": "array", "items": {"type": "object"}}
@@ -75,4 +83,4 @@ def management_api() -> dict[str, Any]:
 
 def management_api_of(name: str) -> dict[str, Any]:
     """Of one model on the management port."""
-    return document_of({"title": f"RESTful Management API for: {name}", "version": "1.0.0"}, _MODELS)
+    return document_of({"title": f"RESTful Management API for: {name}", "version": API_VERSION}, _MODELS)

@@ -255,7 +255,7 @@ async def test_a_copy_that_fails_leaves_nothing(start, web_server, monkeypatch):
     for url in (
         f"{web_server}/endless.mar",
         f"{web_server}/missing.mar",
-        f"{web_server}/moved.mar?to=http://127.0.0.2/far.mar",
+        f"{web_server}/moved.mar?to={web_server.replace('127.0.0.1', 'localhost')}/far.mar",
         f"{web_server}/moved.mar?to=/moved.mar%3Fto=/moved.mar",
         f"file://{folder}",
         "file:///dev/zero.mar",
@@ -269,6 +269,15 @@ async def test_a_copy_that_fails_leaves_nothing(start, web_server, monkeypatch):
     client.changes.error = ModelRefused("no")
     assert (await client.register(f"{web_server}/far.mar", model_name="x"))[0] == 500
     assert sorted(file.name for file in client.store.iterdir()) == ["echo.mar", "moved.mar"]
+
+
+async def test_a_copy_replaces_no_file_that_came_meanwhile(tmp_path):
+    (tmp_path / "from.mar").write_text("new")
+    (tmp_path / "to.mar").write_text("old")
+    with pytest.raises(copies.CopyFailed, match="FileExistsError"):
+        await copies.copy_into(tmp_path / "to.mar", f"file://{tmp_path}/from.mar", lambda url: True)
+    assert (tmp_path / "to.mar").read_text() == "old"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["from.mar", "to.mar"]
 
 
 async def test_there_is_a_bound_to_registrations(client):

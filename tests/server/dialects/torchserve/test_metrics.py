@@ -32,6 +32,7 @@ async def test_all_metrics_of_torchserve_are_named_and_prometheus_reads_them(ser
         assert f"# TYPE {name} {spec.kind}\n" in text
     theirs = [line for line in text.splitlines() if line.split("{")[0] in SPECS]
     assert len(theirs) > 12 and all(map(LINE.fullmatch, theirs))
+    assert re.search(r'WorkerLoadTime\{WorkerName="W-9001-probe_1.0",Level="Host",', text)
     assert "snapserve_requests_total" in text, "ours are there, too"
     assert {"Requests2XX", "snapserve_requests"} <= {each.name for each in text_string_to_metric_families(text)}
 
