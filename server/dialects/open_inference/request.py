@@ -126,9 +126,11 @@ def read_document(body: memoryview, json_bytes: int) -> Document:
         raise BadRequest("the request must be a JSON object")
     if not isinstance(document.get("id", ""), str):
         raise BadRequest("'id' must be a text")
-    inputs, outputs = document.get("inputs"), document.get("outputs", ())
+    inputs, outputs = document.get("inputs"), document.get("outputs") or []
     if not isinstance(inputs, list) or not inputs:
         raise BadRequest("'inputs' must be a list with at least one input")
+    if not isinstance(outputs, list):
+        raise BadRequest("'outputs' must be a list")
     parameters = _parameters(document, "the request")
     is_binary = _flag(parameters, "binary_data_output", False)
     sent, end = [], json_bytes
@@ -138,7 +140,7 @@ def read_document(body: memoryview, json_bytes: int) -> Document:
     if end != len(body):
         raise BadRequest(f"{len(body) - end:,} bytes of the body belong to no input's 'binary_data_size'")
     check_names([each.name for each in sent], "input")
-    wanted = [_wanted(each, is_binary) for each in outputs] if isinstance(outputs, list) else []
+    wanted = [_wanted(each, is_binary) for each in outputs]
     check_names([each.name for each in wanted], "output")
     return Document(sent, wanted, document.get("id", ""), is_binary)
 
@@ -226,6 +228,8 @@ def _parsed(text: bytes) -> Any:
     if len(text) > _MOST_NOT_FINITE or not (b"NaN" in text or b"Infinity" in text):
         raise fault
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        document = json.loads(text)
+        orjson.dumps(document)  # of texts without halves of characters, which no answer could repeat
+    except (ValueError, TypeError, RecursionError):
         raise fault from None
+    return document

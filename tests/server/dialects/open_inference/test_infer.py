@@ -154,6 +154,7 @@ async def test_wrong_inputs_are_told(start, inputs, status, text):
     ("members", "text"),
     [
         ({"outputs": [{"name": "OUT"}]}, "'OUT' is unknown; the model gives 'scores'"),
+        ({"outputs": {"name": "scores"}}, "'outputs' must be a list"),
         ({"outputs": [{}]}, "an object with a 'name'"),
         ({"outputs": [{"name": "scores"}, {"name": "scores"}]}, "there twice"),
         ({"outputs": [{"name": "scores", "parameters": {"classification": -1}}]}, "'classification'"),
@@ -174,6 +175,15 @@ async def test_wrong_wishes_are_told_before_anything_runs(start, members, text):
 )
 async def test_what_is_no_json_object_is_refused(start, text):
     await refused(await start(), "hash", (text, {}))
+
+
+@pytest.mark.parametrize("name", [r"\ud800", "x" * 5000, "\u2028", r"\u0000"])
+async def test_names_that_are_repeated_in_an_error(start, name):
+    for value in ("1", "NaN"):
+        given = f'{{"name": "{name}", "shape": [1], "datatype": "FP32", "data": [{value}]}}'
+        text = f'{{"id": "{name}", "inputs": [{given}]}}'
+        error = await refused(await start(), "hash", (text.encode(), {}))
+        assert len(error) < 300
 
 
 @pytest.mark.parametrize("size", ["0", "-1", "x", "9999999999999999999999", "100000", "1.5", "\u0663"])
