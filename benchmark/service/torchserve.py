@@ -232,13 +232,18 @@ def scores(url: str, image: bytes) -> Scores:
 
 
 def compare(urls: Sequence[str], images: Sequence[bytes]) -> Row:
-    """How two servers' answers to the same images differ."""
-    others, worst = 0, 0.0
+    """How two servers' answers to the same images differ; images that the first refuses are only counted."""
+    others, refused, worst = 0, 0, 0.0
     for image in images:
-        theirs, ours = (scores(url, image) for url in urls)
+        try:
+            theirs = scores(urls[0], image)
+        except urllib.error.HTTPError:  # TorchServe takes RGB alone
+            refused += 1
+            continue
+        ours = scores(urls[1], image)
         others += list(theirs) != list(ours)
         worst = max([worst, *(abs(theirs[label] - ours[label]) for label in theirs.keys() & ours.keys())])
-    return {"images": len(images), "other_top_five": others, "largest_difference": worst}
+    return {"images": len(images), "refused": refused, "other_top_five": others, "largest_difference": worst}
 
 
 def _race(servers: Mapping[str, Served], options: argparse.Namespace) -> list[Row]:
