@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any, Self
 
 import torch
+from PIL import ExifTags, Image
 from torchvision.models import resnet18  # type: ignore[import-untyped,unused-ignore]
 
 from benchmark.harness.clients import body_wrk
@@ -43,7 +44,7 @@ def add_command(commands: Any) -> None:
     """Adds `torchserve` to the command line."""
     parser = add_parser(commands, "torchserve", __doc__, run)
     parser.add_argument(
-        "--photos", type=Path, help="folder of JPEGs whose answers are compared; default: made ones"
+        "--photos", type=Path, help="folder of JPEGs whose answers are compared, upright ones; default: made ones"
     )
     add_option(parser, "images", 200, "whose answers are compared")
     add_option(parser, "rounds", 5)
@@ -130,7 +131,7 @@ def _images(options: argparse.Namespace) -> Iterator[bytes]:
     """Encoded photos: those of a folder, or parts of ours of several sizes and qualities."""
     if options.photos:
         files = sorted(file for file in options.photos.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg"))
-        yield from (file.read_bytes() for file in files[: options.images])
+        yield from (file.read_bytes() for file in [file for file in files if _is_upright(file)][: options.images])
         return
     sources = [photo(file) for file in photos_alike()]
     for number in range(options.images):
@@ -138,6 +139,12 @@ def _images(options: argparse.Namespace) -> Iterator[bytes]:
         left, top = (number * 7) % 200, (number * 13) % 300
         part = source.crop((left, top, left + 240 + number % 50, top + 260 + number % 90))
         yield encode(part, quality=60 + number % 36)
+
+
+def _is_upright(file: Path) -> bool:
+    """Whether EXIF says nothing of a rotation, which TorchServe passes over."""
+    with Image.open(file) as image:
+        return bool(image.getexif().get(ExifTags.Base.Orientation, 1) == 1)
 
 
 class Served:
