@@ -274,7 +274,7 @@ def _turn(server: Served, body: bytes, options: argparse.Namespace) -> Row:
         "requests_per_s": closed["requests"] / closed["seconds"],
         "p50_ms": closed["p50"],
         "p99_ms": closed["p99"],
-        "cpu_ms": spent / closed["requests"] * 1000,
+        "cpu_ms": spent / max(1, closed["requests"]) * 1000,
     }
 
 
