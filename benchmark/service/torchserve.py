@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any, Self
 
 import torch
+from PIL import ExifTags, Image
 from torchvision.models import resnet18  # type: ignore[import-untyped,unused-ignore]
 
 from benchmark.harness.clients import body_wrk
@@ -43,7 +44,7 @@ def add_command(commands: Any) -> None:
     """Adds `torchserve` to the command line."""
     parser = add_parser(commands, "torchserve", __doc__, run)
     parser.add_argument(
-        "--photos", type=Path, help="folder of JPEGs whose answers are compared; default: made ones"
+        "--photos", type=Path, help="folder of JPEGs whose answers are compared, upright ones; default: made ones"
     )
     add_option(parser, "images", 200, "whose answers are compared")
     add_option(parser, "rounds", 5)
@@ -130,7 +131,7 @@ def _images(options: argparse.Namespace) -> Iterator[bytes]:
     """Encoded photos: those of a folder, or parts of ours of several sizes and qualities."""
     if options.photos:
         files = sorted(file for file in options.photos.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg"))
-        yield from (file.read_bytes() for file in files[: options.images])
+        yield from (file.read_bytes() for file in [file for file in files if _is_upright(file)][: options.images])
         return
     sources = [photo(file) for file in photos_alike()]
     for number in range(options.images):
@@ -138,6 +139,12 @@ def _images(options: argparse.Namespace) -> Iterator[bytes]:
         left, top = (number * 7) % 200, (number * 13) % 300
         part = source.crop((left, top, left + 240 + number % 50, top + 260 + number % 90))
         yield encode(part, quality=60 + number % 36)
+
+
+def _is_upright(file: Path) -> bool:
+    """Whether EXIF says nothing of a rotation, which TorchServe passes over."""
+    with Image.open(file) as image:
+        return bool(image.getexif().get(ExifTags.Base.Orientation, 1) == 1)
 
 
 class Served:
@@ -232,13 +239,18 @@ def scores(url: str, image: bytes) -> Scores:
 
 
 def compare(urls: Sequence[str], images: Sequence[bytes]) -> Row:
-    """How two servers' answers to the same images differ."""
-    others, worst = 0, 0.0
+    """How two servers' answers to the same images differ; images that the first refuses are only counted."""
+    others, refused, worst = 0, 0, 0.0
     for image in images:
-        theirs, ours = (scores(url, image) for url in urls)
+        try:
+            theirs = scores(urls[0], image)
+        except urllib.error.HTTPError:  # TorchServe takes RGB alone
+            refused += 1
+            continue
+        ours = scores(urls[1], image)
         others += list(theirs) != list(ours)
         worst = max([worst, *(abs(theirs[label] - ours[label]) for label in theirs.keys() & ours.keys())])
-    return {"images": len(images), "other_top_five": others, "largest_difference": worst}
+    return {"images": len(images), "refused": refused, "other_top_five": others, "largest_difference": worst}
 
 
 def _race(servers: Mapping[str, Served], options: argparse.Namespace) -> list[Row]:
@@ -262,7 +274,7 @@ def _turn(server: Served, body: bytes, options: argparse.Namespace) -> Row:
         "requests_per_s": closed["requests"] / closed["seconds"],
         "p50_ms": closed["p50"],
         "p99_ms": closed["p99"],
-        "cpu_ms": spent / closed["requests"] * 1000,
+        "cpu_ms": spent / max(1, closed["requests"]) * 1000,
     }
 
 

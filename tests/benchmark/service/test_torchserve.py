@@ -47,7 +47,7 @@ def test_answers_are_compared_in_their_order_and_in_their_scores():
     ours = [{"a": 0.7, "b": 0.2}, {"a": 0.69, "b": 0.2}, {"b": 0.7, "a": 0.7}]
     with saying(theirs) as one, saying(ours) as other:
         row = compare([one, other], [b"image"] * 3)
-    assert row == {"images": 3, "other_top_five": 1, "largest_difference": pytest.approx(0.5)}
+    assert row == {"images": 3, "refused": 0, "other_top_five": 1, "largest_difference": pytest.approx(0.5)}
 
 
 def test_without_java_it_is_skipped_with_a_word(monkeypatch, capsys):
