@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 
+import torch
+from torch import nn
+
 from models.bundles.bundle import ModelBundle
 from models.bundles.spec import EngineSpec
 from models.engines.bare_outputs import Pair
 from models.engines.bare_way import Opened, examine
 from models.engines.base import EngineOptions
-from models.engines.load_checks import move_constants
+from models.engines.converted import converted
+from models.engines.load_checks import is_quantised, move_constants, probes
 from models.engines.torch_engine import TorchEngine
 from models.engines.torchscript import load_module, resolve
+
+CONVERTED = "bare-openvino"  # kind of an engine whose graph OpenVINO runs
+_WORTH_IT = 4_000_000  # bytes of a file; the small networks of smaller ones are fast enough
 
 
 def load(bundle: ModelBundle, options: EngineOptions) -> TorchEngine:
@@ -30,13 +37,29 @@ def load(bundle: ModelBundle, options: EngineOptions) -> TorchEngine:
 def engine_of(opened: Opened, bundle: ModelBundle, spec: EngineSpec) -> TorchEngine:
     """The same of a program that was read already. Raises EngineError."""
     found = examine(opened, bundle, spec)
+    side = bundle.spec.preprocess.crop_size
     graph = found.way.compiled(found.activation)
+    faster = _faster(graph, opened, bundle, spec) if found.way.precision == "fp32" else None
+    runs = faster or graph
     classes = bundle.spec.num_classes or found.columns
     if found.columns != classes:
-        graph = Pair(graph)
+        runs = Pair(runs)
     resolved = dataclasses.replace(
-        spec, precision=found.way.precision, activation=found.activation, output=found.way.output
+        spec,
+        kind=CONVERTED if faster else spec.kind,
+        precision=found.way.precision,
+        activation=found.activation,
+        output=found.way.output,
     )
-    engine = TorchEngine(graph, resolved, bundle.spec.preprocess.crop_size, classes)
+    engine = TorchEngine(runs, resolved, side, classes)
     engine.notices = found.notices
     return engine
+
+
+def _faster(graph: nn.Module, opened: Opened, bundle: ModelBundle, spec: EngineSpec) -> nn.Module | None:
+    """The same graph run by OpenVINO, where that pays and is possible."""
+    compiled = isinstance(graph, torch.jit.ScriptModule) and spec.device == "cpu"
+    if not compiled or bundle.file.stat().st_size < _WORTH_IT or is_quantised(opened.record):
+        return None
+    with torch.inference_mode():
+        return converted(graph, probes(bundle.spec.preprocess.crop_size, spec.device), spec.threads)

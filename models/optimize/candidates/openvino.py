@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from models.bundles.spec import EngineSpec
+from models.engines.conversion import forbid_telemetry, to_openvino
 from models.errors import ModelError
 from models.machine.processor import saturates_int8
 from models.machine.signal_stack import kept_signal_stack
-from models.networks.graph import ServingGraph, jit_warnings_ignored
+from models.networks.graph import ServingGraph
 from models.networks.programs import FORMATS, TORCHSCRIPT
 from models.optimize.candidates.base import Candidate, Job
 from models.optimize.candidates.openvino_parts import convert_in_parts
@@ -52,16 +52,10 @@ def build(job: Job, folder: Path, precision: str) -> EngineSpec:
 
 def convert(job: Job) -> Any:
     """The openvino.Model: uint8 [N, side, side, 3] -> scores float32 [N, num_classes]."""
-    import openvino
-
     if isinstance(job.network, Program) and job.network.kind != TORCHSCRIPT:
         return convert_in_parts(job, job.network)
-    side = job.preprocess.crop_size
     graph = ServingGraph(job.network, job.preprocess, activation=job.activation).eval()
-    with jit_warnings_ignored():
-        return openvino.convert_model(
-            graph, example_input=job.example(), input=[([-1, side, side, 3], openvino.Type.u8)]
-        )
+    return to_openvino(graph, job.example())
 
 
 def _quantize(model: Any, job: Job, reduce_range: bool) -> Any:
@@ -92,11 +86,6 @@ def _depthwise(model: Any) -> list[str]:
         for node in model.get_ordered_ops()
         if node.get_type_name() == "GroupConvolution" and node.input(1).get_partial_shape()[2] == 1
     ]
-
-
-def forbid_telemetry() -> None:
-    """OpenVINO's and NNCF's converters report their use to a statistics server unless this package is missing."""
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 
 def installed(*packages: str) -> bool:
