@@ -58,8 +58,9 @@ def engine_of(opened: Opened, bundle: ModelBundle, spec: EngineSpec) -> TorchEng
 
 def _faster(graph: nn.Module, opened: Opened, bundle: ModelBundle, spec: EngineSpec) -> nn.Module | None:
     """The same graph run by OpenVINO, where that pays and is possible."""
-    compiled = isinstance(graph, torch.jit.ScriptModule) and spec.device == "cpu"
-    if not compiled or bundle.file.stat().st_size < _WORTH_IT or is_quantised(opened.record):
+    if spec.device != "cpu" or not isinstance(graph, torch.jit.ScriptModule) or is_quantised(opened.record):
+        return None
+    if bundle.file.stat().st_size < _WORTH_IT:
         return None
     with torch.inference_mode():
         return converted(graph, probes(bundle.spec.preprocess.crop_size, spec.device), spec.threads)

@@ -5,10 +5,11 @@ What cannot be imported is no candidate's loss but that of those that need it.
 
 from contextlib import suppress
 
+from models.engines.conversion import forbid_telemetry
 from models.optimize import contestant  # noqa: F401
-from models.optimize.candidates import openvino
+from models.optimize.candidates.openvino import installed
 
 with suppress(Exception):
-    if openvino.installed("openvino", "nncf"):
-        openvino.forbid_telemetry()
+    if installed("openvino", "nncf"):
+        forbid_telemetry()
         import nncf  # noqa: F401
