@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime
 
 import psutil
 import pytest
@@ -52,10 +53,13 @@ def test_two_workers_killed_with_their_supervisor_are_restored_from_the_snapshot
         assert {server.predict("echo/1.0", "a") for _ in range(6)} == {(200, "echo says a")}
         server.server.send(signal.SIGKILL)
     with TorchServer(folder, "--workers", "2") as server:
+        ready_at = datetime.now(UTC)
         after = [server.ask("GET", f"/models/{name}/all")[1] for name in ("echo", "idle")]
         assert [[settings(each) for each in models] for models in after] == [
             [settings(each) for each in models] for models in before
         ]
+        started = [datetime.fromisoformat(each["startTime"]) for each in after[0][0]["workers"]]
+        assert max(started) < ready_at
         assert server.ask("GET", "/models")[1]["models"][0] == {"modelName": "echo", "modelUrl": "echo2.mar"}
         assert {server.predict("echo", "b") for _ in range(6)} == {(200, "echo says b")}
         assert server.predict("idle")[0] == 503

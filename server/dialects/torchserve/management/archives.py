@@ -83,6 +83,7 @@ class Archives:
         self._pending: dict[Key, tuple[int, int]] = {}  # workers that a change under way is to give
         self._yaml = YamlFiles(folder)
         self._running: set[asyncio.Task[None]] = set()
+        self._count_workers()
 
     def names(self) -> dict[str, AddedModel]:
         """The default version of each name, sorted by name."""
