@@ -57,10 +57,11 @@ class ServerProcess:
         """
         self._stderr: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  closed by __exit__
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("SNAPSERVE_")}
+        path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, "--port", "0", *options],
             cwd=folder,
-            env={**inherited, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **VARIABLES, **variables},
+            env={**inherited, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **VARIABLES, **variables},
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,

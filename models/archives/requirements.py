@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
 import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from models.errors import RequirementsRefused
@@ -27,7 +27,7 @@ def install(requirements: Path, into: Path, limit_s: float = LIMIT_S) -> None:
         RequirementsRefused: there is no pip, it fails, or takes too long; the message begins behind the archive's
             name.
     """
-    if importlib.util.find_spec("pip") is None:
+    if PathFinder.find_spec("pip") is None:  # not `importlib.util`: setuptools would replace distutils here
         raise RequirementsRefused(f"{requirements.name}: this Python has no pip to install them with")
     command = (sys.executable, "-m", "pip", "install", "--target", str(into), "--requirement", requirements.name)
     quiet = ("--no-input", "--disable-pip-version-check", "--no-warn-script-location", "--quiet")
