@@ -393,6 +393,8 @@ class WorkerEnd:
                 message, descriptors, _, _ = socket.recv_fds(self.socket, _ORDER_BYTES, 1)
             except BlockingIOError:
                 return
+            except ConnectionResetError:  # the supervisor was killed, and had not read every report
+                message, descriptors = b"", []
             if not message:
                 yield Drain()
                 return

@@ -159,6 +159,8 @@ class Worker:
                 await self._drain.wait()
 
     async def _end(self) -> NoReturn:
+        if self._channel.abandoned:  # nobody hears what is drained; the lifeline's end would end it at once, too
+            _end_orphaned(self._settings)
         context = self._service.context
         before = context.answered
         self._channel.send(Draining(context.in_flight))

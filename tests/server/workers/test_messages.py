@@ -168,3 +168,13 @@ def test_a_supervisor_that_drains_is_there_and_one_that_ended_is_not(ends):
     supervisor.socket.close()
     assert worker.abandoned
     worker.send(Heartbeat())  # gets no answer, and is no error
+
+
+def test_a_supervisor_that_is_killed_with_reports_unread_ends_its_worker():
+    """The kernel resets such a channel instead of closing it."""
+    above, below = socket.socketpair()
+    with below:
+        worker = WorkerEnd(below)
+        worker.send(Heartbeat())
+        above.close()
+        assert list(worker.orders()) == [Drain()] and worker.abandoned
