@@ -1,4 +1,4 @@
-"""A file of which nobody reads much at once: what a format's directory announces is not allocated unseen."""
+"""A file that gives little at once: what a format's directory announces is not allocated unseen."""
 
 from __future__ import annotations
 

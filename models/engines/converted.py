@@ -55,12 +55,7 @@ def converted(graph: torch.jit.ScriptModule, images: torch.Tensor, threads: int)
 def _request(model: Any, threads: int) -> Any:
     import openvino
 
-    settings = {
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
-        "INFERENCE_PRECISION_HINT": "f32",
-        # Threads that are pinned to a core wait there for the decode threads which share it.
-        "ENABLE_CPU_PINNING": False,
-    }
+    from models.engines.openvino import settings_of
+
     with kept_signal_stack():
-        return openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+        return openvino.Core().compile_model(model, "CPU", settings_of("fp32", threads)).create_infer_request()

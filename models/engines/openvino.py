@@ -130,7 +130,7 @@ def _compile(bundle: ModelBundle, spec: EngineSpec, sizes: Iterable[int]) -> dic
     streams in one graph: they gave answers that differed from one start to the next (docs/engines.md).
     """
     core, side = openvino.Core(), bundle.spec.preprocess.crop_size
-    model, settings = core.read_model(bundle.file), _settings(spec)
+    model, settings = core.read_model(bundle.file), settings_of(spec.precision, _threads(spec))
     if spec.precision != "int8":
         with kept_signal_stack():
             graph = core.compile_model(model, "CPU", settings)
@@ -143,12 +143,17 @@ def _compile(bundle: ModelBundle, spec: EngineSpec, sizes: Iterable[int]) -> dic
     return graphs
 
 
-def _settings(spec: EngineSpec) -> dict[str, Any]:
-    threads = spec.threads if spec.streams == 1 else (spec.threads or usable_cores()) // spec.streams
+def _threads(spec: EngineSpec) -> int:
+    """Of each stream; 0: one per core."""
+    return spec.threads if spec.streams == 1 else (spec.threads or usable_cores()) // spec.streams
+
+
+def settings_of(precision: str, threads: int) -> dict[str, Any]:
+    """How OpenVINO compiles a graph; threads: 0 for one per core."""
     return {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
-        "INFERENCE_PRECISION_HINT": _ARITHMETIC[spec.precision],
+        "INFERENCE_PRECISION_HINT": _ARITHMETIC[precision],
         # Threads that are pinned to a core wait there for the decode threads which share it.
         "ENABLE_CPU_PINNING": False,
     }
