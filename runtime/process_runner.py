@@ -116,10 +116,11 @@ class ProcessRunner(Generic[Item, Row]):
         return len(self._children)
 
     async def start(self) -> None:
-        """Starts the processes and loads the engine in each. Raises ModelError."""
+        """Starts the processes and loads the engine in each; the loaded spares come later. Raises ModelError."""
         self._spare = self._spares.take(self._recipe.preload)
         try:
-            first, facts = await self._loaded()
+            first, facts = await self._loaded()  # alone: one that does not load says so once
+            children = [first, *await self._several(self._limits.processes - 1)]
         except SpareDied as error:
             await self.close()
             raise EngineError(f"{self._name}: {error}") from None
@@ -127,8 +128,8 @@ class ProcessRunner(Generic[Item, Row]):
             await self.close()
             raise
         self.facts = _facts(facts, self._recipe)
-        for place in range(self.places):
-            self._have(place, None if place else first)
+        for place, child in itertools.zip_longest(range(self.places), children):
+            self._have(place, child)
 
     async def run(self, batch: Sequence[Item]) -> Sequence[Row]:
         """Runs a batch: one row per item, in the same order.
@@ -183,16 +184,11 @@ class ProcessRunner(Generic[Item, Row]):
         Raises:
             EngineError: a further one does not load; the others stay.
         """
-        loaded: list[Child] = []
         before, self._limits = self.places, dataclasses.replace(self._limits, processes=processes)
         try:
-            while before + len(loaded) < self.places:
-                child, _ = await self._loaded()
-                loaded.append(child)
+            loaded = await self._several(self.places - before)
         except (EngineError, SpareDied) as error:
             self._limits = dataclasses.replace(self._limits, processes=before - self._limits.loaded_spares)
-            for child in loaded:
-                child.leave()
             raise EngineError(str(error)) from None
         for place in range(before, self.places):
             self._have(place, loaded.pop())
@@ -240,6 +236,17 @@ class ProcessRunner(Generic[Item, Row]):
             await child.ended.wait()
             self._forget(child, "load")
             raise
+
+    async def _several(self, count: int) -> list[Child]:
+        """Loads so many at once. Raises EngineError, SpareDied: one does not load; the others end."""
+        results = await asyncio.gather(*(self._loaded() for _ in range(count)), return_exceptions=True)
+        errors = [result for result in results if isinstance(result, BaseException)]
+        loaded = [result[0] for result in results if not isinstance(result, BaseException)]
+        if errors:
+            for child in loaded:
+                child.leave()
+            raise errors[0]
+        return loaded
 
     async def _keep(self, place: int, child: Child | None) -> None:
         """Has a child in this place again and again, until the end."""

@@ -137,18 +137,21 @@ class Child:
             EngineTimeout: it took longer than `limit_s`, for the rows or for the next part, and was killed.
             ChildGone: the batch did not reach it.
         """
+        if self.ended.is_set():
+            raise ChildGone
         self._parts = BatchParts(batch, self._tell_left)
         try:
             reply = await self._ask({"run": self._batch.write(batch)}, limit_s)
-        finally:
-            self._parts.close()
-        if "error" in reply:
-            raise failures.raised(reply)
-        try:
+            if "error" in reply:
+                raise failures.raised(reply)
             rows = self._rows.read(reply["rows"])
         except BrokenBatch as broken:
             self.kill()
             raise EngineDied(f"the process of the engine answered with {broken}") from None
+        finally:
+            self._parts.close()
+            self._parts = None
+            self._close_areas()
         self.answered += 1
         self.report = reply.get("report")
         return rows
@@ -229,13 +232,14 @@ class Child:
             self._is_late = True
             reply.set_exception(EngineTimeout(f"the engine took longer than {limit_s:g} s and was killed"))
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Takes what it has sent. Returns whether there was anything."""
         try:
             data = self._socket.recv(1 << 16)
             for message in self._reader.feed(data):
                 self._take(message)
         except BlockingIOError:
-            return
+            return False
         except OSError:  # it has ended without having read everything
             data = b""
         except frames.BrokenFrame:
@@ -243,6 +247,7 @@ class Child:
             self.kill()
         if not data:
             self._hang_up()
+        return bool(data)
 
     def _take(self, message: Message) -> None:
         if self._awaited is None or message.get("id") != self._awaited[0]:
@@ -267,11 +272,18 @@ class Child:
         if not self.ended.is_set():
             self.code = code
             self.ended.set()
+            while self._socket.fileno() >= 0 and self._read():  # its last answer may not have been read
+                pass
             self._hang_up()
             self._other.close()
+            self._close_areas()
+            self._output.close()
+
+    def _close_areas(self) -> None:
+        """Frees the shared memory, once it is gone and the rows of its last answer have been read."""
+        if self.ended.is_set() and self._parts is None:
             self._batch.close()
             self._rows.close()
-            self._output.close()
 
     def orphaned(self) -> None:
         """The process that it was forked from has ended, and it too."""

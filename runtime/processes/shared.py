@@ -106,10 +106,11 @@ class Area:
         self._memory = memoryview(mmap.mmap(self.descriptor, actual))
 
     def close(self) -> None:
-        """Gives the descriptor back; the memory is freed with its last view."""
+        """Gives the descriptor back, once; the memory is freed with its last view."""
         self._memory = memoryview(b"")
+        descriptor, self.descriptor = self.descriptor, -1
         with contextlib.suppress(OSError):
-            os.close(self.descriptor)
+            os.close(descriptor)
 
 
 def _anonymous() -> int:

@@ -182,6 +182,7 @@ async def test_the_spare_process_is_replaced_with_its_children():
 
 async def test_several_processes_run_several_batches():
     async with running(ProcessLimits(processes=2, loaded_spares=0), limit_s=1) as runner:
+        assert len(runner.pids) == 2, "a start ends when all have loaded"
         await until(lambda: len(runner._idle) == 2)
         hanging = asyncio.ensure_future(runner.run(["hang"]))
         await until(lambda: len(runner._idle) == 1)
