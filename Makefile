@@ -21,6 +21,9 @@ find_python = for python in python3 python3.13 python3.12 python3.11; do \
 		&& { echo $$python; break; }; done
 PYTHON ?= $(shell $(find_python))
 
+# Compiled modules are kept, whatever the environment says: some hundred processes of the tests would compile them again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: serve optimize test quick test-avx2 lint peers bench simd clean
 
 serve: $(VENV)/.installed

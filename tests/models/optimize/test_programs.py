@@ -73,10 +73,11 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bundles(files, digits, tmp_path_factory):
-    """A bundle of each of them, with its file, by the suffix."""
+    """A bundle of each of them, with its file, by the suffix; one with int8, which costs as much as all the rest."""
     folder = tmp_path_factory.mktemp("bundles")
     return {
-        suffix: optimize(weights_of(file), folder / suffix[1:], digits, *ENGINES) for suffix, file in files.items()
+        suffix: optimize(weights_of(file), folder / suffix[1:], digits, *ENGINES[: 3 if suffix == ".pt" else 2])
+        for suffix, file in files.items()
     }
 
 
@@ -111,16 +112,17 @@ def main_here(*words):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_every_engine_of_the_bundle_is_the_network_that_was_trained(bundles, digits, suffix):
     bundle = bundles[suffix]
-    assert set(bundle.spec.engines) == {"as-it-is", "openvino-fp32", "openvino-int8", "weights"}
     expected = softmax(programs.demo_weights().network())
-    for name in ("as-it-is", "openvino-fp32", "weights"):
+    exact = {"as-it-is", "openvino-fp32", "weights"}
+    for name in exact:
         np.testing.assert_allclose(scores(bundle, name), expected, rtol=0, atol=1e-4)
-    assert np.abs(scores(bundle, "openvino-int8") - expected).max() > 1e-6
+    for name in set(bundle.spec.engines) - exact:
+        assert (suffix, name) == (".pt", "openvino-int8")
+        assert np.abs(scores(bundle, name) - expected).max() > 1e-6
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_the_table_says_that_int8_has_passed_the_gate(bundles, suffix):
-    bundle = bundles[suffix]
+def test_the_table_says_that_int8_has_passed_the_gate(bundles):
+    bundle = bundles[".pt"]
     table = json.loads((bundle.file.parent / "table.json").read_text())
     rows = {row["name"]: row for row in table["candidates"]}
     for name in ("as-it-is", "openvino-fp32", "openvino-int8"):
