@@ -35,7 +35,7 @@ class Transition:
         expect: archives without workers for which requests begin to wait, or cease to.
         switch: name and version of each default that differs.
         shadow: by name what differs; None: the shadow ends.
-        remove: versions that are gone.
+        remove: versions that are gone, the default ones last.
     """
 
     load: tuple[AddedModel, ...] = ()
@@ -73,7 +73,7 @@ class Transition:
                 for name in dict.fromkeys((*old.shadows, *new.shadows))
                 if old.shadows.get(name) != new.shadows.get(name)
             ),
-            remove=tuple(key for key in before if key not in after),
+            remove=tuple(sorted((key for key in before if key not in after), key=lambda key: key in defaults)),
         )
 
 

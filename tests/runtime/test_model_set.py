@@ -358,3 +358,9 @@ def test_workers_that_do_not_start_leave_an_archive_without_any_or_take_it_away(
     assert START.with_model(IDLE).starting("c", "1", 0) == START.with_model(IDLE)
     with pytest.raises(UnknownModel):
         START.started("c", "1")
+
+
+def test_of_versions_that_go_together_the_default_one_goes_last():
+    models = START.with_model(OTHER).with_model(AddedModel("c", "2", "c2"))
+    gone = models.without("c", "2").without("c", "1")
+    assert Transition.between(models, gone).remove == (("c", "2"), ("c", "1"))

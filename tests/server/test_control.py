@@ -6,10 +6,17 @@ import asyncio
 
 import pytest
 
+from models.engines.base import EngineOptions
 from models.errors import BundleError, EngineError, ModelError
+from runtime.cpu_pool import CpuPool
+from runtime.deployment import Batching, Deployment
 from runtime.errors import ChangeFailed, ModelRefused, UnknownModel
 from runtime.model_set import ARCHIVE, AddedModel, ArchiveAsked, GoldenAsked, ModelSet, Shadow
+from runtime.room import Room
+from runtime.runner import ThreadRunner
+from runtime.store import ModelStore
 from server.control import Control
+from tests.runtime.fakes import DoublerModel
 from tests.server.test_classify import until
 
 
@@ -344,3 +351,24 @@ async def test_a_worker_that_starts_meanwhile_lets_requests_wait_too(store, guar
     await control.prepare(promised.started("c", "1"))
     await control.commit()
     assert (store.loaded, store.expected) == ([("a", "1"), ("c", "1")], set())
+
+
+async def test_all_versions_of_a_model_go_at_once(guard):
+    models = {name: DoublerModel(name) for name in "ab"}
+    pool = CpuPool(1)
+
+    def deploy(model, is_resident):
+        return Deployment(model, ThreadRunner(model, EngineOptions()), pool, Batching(8))
+
+    store = ModelStore(models, Room(deploy))
+    control = Control(
+        store, lambda name, version, _: DoublerModel(name, version=version), ModelSet(("a", "b")), guard
+    )
+    await control.start()
+    two = control.committed.with_model(AddedModel("b", "2", "x"))
+    for committed in (two, two.without("b", "2").without("b", "1")):
+        await control.prepare(committed)
+        await control.commit()
+    assert [(each.name, each.version) for each in store.status()] == [("a", "1")]
+    await store.close()
+    pool.close()
