@@ -267,3 +267,27 @@ async def test_a_process_that_is_given_up_as_soon_as_it_is_there_ends():
     await asyncio.sleep(0.1)
     assert len(spares.alive) == runner.processes == 1
     await runner.close()
+
+
+@pytest.mark.parametrize("how", ["one fails", "cancelled"])
+def test_of_processes_that_load_at_once_none_stays_when_they_do_not_all_come(how):
+    @played
+    async def play():
+        spares = PlayedSpares()
+        runner = await started(spares, 1)
+        scaling = asyncio.ensure_future(runner.scale(3))
+        while len(spares.children) < 3:
+            await asyncio.sleep(0)
+            for forking in spares.forking[1:]:
+                forking.done() or forking.set_result(None)
+        first, second = spares.children[1:]
+        first.loading.set_result(None)
+        await asyncio.sleep(1)
+        second.loading.set_result("failed") if how == "one fails" else scaling.cancel()
+        with pytest.raises(EngineError if how == "one fails" else asyncio.CancelledError):
+            await scaling
+        await asyncio.sleep(10)
+        assert len(spares.alive) == runner.processes == runner.places == 1
+        await runner.close()
+
+    play()
