@@ -28,20 +28,28 @@ def served(tmp_path_factory):
     """The server's folder, and the address of each of its APIs."""
     folder = tmp_path_factory.mktemp("server")
     (folder / "store").mkdir()
-    options = (
-        "--torchserve",
-        "--ncs",
-        "--enable-model-api",
-        "--model-store",
-        "store",
-        "--model",
-        str(ROOT / "models/demo"),
-    )
-    with ServerProcess(*options, *_PORTS, "--workers", "2", folder=folder) as server:
-        yield folder, {name.split()[0]: url for name, url in _ADDRESS.findall(server.line("TorchServe's"))}
+    store, model = ("--model-store", "store"), ("--model", str(ROOT / "models/demo"))
+    options = ("--torchserve", "--ncs", "--enable-model-api", *store, *model, *_PORTS, "--workers", "2")
+    with ServerProcess(*options, folder=folder) as server:
+        urls = {name.split()[0]: url for name, url in _ADDRESS.findall(server.line("TorchServe's"))}
+        yield folder, urls
+        waiting = ask_while_workers_start(folder, urls)
         server.send(signal.SIGTERM)
+        assert waiting.getresponse().status == 503, "there will be no worker"
         code, _ = server.end(20)
         assert code == 0, server.stderr()
+
+
+def ask_while_workers_start(folder, urls):
+    """A connection with a request that waits for workers which take a minute to load."""
+    make_archive(folder / "store" / "late.mar", "late", f"import time\ntime.sleep(60)\n{ECHO}")
+    manager = Clients(urls["management"])
+    registration = "/models?url=late.mar&initial_workers=2&synchronous=false"
+    assert manager.ask_one("POST", registration, key(folder, "management"))[0] == 202
+    manager.close()
+    waiting = http.client.HTTPConnection(urlsplit(urls["inference"]).netloc, timeout=20)
+    waiting.request("POST", "/predictions/late", b"x", {"Authorization": f"Bearer {key(folder, 'inference')}"})
+    return waiting
 
 
 class Clients:
