@@ -36,6 +36,7 @@ def served(tmp_path_factory):
         waiting = ask_while_workers_start(folder, urls)
         server.send(signal.SIGTERM)
         assert waiting.getresponse().status == 503, "there will be no worker"
+        waiting.close()
         code, _ = server.end(20)
         assert code == 0, server.stderr()
 

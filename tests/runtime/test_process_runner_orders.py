@@ -187,7 +187,7 @@ STEPS = (
 
 
 @given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 11)), max_size=25), st.booleans(), st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_whatever_happens_places_are_kept_and_nothing_is_left(steps, is_started, ends_when_left):
     async def play():
         spares, runner, work = await _play(steps, is_started, ends_when_left)
