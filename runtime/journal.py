@@ -92,6 +92,8 @@ def _private(path: str, flags: int) -> int:
 def read_journal(file: Path, fixed: tuple[str, ...]) -> ModelSet:
     """The set in a journal, which another server may have; that of the command line where there is no journal.
 
+    Archives whose workers were being started when it was written have none.
+
     Args:
         file: of the journal.
         fixed: names that the command line gives.
@@ -110,6 +112,6 @@ def read_journal(file: Path, fixed: tuple[str, ...]) -> ModelSet:
     if head != json.dumps(_FORMAT).encode():
         raise JournalError(f"{file}: not a journal of models, or damaged")
     try:
-        return ModelSet.from_json(rest, fixed)
+        return ModelSet.from_json(rest, fixed).without_starting()
     except RecordError as error:
         raise JournalError(f"{file}: a damaged journal of models: {error}") from None

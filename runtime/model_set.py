@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -65,6 +66,7 @@ class ArchiveAsked:
         min_workers: processes that run, of all workers of the server together; 0: none, and requests are refused.
         max_workers: processes that may be asked for.
         is_loaded_at_start: it was named at the start of the server.
+        is_starting: its workers are started by a later change; until then requests wait for them.
         url: that a client has named, where it is not the path; a copy of what is there lies at the path.
     """
 
@@ -76,6 +78,7 @@ class ArchiveAsked:
     min_workers: int = 0
     max_workers: int = 0
     is_loaded_at_start: bool = False
+    is_starting: bool = False
     url: str = ""
 
     def __post_init__(self) -> None:
@@ -150,7 +153,12 @@ class AddedModel:
     @property
     def is_idle(self) -> bool:
         """Whether it has no workers: it is known, and not loaded."""
-        return self.archive is not None and not self.archive.min_workers
+        return self.archive is not None and (self.is_starting or not self.archive.min_workers)
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether it is idle, and requests wait for the workers that a later change starts."""
+        return self.archive is not None and self.archive.is_starting
 
     def processes_in(self, workers: int) -> int:
         """Processes of its engine in one of so many workers of the server; 0: as the server is set."""
@@ -317,6 +325,13 @@ class ModelSet:
         rest = tuple(each for each in self.added if each.archive is None)
         return dataclasses.replace(self, added=rest)._that_is_there()
 
+    def without_starting(self) -> ModelSet:
+        """Without the workers for which requests wait: what was to start them is no more."""
+        models = self
+        for each in self.added:
+            models = models.not_started(*each.key, removes=False)
+        return models
+
     def _forgetting(self, name: str, version: str) -> ModelSet:
         is_fixed = not any(each.key == (name, version) for each in self.added)
         shadow, is_last = self.shadows.get(name), len(self.versions(name)) == 1
@@ -395,11 +410,59 @@ class ModelSet:
             return dataclasses.replace(self, processes={**self.processes, name: processes})
         if model.archive:
             most = max(processes, most)
-            asked = dataclasses.replace(model.archive, min_workers=processes, max_workers=most)
-            scaled = dataclasses.replace(model, archive=asked)
-        else:
-            scaled = dataclasses.replace(model, processes=processes)
-        return dataclasses.replace(self, added=tuple(scaled if each is model else each for each in self.added))
+            return self._with_archive(model, min_workers=processes, max_workers=most, is_starting=False)
+        return self._with(model, dataclasses.replace(model, processes=processes))
+
+    def starting(self, name: str, version: str, processes: int, most: int = 0) -> ModelSet:
+        """With an idle archive for whose workers requests wait until `started`; one that has workers is as it was.
+
+        Args:
+            name: of the model.
+            version: of it.
+            processes: that it gets; with 0 it is as it was.
+            most: how many may be asked for.
+
+        Raises:
+            UnknownModel: it is not there.
+            RecordError: there cannot be so many.
+        """
+        model = self.find(name, version)
+        if model is None or not model.is_idle or not processes:
+            return self
+        scaled = self.scaled(name, version, processes, most)
+        return scaled._with_archive(scaled.find(name, version), is_starting=True)
+
+    def started(self, name: str, version: str) -> ModelSet:
+        """With the workers for which requests wait; where none do, it is as it was. Raises UnknownModel."""
+        model = self.find(name, version)
+        return self._with_archive(model, is_starting=False) if model and model.is_starting else self
+
+    def not_started(self, name: str, version: str, removes: bool) -> ModelSet:
+        """Without the workers for which requests wait; where none do, it is as it was.
+
+        Args:
+            name: of the model.
+            version: of it.
+            removes: it is removed where it can be, else without workers.
+
+        Raises:
+            UnknownModel: it is not there.
+        """
+        model = self.find(name, version)
+        if model is None or not model.is_starting:
+            return self
+        if removes:
+            with contextlib.suppress(VersionInUse, LastModel):
+                return self.without(name, version)
+        return self._with_archive(model, min_workers=0, is_starting=False)
+
+    def _with_archive(self, model: AddedModel | None, **changed: Any) -> ModelSet:
+        assert model is not None and model.archive is not None
+        archive = dataclasses.replace(model.archive, **changed)
+        return self._with(model, dataclasses.replace(model, archive=archive))
+
+    def _with(self, model: AddedModel, changed: AddedModel) -> ModelSet:
+        return dataclasses.replace(self, added=tuple(changed if each is model else each for each in self.added))
 
     def to_json(self) -> str:
         """Everything but `fixed`, which the command line says anew at each start."""

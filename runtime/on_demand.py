@@ -30,6 +30,9 @@ class OnDemand:
         found = self._known.get(_key(name))
         return found.deployment if found else None
 
+    async def until_workers(self, name: str | None, version: str | None, deadline: float | None) -> None:
+        """See Catalog; there are no such models."""
+
     def use(self, name: str | None, version: str | None = None, deadline: float | None = None) -> Use:
         """See Catalog; there is one version of each. Entering raises ModelError where it does not load."""
         return Use(lambda: self._stay(_key(name)), deadline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import logging
@@ -98,7 +99,9 @@ class ProcessRunner(Generic[Item, Row]):
         self._retiring: set[Child] = set()
         self._resting: dict[int, float] = {}  # places that wait to start a child -> until when
         self._is_down = False  # from the first refusal until a child is ready
-        self._closed = False
+        self._scaling = asyncio.Lock()
+        self._ending: set[asyncio.Task[None]] = set()  # one for each child that was dismissed
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def pids(self) -> list[int]:
@@ -121,9 +124,6 @@ class ProcessRunner(Generic[Item, Row]):
         try:
             first, facts = await self._loaded()  # alone: one that does not load says so once
             children = [first, *await self._several(self._limits.processes - 1)]
-        except SpareDied as error:
-            await self.close()
-            raise EngineError(f"{self._name}: {error}") from None
         except BaseException:  # a cancellation, too
             await self.close()
             raise
@@ -181,24 +181,33 @@ class ProcessRunner(Generic[Item, Row]):
     async def scale(self, processes: int) -> None:
         """Keeps so many processes beside the spare ones; those that are too many end after their batch.
 
+        A failure or a cancellation leaves it as it was.
+
         Raises:
-            EngineError: a further one does not load; the others stay.
+            EngineError: a further one does not load.
         """
-        before, self._limits = self.places, dataclasses.replace(self._limits, processes=processes)
-        try:
-            loaded = await self._several(self.places - before)
-        except (EngineError, SpareDied) as error:
-            self._limits = dataclasses.replace(self._limits, processes=before - self._limits.loaded_spares)
-            raise EngineError(str(error)) from None
-        for place in range(before, self.places):
-            self._have(place, loaded.pop())
-        for place in range(self.places, before):
-            keeping = self._places.pop(place)
-            keeping.cancel()
-            await asyncio.wait([keeping])
+        async with self._scaling:
+            before, limits = self.places, dataclasses.replace(self._limits, processes=processes)
+            after = limits.processes + limits.loaded_spares
+            loaded = await self._several(after - before)
+            self._limits = limits
+            for place in range(before, after):
+                self._have(place, loaded.pop())
+            if given_up := [self._give_up(place) for place in range(after, before)]:
+                await asyncio.wait(given_up)
 
     def _have(self, place: int, child: Child | None) -> None:
+        if child is not None:
+            self._offer(place, child)
         self._places[place] = asyncio.get_running_loop().create_task(self._keep(place, child))
+
+    def _give_up(self, place: int) -> asyncio.Task[None]:
+        """Lets the child in a place end, and its place with it."""
+        keeping, child = self._places.pop(place), self._serving.pop(place, None)
+        keeping.cancel()
+        if child is not None:
+            self._retire(child)
+        return keeping
 
     def unavailable(self) -> EngineUnavailable | None:
         """The error of inputs since no process runs and the next start was far, until one is ready."""
@@ -207,92 +216,143 @@ class ProcessRunner(Generic[Item, Row]):
         return EngineUnavailable(max(0.0, min(self._resting.values(), default=0.0) - self._now()))
 
     async def close(self) -> None:
-        """Ends every process, after the batch that is running."""
-        if self._closed:
-            return
-        self._closed = True
+        """Ends every process, after the batch that is running. It goes on when cancelled."""
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        self._refuse_waiting()
         for keeping in self._places.values():
             keeping.cancel()
         await asyncio.gather(*self._places.values(), return_exceptions=True)
         for child in self._children:
-            child.leave()
-        leaving = [asyncio.ensure_future(child.ended.wait()) for child in self._children]
-        if leaving:
-            await asyncio.wait(leaving, timeout=_LEAVE_S)
-        for child in self._children:
-            child.kill()
-        await asyncio.gather(*leaving)
+            self._dismiss(child)
+        while self._ending:
+            await asyncio.wait(self._ending)
         if self._spare is not None:
             self._spares.give_back(self._recipe.preload)
 
     async def _loaded(self) -> tuple[Child, Message | None]:
-        assert self._spare is not None
-        child = await self._spare.fork(self._name)
+        """A new child that has loaded the engine, and the engine's facts. Raises EngineError."""
+        child = await self._forked()
         self._children.add(child)
         try:
-            return child, await child.load(self._recipe, self._limits.memory_mb, self._limits.load_s)
-        except EngineError:
+            self._check_open()
+            facts = await child.load(self._recipe, self._limits.memory_mb, self._limits.load_s)
+            self._check_open()
+        except BaseException as error:
             child.kill()
-            await child.ended.wait()
-            self._forget(child, "load")
+            self._dismiss(child)
+            if isinstance(error, EngineError):
+                await child.ended.wait()
+                self._forget(child, "load")
             raise
+        return child, facts
+
+    async def _forked(self) -> Child:
+        """Raises EngineError."""
+        assert self._spare is not None
+        try:
+            return await self._spare.fork(self._name)
+        except (SpareDied, OSError) as error:  # there is no descriptor left, or no memory
+            raise EngineError(f"{self._name}: {error}") from None
+
+    def _check_open(self) -> None:
+        if self._closing is not None:
+            raise EngineError(f"{self._name}: it is not needed any more")
 
     async def _several(self, count: int) -> list[Child]:
-        """Loads so many at once. Raises EngineError, SpareDied: one does not load; the others end."""
-        results = await asyncio.gather(*(self._loaded() for _ in range(count)), return_exceptions=True)
-        errors = [result for result in results if isinstance(result, BaseException)]
-        loaded = [result[0] for result in results if not isinstance(result, BaseException)]
-        if errors:
-            for child in loaded:
-                child.leave()
-            raise errors[0]
-        return loaded
+        """Loads so many at once. Raises EngineError: one does not load; the others end."""
+        loading = [asyncio.ensure_future(self._loaded()) for _ in range(count)]
+        try:
+            children = [child for child, _ in await asyncio.gather(*loading)]
+            self._check_open()
+        except BaseException:  # a cancellation, too
+            for each in loading:
+                each.cancel()
+                each.add_done_callback(self._dismiss_loaded)
+            if loading:
+                await asyncio.wait(loading)
+            raise
+        return children
+
+    def _dismiss_loaded(self, loading: asyncio.Task[tuple[Child, Message | None]]) -> None:
+        if not loading.cancelled() and loading.exception() is None:
+            self._dismiss(loading.result()[0])
+
+    def _dismiss(self, child: Child) -> None:
+        """Ends a child that has no place; it counts until it is gone."""
+        child.leave()
+        ending = asyncio.ensure_future(self._gone(child))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+
+    async def _gone(self, child: Child) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LEAVE_S):
+                await child.ended.wait()
+        child.kill()
+        await child.ended.wait()
+        self._children.discard(child)
 
     async def _keep(self, place: int, child: Child | None) -> None:
         """Has a child in this place again and again, until the end."""
         restarts = Restarts()
         for attempt in itertools.count():
             began = self._now()
-            child = child or await self._replacement()
-            if child is not None and attempt:
+            if child is None and (child := await self._replacement()) is not None:
+                self._offer(place, child)
                 took_s = self._now() - began
-                log.info("engine %s: process %d is ready, %.1f s after its start", self._name, child.pid, took_s)
-            answered = child is not None and await self._serve(place, child)
+                if attempt:
+                    log.info(
+                        "engine %s: process %d is ready, %.1f s after its start", self._name, child.pid, took_s
+                    )
+            answered = child is not None and await self._served(place, child)
             ready_s = None if child is None else math.inf if answered else self._now() - began
             restarts, child = restarts.after(ready_s), None
             await self._rest(place, restarts.delay_s)
 
     async def _rest(self, place: int, seconds: float) -> None:
         self._resting[place] = self._now() + seconds
-        if error := self._refusal():
-            self._is_down = True
-            for waiting in self._waiting:
-                if not waiting.done():
-                    waiting.set_exception(error)
-            self._waiting.clear()
-        await asyncio.sleep(seconds)
-        del self._resting[place]
+        try:
+            if self._refuse_waiting():
+                self._is_down = True
+            await asyncio.sleep(seconds)
+        finally:
+            del self._resting[place]
+
+    def _refuse_waiting(self) -> bool:
+        """Tells the batches that wait for a child that none will come soon, where that is so."""
+        error = self._refusal()
+        if error is None:
+            return False
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_exception(error)
+        self._waiting.clear()
+        return True
 
     async def _replacement(self) -> Child | None:
         try:
             child, _ = await self._loaded()
             return child
-        except (EngineError, SpareDied) as error:
+        except EngineError as error:
             log.error("engine %s does not start again: %s", self._name, error)
-            return None
+        except Exception:  # its place must not be lost
+            log.exception("engine %s does not start again", self._name)
+        return None
 
-    async def _serve(self, place: int, child: Child) -> bool:
-        """Offers a child until it ends. Returns whether it worked: its end does not speak against the next one."""
+    def _offer(self, place: int, child: Child) -> None:
+        """Lets batches have a child, until it ends or loses its place."""
         self._is_down = False
         self._serving[place] = child
         self._give_back(child)
-        try:
-            await child.ended.wait()
-        except asyncio.CancelledError:
-            self._retire(child)
-            raise
-        finally:
-            del self._serving[place]
+
+    async def _served(self, place: int, child: Child) -> bool:
+        """Waits for the end of a child. Returns whether it worked: its end does not speak against the next one."""
+        await child.ended.wait()
+        del self._serving[place]
         self._forget(child, child.reason)
         if child in self._idle:
             self._idle.remove(child)
@@ -301,8 +361,6 @@ class ProcessRunner(Generic[Item, Row]):
 
     def _retire(self, child: Child) -> None:
         """Lets a child end that has lost its place, after its batch."""
-        if self._closed:
-            return
         self._retiring.add(child)
         if child in self._idle:
             self._idle.remove(child)
@@ -310,8 +368,7 @@ class ProcessRunner(Generic[Item, Row]):
 
     def _end_retired(self, child: Child) -> None:
         self._retiring.discard(child)
-        self._children.discard(child)
-        child.leave()
+        self._dismiss(child)
 
     def _forget(self, child: Child, reason: str) -> None:
         self._children.discard(child)
@@ -327,10 +384,17 @@ class ProcessRunner(Generic[Item, Row]):
             raise error
         waiting: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
-        return await waiting
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
+                self._give_back(waiting.result())  # it came at the same moment
+            raise
 
     def _refusal(self) -> EngineUnavailable | None:
         """An error where every place waits, and the first to start a child does so only after some time."""
+        if self._closing is not None:
+            return EngineUnavailable(1.0)
         if len(self._resting) < len(self._places):
             return None
         rest_s = min(self._resting.values()) - self._now()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -58,7 +57,7 @@ class Room:
         self._observer = observer
         self._meter = meter
         self._loaded: list[Version] = []
-        self._leaving: dict[Version, asyncio.Task[None]] = {}
+        self._leaving: dict[Version, set[asyncio.Task[None]]] = {}
         self._turn = asyncio.Lock()  # loads at once would each measure the others' memory
         self._asked = 0
 
@@ -83,18 +82,23 @@ class Room:
         """Frees a version when the requests that use it have ended; later ones wait for a new load."""
         stay, version.stay = version.stay, None
         if stay is not None:
-            self._leaving[version] = asyncio.ensure_future(self._free(version, stay))
-        if version in self._leaving:
-            await asyncio.shield(self._leaving[version])
+            leaving = asyncio.ensure_future(self._free(version, stay))
+            self._leaving.setdefault(version, set()).add(leaving)
+            leaving.add_done_callback(lambda _: self._left(version, leaving))
+        if version in self._leaving:  # more than once where it was loaded again while requests used the last load
+            await asyncio.shield(asyncio.gather(*self._leaving[version]))
+
+    def _left(self, version: Version, leaving: asyncio.Task[None]) -> None:
+        self._leaving[version].discard(leaving)
+        if not self._leaving[version]:
+            del self._leaving[version]
 
     async def _free(self, version: Version, stay: Stay) -> None:
-        with contextlib.suppress(Exception):  # it did not load
-            await asyncio.shield(stay.ready)
+        await asyncio.wait([stay.ready])  # it may not have loaded
         await stay.end()
-        del self._leaving[version]
-        if version in self._loaded:
+        if stay.deployment is not None:
             self._loaded.remove(version)
-            if self._observer and stay.deployment:
+            if self._observer:
                 self._observer.removed(stay.deployment)
         if version.on_freed:
             version.on_freed()

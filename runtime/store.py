@@ -6,12 +6,16 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Protocol
 
+from batching import QueueFull
+from runtime.arrival import Arrival
 from runtime.errors import EngineUnavailable, LastModel, ModelLoading, NoWorkers, UnknownModel, VersionTaken
 from runtime.kinds.unopened_model import UnopenedModel
 from runtime.room import Room
 from runtime.stay import AnyDeployment, Stay, Use
 from runtime.version import AnyModel, Version
 from runtime.version_status import VersionStatus
+
+_RETRY_S = 1.0
 
 
 class Catalog(Protocol):
@@ -24,6 +28,22 @@ class Catalog(Protocol):
             UnknownModel: there is none of that name and version.
             NoWorkers: it was scaled to none.
             ModelLoading: the server is starting.
+        """
+        ...
+
+    async def until_workers(self, name: str | None, version: str | None, deadline: float | None) -> None:
+        """Waits for workers that are being started; where none are, it returns at once.
+
+        Args:
+            name: of the model; None for the default one.
+            version: of it; None for the default one.
+            deadline: `time.monotonic()` after which the client does not wait; None: it does for any time.
+
+        Raises:
+            UnknownModel: there is none of that name and version.
+            NoWorkers: they do not start.
+            QueueFull: too many requests wait.
+            DeadlineExceeded: the deadline came first.
         """
         ...
 
@@ -46,7 +66,11 @@ class ModelStore:
     """
 
     def __init__(
-        self, models: Mapping[str, AnyModel], room: Room, on_gone: Callable[[AnyModel], None] | None = None
+        self,
+        models: Mapping[str, AnyModel],
+        room: Room,
+        on_gone: Callable[[AnyModel], None] | None = None,
+        most_waiting: int = 1024,
     ) -> None:
         """Creates it; `load` then loads the models.
 
@@ -54,8 +78,10 @@ class ModelStore:
             models: of the start, by name, at least one; the first is the default.
             room: where they are loaded.
             on_gone: given each model that is not used any more, once it is freed.
+            most_waiting: requests for a version whose workers are being started.
         """
         self.expected_at = 0.0
+        self._most_waiting = most_waiting
         self._on_gone = on_gone or _ignored
         self._room = room
         self._versions = {name: {model.facts.version: _version(model)} for name, model in models.items()}
@@ -101,24 +127,54 @@ class ModelStore:
             NoWorkers: it was scaled to none.
             ModelLoading: it is not loaded.
         """
-        deployment = self._awake(name, version).deployment
+        deployment = self.awake(name, version).deployment
         if deployment is None:
             raise self.loading()
         return deployment
 
     def peek(self, name: str | None, version: str | None = None) -> AnyDeployment | None:
         """See Catalog."""
-        found = self._awake(name, version)
+        if self._find(name, version).arrival is not None:
+            return None
+        found = self.awake(name, version)
         if found.is_resident and found.deployment is None:
             raise self.loading()
         return found.deployment
+
+    async def until_workers(self, name: str | None, version: str | None, deadline: float | None) -> None:
+        """See Catalog."""
+        found = self._find(name, version)
+        if found.arrival is None:
+            return
+        if found.arrival.waiting >= self._most_waiting:
+            raise QueueFull(_RETRY_S)
+        if not await found.arrival.wait(deadline):
+            raise NoWorkers(found.name, found.number)
+
+    def expect(self, name: str, number: str, workers: bool) -> None:
+        """Lets requests for a version without workers wait for some, until `wake`, or not any more.
+
+        Raises:
+            UnknownModel: it is not there.
+        """
+        version = self._find(name, number)
+        if not workers:
+            version.end_arrival(has_come=False)
+        elif version.arrival is None:
+            version.arrival = Arrival()
+
+    def expect_none(self) -> None:
+        """Refuses all requests that wait for workers: this process gets no further ones."""
+        for versions in self._versions.values():
+            for version in versions.values():
+                version.end_arrival(has_come=False)
 
     def use(self, name: str | None, version: str | None = None, deadline: float | None = None) -> Use:
         """See Catalog; entering raises as `peek` and `Stay.enter` do."""
         return Use(lambda: self._stay(name, version), deadline)
 
     def _stay(self, name: str | None, version: str | None) -> Stay:
-        found = self._awake(name, version)
+        found = self.awake(name, version)
         if found.is_resident and found.deployment is None:
             raise self.loading()
         return self._room.stay_of(found)
@@ -218,7 +274,9 @@ class ModelStore:
 
     def wake(self, name: str, number: str) -> None:
         """Lets requests reach a version that `load_idle` has loaded. Raises UnknownModel."""
-        self._find(name, number).is_idle = False
+        version = self._find(name, number)
+        version.is_idle = False
+        version.end_arrival(has_come=True)
 
     async def rest(self, name: str, number: str) -> None:
         """Refuses requests for a version, waits for those that use it, and frees it. Raises UnknownModel."""
@@ -250,6 +308,7 @@ class ModelStore:
             raise ValueError(f"version {number} is the default one of {name}")
         if len(versions) == 1 and len(self._versions) == 1:
             raise LastModel(f"{name} {number} is the last model")
+        version.end_arrival(has_come=False)
         model = self._models.pop((name, number))
         del versions[number]
         if not versions:
@@ -294,8 +353,8 @@ class ModelStore:
         """Runs what is queued, then frees every model."""
         await self._room.close()
 
-    def _awake(self, name: str | None, number: str | None) -> Version:
-        """Raises UnknownModel, NoWorkers."""
+    def awake(self, name: str | None, number: str | None = None) -> Version:
+        """A version that has workers now. Raises UnknownModel, NoWorkers."""
         version = self._find(name, number)
         if version.is_idle:
             raise NoWorkers(version.name, version.number)

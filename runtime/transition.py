@@ -32,15 +32,17 @@ class Transition:
         wake: archives that had no workers, and get some.
         scale: versions whose number of processes differs.
         rest: archives that have no workers any more.
+        expect: archives without workers for which requests begin to wait, or cease to.
         switch: name and version of each default that differs.
         shadow: by name what differs; None: the shadow ends.
-        remove: versions that are gone.
+        remove: versions that are gone, the default ones last.
     """
 
     load: tuple[AddedModel, ...] = ()
     wake: tuple[AddedModel, ...] = ()
     scale: tuple[Scaling, ...] = ()
     rest: tuple[AddedModel, ...] = ()
+    expect: tuple[AddedModel, ...] = ()
     switch: tuple[Key, ...] = ()
     shadow: tuple[tuple[str, Shadow | None], ...] = ()
     remove: tuple[Key, ...] = ()
@@ -53,7 +55,8 @@ class Transition:
         wake = tuple(each for each in known if _is_idle(old, each.key) and not each.is_idle)
         rest = tuple(each for each in known if each.is_idle and not _is_idle(old, each.key))
         defaults = set(_defaults(old))
-        others = before.keys() - {each.key for each in (*wake, *rest)}
+        idle = tuple(each for each in new.added if each.is_idle)
+        others = before.keys() - {each.key for each in (*wake, *idle)}
         return cls(
             load=tuple(each for each in new.added if each.key not in before),
             wake=wake,
@@ -63,13 +66,14 @@ class Transition:
                 if key in others and old.processes_of(*key) != new.processes_of(*key)
             ),
             rest=rest,
+            expect=tuple(each for each in idle if each.is_starting != _is_starting(old, each.key)),
             switch=tuple(key for key in _defaults(new) if key not in defaults),
             shadow=tuple(
                 (name, new.shadows.get(name))
                 for name in dict.fromkeys((*old.shadows, *new.shadows))
                 if old.shadows.get(name) != new.shadows.get(name)
             ),
-            remove=tuple(key for key in before if key not in after),
+            remove=tuple(sorted((key for key in before if key not in after), key=lambda key: key in defaults)),
         )
 
 
@@ -81,6 +85,11 @@ def _is_archive(models: ModelSet, key: Key) -> bool:
 def _is_idle(models: ModelSet, key: Key) -> bool:
     model = models.find(*key)
     return model is not None and model.is_idle
+
+
+def _is_starting(models: ModelSet, key: Key) -> bool:
+    model = models.find(*key) if key[1] in models.versions(key[0]) else None
+    return model is not None and model.is_starting
 
 
 def _defaults(models: ModelSet) -> tuple[Key, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from runtime.arrival import Arrival
 from runtime.model import Model
 from runtime.stay import AnyDeployment, Stay
 
@@ -18,7 +19,8 @@ class Version:
         name: of the model.
         number: of the version.
         is_resident: it is not evicted.
-        is_idle: it has no workers: requests are refused, whether it is loaded or not.
+        is_idle: it has no workers: requests are refused, whether it is loaded or not, or wait for `arrival`.
+        arrival: of its workers, for which requests wait; None where none are being started.
         stay: in memory; None while it is only known.
         asked: a number that grows: when it was last asked for.
         memory: bytes that it took when it was last loaded; 0: it was not.
@@ -45,11 +47,18 @@ class Version:
         self.number = number
         self.is_resident = is_resident
         self.is_idle = False
+        self.arrival: Arrival | None = None
         self.stay: Stay | None = None
         self.asked = 0
         self.memory = 0
         self.open_model = open_model
         self.on_freed = on_freed
+
+    def end_arrival(self, has_come: bool) -> None:
+        """Lets the requests go on that wait for workers; has_come: whether there are any."""
+        arrival, self.arrival = self.arrival, None
+        if arrival is not None:
+            arrival.end(has_come)
 
     @property
     def deployment(self) -> AnyDeployment | None:

@@ -63,7 +63,7 @@ class VersionStatus:
 
 def _state(version: Version) -> str:
     if version.is_idle:
-        return "idle"
+        return "loading" if version.arrival else "idle"
     if version.stay is None:
         return "known"
     return "loaded" if version.deployment else "loading"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -141,6 +142,12 @@ class _Parts(NamedTuple):
     opener: Opener
 
 
+def _most_waiting(config: Config) -> int:
+    """Requests that wait in one worker for a model whose processes are being started."""
+    most = config.torchserve.job_queue_size if config.torchserve.is_on else config.batching.queue_limit
+    return math.ceil(most / max(1, config.server.workers))
+
+
 def _parts(config: Config, bundles: Bundles, shared: SharedMetrics | None, models: ModelSet) -> _Parts:
     metrics = Metrics(shared, config.torchserve.is_on)
     threads = config.server.decode_threads or usable_cores()
@@ -149,7 +156,7 @@ def _parts(config: Config, bundles: Bundles, shared: SharedMetrics | None, model
     capacity = Capacity(given.max_models, given.model_memory_mb * 1_000_000)
     deployer = Deployer(opener, cpu_pool, spares, metrics)
     room = Room(deployer.deploy, capacity, metrics, ModelMeter())
-    store = ModelStore(opener.first(models), room, opener.release)
+    store = ModelStore(opener.first(models), room, opener.release, _most_waiting(config))
     guard = Guard(store, store_folder(given), metrics.shadows, counts=config.management.is_on)
     proxies, log = Proxies(config.server.trusted_proxy, config.server.root_path), config.server
     access_log = (

@@ -93,11 +93,12 @@ class Control:
         models = self.committed
         rest = [(key, models.find(*key)) for key in models if key not in models.first()]
         try:
-            for idle in (each.key for each in models.added if each.is_idle):
-                if idle in models.first():  # the store was created with it
-                    await self._store.rest(*idle)
+            for idle in (each for each in models.added if each.is_idle):
+                if idle.key in models.first():  # the store was created with it
+                    await self._store.rest(*idle.key)
                 else:
-                    self._store.register_idle(*idle)
+                    self._store.register_idle(*idle.key)
+                self._store.expect(*idle.key, idle.is_starting)
             for key, added in rest:
                 if added and added.on_use:
                     self._store.register(*key, await self._open(key, added))
@@ -164,6 +165,7 @@ class Control:
             BatchingError: it fails.
         """
         asked = Fields({}, headers, "describe")
+        await self._store.until_workers(name, version, None)
         async with self._store.use(name, version, None) as deployment:
             try:
                 reply = await deployment.infer(asked, PhaseClock(time.monotonic))
@@ -202,6 +204,8 @@ class Control:
                 self.guard.watch(*key)
             for model in transition.wake:
                 self._store.wake(*model.key)
+            for model in transition.expect:
+                self._store.expect(*model.key, model.is_starting)
             for name, shadow in transition.shadow:
                 self.guard.shadow(name, shadow)
             self.committed, self._prepared = models, None

@@ -40,6 +40,14 @@ class Store(Protocol):
         """Loads a version that has no workers, out of reach of requests. Raises ModelError."""
         ...
 
+    def expect(self, name: str, version: str, workers: bool, /) -> None:
+        """Lets requests wait for the workers of a version, or not any more."""
+        ...
+
+    async def until_workers(self, name: str, version: str, deadline: float | None, /) -> None:
+        """Waits for workers that are being started. Raises NoWorkers, UnknownModel."""
+        ...
+
     def wake(self, name: str, version: str, /) -> None:
         """Lets requests reach it."""
         ...

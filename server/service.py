@@ -136,6 +136,7 @@ class Service:
         """
         context = self.context
         context.draining = True
+        context.store.expect_none()
         for listening in self._listening:
             ignore_newcomers(listening)
         await asyncio.sleep(LAST_CALL_S)

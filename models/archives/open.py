@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,7 +68,8 @@ def open_archive(
 ) -> Archive:
     """Checks an archive and unpacks it. A folder stays where it is.
 
-    What was unpacked is removed when nobody refers to the result any more, and at the end of the process.
+    Processes of one server share what was unpacked. It is removed when none refers to the result any more, and at
+    the end of the last one.
 
     Args:
         path: file or folder, in the model store.
@@ -90,14 +92,22 @@ def open_archive(
         if is_folder and not wanted:
             return archive
         size = 0 if is_folder else sum(member.size for member in packed.members.values())
-        unpacked = UnpackedFolder(size)
-        folder = path if is_folder else unpacked.content
-        if not is_folder:
-            packed.unpack(folder)
-        if wanted:
-            install(folder / wanted, unpacked.packages)
-        packages = unpacked.packages if wanted else None
+
+        def fill(content: Path, packages: Path) -> None:
+            if not is_folder:
+                packed.unpack(content)
+            if wanted:
+                install((path if is_folder else content) / wanted, packages)
+
+        unpacked = UnpackedFolder(size, secrets.token_hex(8) if is_folder else _identity(path), fill)
+        folder, packages = path if is_folder else unpacked.content, unpacked.packages if wanted else None
         return Archive(path, folder, archive.manifest, archive.config, packages, unpacked)
+
+
+def _identity(path: Path) -> str:
+    """Another text for a file that was replaced or written. A folder has none: its files change without it."""
+    found = path.stat()
+    return f"{path} {found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
 def _read(path: Path, packed: Packed, limits: ArchiveLimits) -> Archive:

@@ -1,50 +1,69 @@
-"""Where archives lie unpacked: private temporary folders, each of one archive in one process."""
+"""Where archives lie unpacked: temporary folders, each of one archive in the processes of one server."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 from models.errors import ArchiveError
-from models.machine.locked_folder import LockedFolder, make_locked_folder, remove_leftovers
+from models.machine.locked_folder import LockedFolder, join_folder, leave_folder, remove_leftovers
 
 PREFIX = "snapserve-archive-"
 _CONTENT, _PACKAGES = "content", "packages"
 _RESERVE = 256 << 20  # bytes of the disk that are left free
 
-_owners: dict[LockedFolder, int] = {}  # the process that has made it: one that is forked removes nothing
+_owners: dict[LockedFolder, int] = {}  # the process that uses it: one that is forked removes nothing
+_group = [secrets.token_hex(8)]
+
+
+def unpack_with(group: str) -> None:
+    """Shares what this process unpacks with processes that are told the same text, unknown to other users."""
+    _group[:] = [group]
 
 
 class UnpackedFolder:
-    """Exists as long as somebody refers to it, at most as long as the process.
+    """Exists as long as a process uses it.
 
     Attributes:
         content: folder of the archive's files.
-        packages: folder for the packages that it needs; not made yet.
+        packages: folder of the packages that it needs.
     """
 
-    def __init__(self, size: int) -> None:
-        """Makes it, and removes those of processes that have ended.
+    def __init__(self, size: int, identity: str, fill: Callable[[Path, Path], None]) -> None:
+        """Makes it unless another process of the server has, and removes those of processes that have ended.
 
         Args:
             size: bytes that it is to hold.
+            identity: the same for the same content.
+            fill: writes the content and the packages into these two folders, of which the second is not made.
 
         Raises:
             ArchiveError: there is not so much room; the message begins behind the archive's name.
             OSError: it cannot be made.
+            Exception: of `fill`.
         """
         parent = Path(tempfile.gettempdir())
         remove_leftovers(parent, PREFIX)
-        free = shutil.disk_usage(parent).free
-        if size + _RESERVE > free:
-            raise ArchiveError(f"unpacks to {size:,} bytes, but {parent} has room for {max(0, free - _RESERVE):,}")
-        folder = make_locked_folder(parent, PREFIX)
+
+        def fill_all(path: Path) -> None:
+            free = shutil.disk_usage(parent).free
+            if size + _RESERVE > free:
+                room = max(0, free - _RESERVE)
+                raise ArchiveError(f"unpacks to {size:,} bytes, but {parent} has room for {room:,}")
+            (path / _CONTENT).mkdir(mode=0o700)
+            fill(path / _CONTENT, path / _PACKAGES)
+
+        name = hashlib.sha256(f"{_group[0]} {identity}".encode()).hexdigest()[:32]
+        folder = join_folder(parent / f"{PREFIX}{name}", fill_all)
         if not _owners:
             atexit.register(remove_unpacked)
         _owners[folder] = os.getpid()
@@ -52,15 +71,14 @@ class UnpackedFolder:
         self._finalizer.atexit = False
         self.content = folder.path / _CONTENT
         self.packages = folder.path / _PACKAGES
-        self.content.mkdir(mode=0o700)
 
     def release(self) -> None:
-        """Removes it, on a thread."""
+        """Removes it, on a thread, unless another process uses it."""
         self._finalizer()
 
 
 def remove_unpacked() -> None:
-    """Removes the folders of this process and of those that have ended: for the end of a process."""
+    """Removes the folders that no other process uses: for the end of a process."""
     for folder in list(_owners):
         _remove(folder)
     with contextlib.suppress(OSError):  # there is no temporary folder
@@ -74,5 +92,4 @@ def _remove_aside(folder: LockedFolder) -> None:
 
 def _remove(folder: LockedFolder) -> None:
     if _owners.pop(folder, None) == os.getpid():
-        folder.remove()
-        os.close(folder.lock)
+        leave_folder(folder)

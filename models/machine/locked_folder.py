@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+_FILLED = "filled"  # a file in a folder that is shared: it is whole
+
 
 @dataclass(frozen=True)
 class LockedFolder:
@@ -49,6 +51,64 @@ def make_locked_folder(parent: Path, prefix: str) -> LockedFolder:
             os.close(lock)
 
 
+def join_folder(path: Path, fill: Callable[[Path], None]) -> LockedFolder:
+    """A folder that several processes share; `leave_folder` ends that. The first one fills it, the others wait.
+
+    Args:
+        path: of it. No other user may know it before it is there.
+        fill: writes into the folder; what it raises is raised here, and the folder is gone.
+
+    Raises:
+        OSError: it cannot be made there.
+    """
+    while True:
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        with contextlib.suppress(FileNotFoundError):  # another process has removed it
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                if _has_joined(lock, path, fill):
+                    return LockedFolder(path, lock)
+            except BaseException:
+                os.close(lock)
+                raise
+            os.close(lock)
+
+
+def _has_joined(lock: int, path: Path, fill: Callable[[Path], None]) -> bool:
+    """False: another process has removed it meanwhile."""
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    if _is_at(lock, path) and not (path / _FILLED).exists():
+        _lock(lock, wait=True)
+        if _is_at(lock, path) and not (path / _FILLED).exists():
+            if any(path.iterdir()):  # a process was killed while it filled it
+                remove_folder(path)
+                return False
+            try:
+                fill(path)
+                (path / _FILLED).touch()
+            except BaseException:
+                remove_folder(path)
+                raise
+        fcntl.flock(lock, fcntl.LOCK_SH)  # between the two locks there is none
+    return _is_at(lock, path) and (path / _FILLED).exists()
+
+
+def _is_at(lock: int, path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(lock), path.lstat())
+    return False
+
+
+def leave_folder(folder: LockedFolder) -> None:
+    """Lets go of a folder; the last process that does removes it."""
+    with contextlib.suppress(BlockingIOError):
+        _lock(folder.lock, wait=False)
+        if _is_at(folder.lock, folder.path):
+            folder.remove()
+    os.close(folder.lock)
+
+
 def remove_folder(path: Path) -> None:
     """Removes the folder of a process that ends; no process can make a file in it meanwhile."""
     with contextlib.suppress(OSError):  # another process removes it
@@ -69,7 +129,7 @@ def remove_leftovers(parent: Path, prefix: str, is_ours: Callable[[Path], bool] 
             try:
                 _lock(lock, wait=False)
                 if is_ours(path):
-                    shutil.rmtree(path, ignore_errors=True)
+                    remove_folder(path)
             finally:
                 os.close(lock)
 

@@ -49,7 +49,8 @@ class Spare:
         async with self._starting:
             if self._end is None:
                 await self._start()
-        assert self._end is not None
+        if self._end is None:  # it has ended as soon as it was ready
+            raise SpareDied(self._last_words())
         child, number = Child(name, self.kill), next(self._numbers)
         forked = self._forks[number] = asyncio.get_running_loop().create_future()
         try:

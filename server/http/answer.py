@@ -32,6 +32,7 @@ async def answer(dialect: Dialect, request: web.Request) -> web.StreamResponse:
     context, exchange = request.app[CONTEXT], request[EXCHANGE]
     deadline = exchange.deadline(context.config.limits.request_timeout_ms)
     _admit(context, dialect, exchange, deadline)
+    await dialect.catalog.until_workers(*dialect.target_of(request), deadline)
     body = await _read(context, dialect, request, deadline)
     try:
         exchange.clock.mark("read")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import tempfile
 import time
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ _KEPT = 10  # newest files
 _PATTERN = "*.cfg"
 _KINDS = tuple(f"-{kind}.cfg" for kind in (STARTUP, CHANGE, SHUTDOWN))
 _PREFIX = ".snapshot-"
+_DIGITS = re.compile(r"\d{17}")  # the time in the name of a snapshot
 
 _TEXTS = {"handler": "handler", "modelUrl": "url"}  # ours alone; TorchServe ignores what it does not know
 
@@ -67,16 +69,25 @@ class Snapshots:
             models: that are served.
             kind: `STARTUP`, `CHANGE` or `SHUTDOWN`.
         """
-        now = datetime.now()
-        name = f"{now:%Y%m%d%H%M%S}{now.microsecond // 1000:03d}-{kind}.cfg"
-        document = json.dumps(_document(name, models), separators=(",", ":"))
-        text = write_properties({**self._settings, SNAPSHOT: document}, "Saved by SnapServe")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            _write(self._folder / name, text)
+            name = f"{self._time()}-{kind}.cfg"
+            self._write(name, models)
             self._remove_old()
         except OSError as error:
             log.error("%s: no snapshot can be written: %s", self._folder, error.strerror)
+
+    def _time(self) -> str:
+        """Now, in milliseconds; later than any other snapshot, whatever became of the clock."""
+        now = datetime.now()
+        time, last = f"{now:%Y%m%d%H%M%S}{now.microsecond // 1000:03d}", newest(self._folder)
+        digits = _DIGITS.match(last.name) if last else None
+        return time if digits is None or digits[0] < time else f"{int(digits[0]) + 1:017d}"
+
+    def _write(self, name: str, models: ModelSet) -> None:
+        """Raises OSError."""
+        document = json.dumps(_document(name, models), separators=(",", ":"))
+        _write(self._folder / name, write_properties({**self._settings, SNAPSHOT: document}, "Saved by SnapServe"))
 
     def _remove_old(self) -> None:
         for file in _found(self._folder)[:-_KEPT]:

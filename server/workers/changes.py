@@ -174,6 +174,8 @@ class Changes:
             await self._undo(workers, number)
             raise
         self.committed = models
+        if self.refusal:  # the service stops since: what it leaves has the change
+            self.end()
         await self._commit(workers, number)
 
     async def _prepare(self, workers: Sequence[WorkerProcess], number: int, models: ModelSet) -> None:

@@ -40,6 +40,7 @@ class WorkerSettings:
         delay_s: seconds to wait before the models are loaded, because the worker before it ended soon.
         start_s: how long the last start of a worker took, in seconds; 0: unknown.
         models: that are to be served.
+        group: a text that all workers of the server have, and no other process.
     """
 
     number: int
@@ -51,6 +52,7 @@ class WorkerSettings:
     delay_s: float
     start_s: float
     models: ModelSet
+    group: str
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any, NoReturn
 
-from models.archives.unpacked import remove_unpacked
+from models.archives.unpacked import remove_unpacked, unpack_with
 from models.errors import ModelError
 from models.machine.locked_folder import remove_folder
 from models.machine.process import prepare_process
@@ -84,6 +84,7 @@ def main() -> NoReturn:
     threading.Thread(target=_end_with_supervisor, args=(settings,), daemon=True).start()
     set_up_logs(settings.config.server.log_level, f"worker {settings.number}")
     name_temporary_folder()
+    unpack_with(settings.group)
     channel = WorkerEnd(socket.socket(fileno=settings.channel))
     with asyncio.Runner(loop_factory=loop_factory(settings.config.server.loop)) as runner:
         runner.run(Worker(settings, channel).run())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import pickle
+import secrets
 import socket
 import sys
 import time
@@ -26,6 +27,7 @@ from server.workers.messages import (
 )
 
 _DOUBTFUL_HEARTBEATS = 4  # missed within a second
+_GROUP = secrets.token_hex(8)
 
 
 class WorkerProcess:
@@ -120,7 +122,7 @@ class WorkerProcess:
         self.number, self.started_at, self._delay_s, self.models = number, time.monotonic(), delay_s, models
         folder = shared.folder if shared else None
         times = self.started_at, delay_s, start_s
-        settings = WorkerSettings(*(number, config, *self._descriptors, folder, *times, models))
+        settings = WorkerSettings(*(number, config, *self._descriptors, folder, *times, models, _GROUP))
         assert self.process.stdin is not None
         self.process.stdin.write(pickle.dumps(settings))
         self.process.stdin.close()

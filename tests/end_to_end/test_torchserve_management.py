@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from tests.end_to_end.archives import BROKEN, DESCRIBES, TorchServer, make_archive
+from tests.end_to_end.archives import BROKEN, DESCRIBES, ECHO, TorchServer, make_archive
 
 SETTINGS = '{"first": {"1.0": {"minWorkers": 1, "maxWorkers": 2}}}'
 YAML = "minWorkers: 1\nmaxWorkers: 1\nbatchSize: 4\nmaxBatchDelay: 300\nresponseTimeout: 7\n"
@@ -54,6 +54,8 @@ def folder(tmp_path_factory):
     make_archive(store / "broken.mar", "broken", BROKEN)
     make_archive(store / "withyaml.mar", "withyaml", version="3.1.4", yaml=YAML)
     make_archive(store / "describes.mar", "describes", DESCRIBES)
+    make_archive(store / "slow.mar", "slow", f"import time\ntime.sleep(1)\n{ECHO}")
+    make_archive(store / "slowbroken.mar", "slowbroken", f"import time\ntime.sleep(1)\n{BROKEN}")
     (store / "notzip.mar").write_bytes(b"no archive")
     return folder
 
@@ -245,13 +247,18 @@ def test_a_handler_describes_itself(server):
 
 def test_a_registration_that_is_not_waited_for_goes_on(server):
     processing = 202, {"status": "Processing worker updates..."}
-    assert server.ask("POST", "/models?url=echo.mar&initial_workers=1&synchronous=false") == processing
-    (told,) = server.ask("GET", "/models/echo")[1]
+    assert server.ask("POST", "/models?url=slow.mar&initial_workers=1&synchronous=false") == processing
+    (told,) = server.ask("GET", "/models/slow")[1]
     assert (told["minWorkers"], len(told["workers"])) == (1, 1)
-    until(lambda: server.predict("echo", "hi") == (200, "echo says hi"))
-    assert server.ask("DELETE", "/models/echo")[0] == 200
-    assert server.ask("POST", "/models?url=broken.mar&initial_workers=1&synchronous=false") == processing
-    until(lambda: server.ask("GET", "/models/broken")[0] == 404)
+    assert server.predict("slow", "hi") == (200, "slow says hi"), "it waits for the worker"
+    assert server.ask("PUT", "/models/slow?min_worker=0&synchronous=true")[0] == 200
+    assert server.predict("slow")[0] == 503
+    assert server.ask("PUT", "/models/slow?min_worker=1") == processing
+    assert server.predict("slow", "hi") == (200, "slow says hi")
+    assert server.ask("DELETE", "/models/slow")[0] == 200
+    assert server.ask("POST", "/models?url=slowbroken.mar&initial_workers=1&synchronous=false") == processing
+    assert server.predict("slowbroken")[0] == 503, "the worker does not start"
+    until(lambda: server.ask("GET", "/models/slowbroken")[0] == 404)
 
 
 def test_requests_that_run_are_answered_before_a_model_is_gone(server):

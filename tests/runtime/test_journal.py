@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtime.journal import Journal, JournalError, read_journal
-from runtime.model_set import AddedModel, ModelSet
+from runtime.model_set import ARCHIVE, AddedModel, ArchiveAsked, ModelSet
 
 FIXED = ("a",)
 ONE = ModelSet(FIXED).with_model(AddedModel("a", "2", "x"))
@@ -45,6 +45,13 @@ def test_what_was_written_is_read(journal):
     assert journal.read(FIXED) == TWO
     assert {file.name for file in journal.file.parent.iterdir()} == {"models.json", "models.json.lock"}
     assert journal.file.stat().st_mode & 0o077 == 0
+
+
+def test_workers_that_were_being_started_are_not_there_after_a_start(journal):
+    idle = ONE.with_model(AddedModel("c", "1", "c.mar", kind=ARCHIVE, archive=ArchiveAsked()))
+    journal.write(idle.starting("c", "1", 2))
+    (_, read) = journal.read(FIXED).added
+    assert (read.archive.min_workers, read.is_starting) == (0, False), "what was to start them is no more"
 
 
 def whole(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -323,3 +324,43 @@ def test_an_archive_may_have_no_workers_and_is_loaded_freed_or_scaled_by_their_n
     assert ModelSet.from_json(two.to_json(), START.fixed) == two
     with pytest.raises(RecordError, match="between 0 and 64"):
         none.scaled("c", "1", -1)
+
+
+def test_requests_wait_for_the_workers_of_an_archive_from_one_change_to_the_next():
+    none = START.with_model(IDLE)
+    starting = none.starting("c", "1", 2, 3)
+    (model,) = starting.added
+    assert model.is_idle and model.is_starting
+    assert (model.archive.min_workers, model.archive.max_workers) == (2, 3), "a start of the server gives it these"
+    assert Transition.between(none, starting) == Transition(expect=(model,))
+    assert Transition.between(START, starting).expect == (model,)
+    started = starting.started("c", "1")
+    assert started == none.scaled("c", "1", 2, 3)
+    assert Transition.between(starting, started) == Transition(wake=started.added)
+    assert starting.starting("c", "1", 4).started("c", "1") == none.scaled("c", "1", 4), "the last word counts"
+    assert ModelSet.from_json(starting.to_json(), START.fixed) == starting
+    for given_up in (starting.scaled("c", "1", 0), starting.not_started("c", "1", removes=False)):
+        assert not given_up.added[0].is_starting and given_up.added[0].is_idle
+        assert Transition.between(starting, given_up) == Transition(expect=given_up.added)
+
+
+def test_workers_that_do_not_start_leave_an_archive_without_any_or_take_it_away():
+    starting = START.with_model(IDLE).starting("c", "1", 2)
+    assert starting.not_started("c", "1", removes=True).added == ()
+    second = dataclasses.replace(IDLE, version="2")
+    both = starting.with_model(second)
+    (first, _) = both.not_started("c", "1", removes=True).added
+    assert (first.key, first.is_starting) == (("c", "1"), False), "the default one of several stays"
+    running = starting.started("c", "1")
+    for same in (running.started("c", "1"), running.starting("c", "1", 3)):
+        assert same == running, "another change was faster"
+    assert running.not_started("c", "1", removes=True) == running
+    assert START.with_model(IDLE).starting("c", "1", 0) == START.with_model(IDLE)
+    with pytest.raises(UnknownModel):
+        START.started("c", "1")
+
+
+def test_of_versions_that_go_together_the_default_one_goes_last():
+    models = START.with_model(OTHER).with_model(AddedModel("c", "2", "c2"))
+    gone = models.without("c", "2").without("c", "1")
+    assert Transition.between(models, gone).remove == (("c", "2"), ("c", "1"))

@@ -12,6 +12,7 @@ from runtime.errors import NoRoom
 from runtime.on_demand import OnDemand
 from runtime.phases import PhaseClock
 from runtime.room import Capacity
+from runtime.version import Version
 from tests.runtime.fakes import DoublerModel
 from tests.runtime.test_store import Observer, room  # noqa: F401
 
@@ -111,3 +112,19 @@ async def test_nothing_is_kept_of_models_that_do_not_open(room):  # noqa: F811
         with pytest.raises(KeyError):
             await ask(catalog, f"model-{number}")
     assert catalog._known == {}
+
+
+async def test_what_is_freed_again_while_requests_use_its_last_load_is_freed_as_often(room):  # noqa: F811
+    observer = Observer()
+    made = room(Capacity(), observer)
+    version = Version("a", "1", lambda: DoublerModel("a"), is_resident=False)
+    stays, freeing = [], []
+    for _ in range(2):
+        stays.append(made.stay_of(version))
+        await stays[-1].enter(None)
+        freeing.append(asyncio.ensure_future(made.free(version)))
+        await asyncio.sleep(0)
+    for stay in stays:
+        stay.release()
+    await asyncio.gather(*freeing)
+    assert (list(made), observer.seen) == ([], ["+a", "+a", "-a", "-a"])

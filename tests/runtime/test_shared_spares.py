@@ -8,7 +8,6 @@ import os
 import signal
 
 import psutil
-import pytest
 
 from runtime.process_runner import ProcessRunner
 from runtime.processes.recipe import Recipe
@@ -19,19 +18,9 @@ def runner(spares, name="obedient", *preload):
     return ProcessRunner(name, Recipe(name, f"{HANDLERS}:Obedient", {}, preload), ONE, spares)
 
 
-_others = set()  # spare processes that other tests have left
-
-
-@pytest.fixture(autouse=True)
-def _own_alone():
-    _others.clear()
-    _others.update(spares_running())
-
-
 def spares_running():
-    """Process ids of the spare processes that this test has started."""
-    running = [each.pid for each in psutil.Process().children() if "runtime.processes.main" in each.cmdline()]
-    return [pid for pid in running if pid not in _others]
+    """Process ids of the spare processes, all of them: no other test leaves any."""
+    return [each.pid for each in psutil.Process().children() if "runtime.processes.main" in each.cmdline()]
 
 
 async def started(spares, *words):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from batching import DeadlineExceeded
+from batching import DeadlineExceeded, QueueFull
 from models.engines.base import EngineOptions
 from models.errors import EngineError
 from runtime.cpu_pool import CpuPool
@@ -314,3 +314,71 @@ async def test_the_status_tells_who_waits_and_which_versions_have_no_workers(mak
         ("a", "loaded", 0, []),
         ("b", "idle", 0, []),
     ]
+
+
+@pytest.fixture
+async def expecting(make):
+    """A store with a version `b` for whose workers requests wait, at most three."""
+    store, _ = make(DoublerModel("a"))
+    store._most_waiting = 3
+    store.register_idle("b", "1")
+    store.expect("b", "1", workers=True)
+    return store
+
+
+async def ask_when_there_are_workers(store, deadline=None):
+    assert store.peek("b") is None
+    await store.until_workers("b", None, deadline)
+    async with store.use("b") as deployment:
+        return await double(deployment, 1)
+
+
+async def test_requests_wait_for_workers_and_are_answered(expecting):
+    asking = [asyncio.ensure_future(ask_when_there_are_workers(expecting)) for _ in range(3)]
+    await asyncio.sleep(0)
+    (state,) = [each.state for each in expecting.status() if each.name == "b"]
+    assert state == "loading"
+    with pytest.raises(QueueFull):
+        await ask_when_there_are_workers(expecting)
+    asking.pop().cancel()
+    await asyncio.sleep(0)
+    asking.append(asyncio.ensure_future(ask_when_there_are_workers(expecting)))
+    await expecting.load_idle("b", "1", DoublerModel("b"))
+    assert not any(each.done() for each in asking), "no request reaches them before the commit"
+    expecting.wake("b", "1")
+    assert await asyncio.gather(*asking) == ["got 4"] * 3
+    await expecting.until_workers("b", "1", None)
+
+
+async def test_a_request_waits_for_workers_until_its_deadline(expecting):
+    with pytest.raises(DeadlineExceeded):
+        await ask_when_there_are_workers(expecting, time.monotonic() + 0.01)
+    with pytest.raises(DeadlineExceeded):
+        await ask_when_there_are_workers(expecting, time.monotonic() - 1)
+    for _ in range(3):
+        with pytest.raises(DeadlineExceeded):
+            await ask_when_there_are_workers(expecting, 0)
+
+
+@pytest.mark.parametrize("how", ["none", "not any more", "removed"])
+async def test_requests_that_wait_for_workers_in_vain_are_refused(expecting, how):
+    asking = asyncio.ensure_future(ask_when_there_are_workers(expecting))
+    await asyncio.sleep(0)
+    if how == "removed":
+        await expecting.remove("b", "1")
+    elif how == "none":  # the process ends
+        expecting.expect_none()
+    else:
+        expecting.expect("b", "1", workers=False)
+    with pytest.raises(NoWorkers):
+        await asking
+
+
+async def test_requests_go_on_waiting_for_workers_though_a_process_has_undone_its_part(expecting):
+    asking = asyncio.ensure_future(ask_when_there_are_workers(expecting))
+    await expecting.load_idle("b", "1", DoublerModel("b"))
+    await expecting.rest("b", "1")
+    assert not asking.done()
+    await expecting.load_idle("b", "1", DoublerModel("b"))
+    expecting.wake("b", "1")
+    assert await asking == "got 4"

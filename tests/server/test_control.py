@@ -6,10 +6,17 @@ import asyncio
 
 import pytest
 
+from models.engines.base import EngineOptions
 from models.errors import BundleError, EngineError, ModelError
+from runtime.cpu_pool import CpuPool
+from runtime.deployment import Batching, Deployment
 from runtime.errors import ChangeFailed, ModelRefused, UnknownModel
 from runtime.model_set import ARCHIVE, AddedModel, ArchiveAsked, GoldenAsked, ModelSet, Shadow
+from runtime.room import Room
+from runtime.runner import ThreadRunner
+from runtime.store import ModelStore
 from server.control import Control
+from tests.runtime.fakes import DoublerModel
 from tests.server.test_classify import until
 
 
@@ -20,6 +27,7 @@ class FakeStore:
         self.loaded, self.registered, self.defaults = list(loaded), [], dict(loaded)
         self.processes, self.broken, self.first = {}, set(), []
         self.idle = {}  # has no workers: whether it is loaded
+        self.expected = set()  # requests wait for their workers
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -50,7 +58,12 @@ class FakeStore:
             raise EngineError(f"{name}: no engine")
         self.idle[name, version] = True
 
+    def expect(self, name, version, workers):
+        assert (name, version) in self.idle
+        (self.expected.add if workers else self.expected.discard)((name, version))
+
     def wake(self, name, version):
+        self.expected.discard((name, version))
         assert self.idle.pop((name, version))
         self.loaded.append((name, version))
 
@@ -308,3 +321,54 @@ async def test_an_archive_that_does_not_load_at_the_start_is_without_workers_unt
     store.broken.clear()
     await until(lambda: store.idle == {})
     assert store.loaded == [("a", "1"), ("c", "1")]
+
+
+async def test_requests_wait_for_workers_from_the_commit_that_promises_them(at_rest, store):
+    promised = at_rest.committed.starting("c", "1", 1)
+    await at_rest.prepare(promised)
+    assert store.expected == set()
+    await at_rest.commit()
+    assert (store.expected, store.idle) == ({("c", "1")}, {("c", "1"): False}), "nothing is loaded"
+    store.broken.add("1")
+    with pytest.raises(ModelRefused):
+        await at_rest.prepare(promised.started("c", "1"))
+    assert store.expected == {("c", "1")}, "whether they still wait is another change's to say"
+    await at_rest.prepare(promised.not_started("c", "1", removes=False))
+    await at_rest.commit()
+    assert store.expected == set()
+    store.broken.clear()
+    for models in (promised, promised.started("c", "1")):
+        await at_rest.prepare(models)
+        await at_rest.commit()
+    assert (store.expected, store.loaded) == (set(), [("a", "1"), ("c", "1")])
+
+
+async def test_a_worker_that_starts_meanwhile_lets_requests_wait_too(store, guard):
+    promised = BEFORE.with_model(IDLE).starting("c", "1", 1)
+    control = Control(store, open_model, promised, guard)
+    await control.start()
+    assert (store.loaded, store.expected) == ([("a", "1")], {("c", "1")})
+    await control.prepare(promised.started("c", "1"))
+    await control.commit()
+    assert (store.loaded, store.expected) == ([("a", "1"), ("c", "1")], set())
+
+
+async def test_all_versions_of_a_model_go_at_once(guard):
+    models = {name: DoublerModel(name) for name in "ab"}
+    pool = CpuPool(1)
+
+    def deploy(model, is_resident):
+        return Deployment(model, ThreadRunner(model, EngineOptions()), pool, Batching(8))
+
+    store = ModelStore(models, Room(deploy))
+    control = Control(
+        store, lambda name, version, _: DoublerModel(name, version=version), ModelSet(("a", "b")), guard
+    )
+    await control.start()
+    two = control.committed.with_model(AddedModel("b", "2", "x"))
+    for committed in (two, two.without("b", "2").without("b", "1")):
+        await control.prepare(committed)
+        await control.commit()
+    assert [(each.name, each.version) for each in store.status()] == [("a", "1")]
+    await store.close()
+    pool.close()

@@ -82,6 +82,7 @@ def index_of(store: ModelStore) -> list[dict[str, str]]:
 def _index_entry(store: ModelStore, status: VersionStatus) -> dict[str, str]:
     named = {"name": status.name, "version": status.version}
     try:
+        store.awake(status.name, status.version)
         store.peek(status.name, status.version)
     except ModelLoading:
         return {**named, "state": "LOADING"}

@@ -120,6 +120,7 @@ async def unload(request: web.Request) -> web.Response:
 
 def check_model_ready(context: Context, name: str, version: str | None) -> str:
     """The name of a model that takes requests; one that is loaded on first use does. Raises what they would."""
+    context.store.awake(name, version)
     deployment = context.store.peek(name, version)
     if deployment is not None and (unavailable := deployment.runner.unavailable()):
         raise unavailable

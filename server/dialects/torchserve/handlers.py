@@ -161,8 +161,12 @@ class TorchServe:
         if request.method == "OPTIONS":
             return json_response(model_api(route.model))
         self._metrics.count_prediction(route.model, route.version)
-        request[EXCHANGE].timeout_ms = self._timeout_ms(route)
+        exchange = request[EXCHANGE]
+        exchange.timeout_ms = _ANY_TIME_MS  # until the archive is there, and says what its clients wait
         try:
+            target = Target(route.model, route.version)
+            await self.catalog.until_workers(*target, exchange.deadline(_ANY_TIME_MS))
+            exchange.timeout_ms = self._timeout_ms(route)
             return await answer(self, request)
         except Exception as error:
             words = in_words(error, route)

@@ -1,4 +1,4 @@
-"""Packages, and one manager for all tests of this folder: a process that imports torch takes seconds to start."""
+"""Packages, and one manager for all tests of a file: a process that imports torch takes seconds to start."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.runtime.interpreters import networks
 RESNET_SHAPE = (1, 3, 224, 224)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def manager():
-    """Of three. Its tests leave all three working."""
+    """Of three. Its tests leave all three working. Other files find no process of it."""
     with InterpreterManager(3, preload=("torchvision",)) as manager:
         yield manager
 

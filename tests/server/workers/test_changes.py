@@ -422,3 +422,24 @@ async def test_without_management_the_journal_is_read_and_not_written(tmp_path, 
 )
 def test_where_the_journal_is(options, file):
     assert journal_file(ModelConfig(**options)) == file
+
+
+class FakeSnapshots:
+    """`written` has the kind and the versions of each."""
+
+    def __init__(self):
+        self.written = []
+
+    def write(self, models, kind="snapshot"):
+        self.written.append((kind, list(models)))
+
+
+async def test_a_change_that_is_decided_while_the_service_stops_is_in_its_last_snapshot(fleet):
+    worker, snapshots = fleet.add().obeys(Commit), FakeSnapshots()
+    fleet.changes._snapshots = snapshots
+    changing = asyncio.ensure_future(fleet.changes.change(add_two))
+    order = await worker.until(Prepare)
+    fleet.changes.end()
+    worker.end.send(Prepared(order.change))
+    assert await changing == NEW
+    assert (snapshots.written[0], snapshots.written[-1]) == (("shutdown", list(OLD)), ("shutdown", list(NEW)))

@@ -168,6 +168,7 @@ class InferenceService(GRPCInferenceServiceServicer):
         target, size = (message.model_name, message.model_version or None), message.ByteSize()
         if (deployment := context.store.peek(*target)) is not None:
             deployment.admit(1, deadline)
+        await context.store.until_workers(*target, deadline)
         context.bodies.memory.take(size)
         try:
             clock.mark("read")

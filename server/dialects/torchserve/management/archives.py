@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from models.archives.open import describe
 from models.errors import ArchiveError, NoManifest, RequirementsRefused
@@ -24,6 +26,7 @@ from runtime.errors import (
 )
 from runtime.folder import StoreFolder
 from runtime.model_set import AddedModel, ArchiveAsked, ModelSet
+from runtime.processes.restarts import Restarts
 from runtime.record import RecordError
 from runtime.transition import Key
 from server.config import Config
@@ -38,6 +41,8 @@ from server.torchserve.registration import check_requirements, registered
 log = logging.getLogger("snapserve")
 
 Operation = Callable[[ModelSet], ModelSet]
+_Result = TypeVar("_Result")
+_TRIES = 3  # of an asynchronous change
 
 
 class Changer(Protocol):
@@ -82,7 +87,7 @@ class Archives:
         self._facts = Facts("gpu" if config.models.device == "cuda" else "cpu", config.torchserve.job_queue_size)
         self._pending: dict[Key, tuple[int, int]] = {}  # workers that a change under way is to give
         self._yaml = YamlFiles(folder)
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
         self._count_workers()
 
     def names(self) -> dict[str, AddedModel]:
@@ -124,6 +129,10 @@ class Archives:
     async def register(self, addition: Addition) -> tuple[int, str]:
         """Adds an archive. Returns status and text of the response."""
         found = await self._urls.find(addition.url)
+        return await asyncio.shield(self._run(self._register(found, addition)))
+
+    async def _register(self, found: Found, addition: Addition) -> tuple[int, str]:
+        """As `register`; it is not cancelled: what was copied stays exactly if the model is served."""
         try:
             model = await self._read(found, addition)
             return await self._add(model, addition.is_synchronous)
@@ -156,9 +165,9 @@ class Archives:
         assert model.archive is not None
         count = model.archive.min_workers
         if count and not is_synchronous:
-            none = dataclasses.replace(model, archive=dataclasses.replace(model.archive, min_workers=0))
-            await self._change(lambda models: _with(models, none), model)
-            self._begin(model.key, (count, model.archive.max_workers), removes=True)
+            starting = dataclasses.replace(model, archive=dataclasses.replace(model.archive, is_starting=True))
+            await self._change(lambda models: _with(models, starting), model)
+            self._run(self._start(model, removes=True))
             return 202, words.PROCESSING
         await self._change(lambda models: _with(models, model), model, version=model.version)
         hint = "" if count else ". Use scale workers API to add workers for the model."
@@ -171,7 +180,7 @@ class Archives:
         """Gives a version other numbers of workers. Returns status and text of the response."""
         model = self._find(name, version)
         if not is_synchronous:
-            self._begin(model.key, workers)
+            await self._begin(model, workers)
             return 202, words.PROCESSING
         await self._change(lambda models: models.scaled(*model.key, *workers), model, version)
         of_version = "" if version is None else f", version: {version}"
@@ -188,10 +197,14 @@ class Archives:
         """Removes a version; requests that run are answered first. Returns the text of the response."""
         model = self._find(name, version)
         await self._change(lambda models: models.without(*model.key), model)
+        self._let_go(model)
+        return f'Model "{name}" unregistered'
+
+    def _let_go(self, model: AddedModel) -> None:
+        """Removes the copy that belongs to a version that is gone, unless another one needs it."""
         is_copy = model.archive is not None and "://" in model.archive.url
         if is_copy and not any(each.path == model.path for each in self._changes.committed.added):
             self._remove_copy(model.path)
-        return f'Model "{name}" unregistered'
 
     def _remove_copy(self, path: str) -> None:
         assert self._folder is not None
@@ -220,30 +233,74 @@ class Archives:
         models = [each for each in self._changes.committed.added if each.archive]
         self._numbers.update({each.key: self._workers_of(each)[0] for each in models})
 
-    def _begin(self, key: Key, workers: tuple[int, int], removes: bool = False) -> None:
-        """Begins to scale; removes: takes the version out again when that fails."""
-        running = asyncio.ensure_future(self._scale_later(key, workers, removes))
-        self._pending[key] = workers
-        self._running.add(running)
-        running.add_done_callback(self._running.discard)
+    async def _begin(self, model: AddedModel, workers: tuple[int, int]) -> None:
+        """Begins to scale. Raises Refusal."""
+        if model.is_idle and workers[0]:
+            await self._change(lambda models: models.starting(*model.key, *workers), model)
+            if self._find(*model.key).is_starting:
+                self._run(self._start(model, removes=False))
+                return
+        self._pending[model.key] = workers
+        self._run(self._scale_later(model.key, workers))
 
-    async def _scale_later(self, key: Key, workers: tuple[int, int], removes: bool) -> None:
+    def _run(self, work: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
+        """Goes on, whatever becomes of the request."""
+        running = asyncio.ensure_future(work)
+        self._running.add(running)
+        running.add_done_callback(self._ended)
+        return running
+
+    def _ended(self, running: asyncio.Task[Any]) -> None:
+        self._running.discard(running)
+        if not running.cancelled() and (error := running.exception()):  # the client may have left
+            log.debug("management: %s", error)
+
+    async def _scale_later(self, key: Key, workers: tuple[int, int]) -> None:
         try:
-            await self._changes.change(lambda models: models.scaled(*key, *workers), must=True)
+            await self._insist(lambda models: models.scaled(*key, *workers), _TRIES)
         except (RuntimeFault, RecordError) as error:
             log.error("%s %s does not get %d workers: %s", *key, workers[0], error)
-            if removes:
-                await self._give_up(key)
         finally:
-            if self._pending.get(key) == workers:
+            if self._pending.get(key) is workers:
                 del self._pending[key]
             self._count_workers()
 
-    async def _give_up(self, key: Key) -> None:
+    async def _start(self, model: AddedModel, removes: bool) -> None:
+        """Starts the workers for which requests wait; removes: takes the version out again when that fails."""
+        key = model.key
         try:
-            await self._changes.change(lambda models: models.without(*key), must=True)
+            await self._insist(lambda models: models.started(*key), _TRIES)
+        except UnknownModel:
+            log.info("%s %s was unregistered before it had workers", *key)
         except RuntimeFault as error:
-            log.error("%s %s stays, without workers: %s", *key, error)
+            log.error("%s %s does not get its workers: %s", *key, error)
+            with contextlib.suppress(UnknownModel):
+                await self._insist(lambda models: models.not_started(*key, removes=removes))
+            if removes:
+                self._let_go(model)
+        self._count_workers()
+
+    async def _insist(self, operation: Operation, tries: float = math.inf) -> None:
+        """Changes the set; again after a failure that is not the model's, such as the end of a worker.
+
+        Args:
+            operation: committed set -> new set.
+            tries: most of them.
+
+        Raises:
+            RuntimeFault: it cannot be; ChangeFailed after that many tries.
+        """
+        restarts = Restarts()
+        while True:
+            try:
+                await self._changes.change(operation, must=True)
+                return
+            except ChangeFailed as error:
+                restarts = restarts.after(None)
+                if restarts.failed_starts >= tries:
+                    raise
+                log.warning("a change of models is tried again in %g s: %s", restarts.delay_s, error)
+            await asyncio.sleep(restarts.delay_s)
 
     async def describe(
         self, name: str, version: str | None, is_all: bool, headers: Mapping[str, str] | None

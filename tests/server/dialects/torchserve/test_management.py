@@ -13,6 +13,7 @@ from aiohttp import web
 
 from runtime.errors import ChangeFailed, ModelRefused
 from runtime.model_set import MOST_MODELS, ModelSet
+from runtime.processes.restarts import Restarts
 from server.config import Config, LimitConfig, ModelConfig, TorchServeConfig
 from server.dialects.torchserve.keys import key_file
 from server.dialects.torchserve.management import copies
@@ -26,11 +27,13 @@ class FakeChanges:
     def __init__(self):
         self.committed = ModelSet(("digits",))
         self.error = None
+        self.steps = None  # where it is a queue: an error of each change, or None, when a test says so
 
     async def change(self, operation, must=False):
+        step = await self.steps.get() if self.steps else None
         models = operation(self.committed)
-        if self.error:
-            raise self.error
+        if step or self.error:
+            raise step or self.error
         self.committed = models
         return models
 
@@ -44,8 +47,9 @@ class FakeChanges:
 
 
 class Client:
-    def __init__(self, session, url, changes, store, statuses):
-        self.session, self.url, self.changes, self.store, self.statuses = session, url, changes, store, statuses
+    def __init__(self, session, listener, changes, store, statuses):
+        self.session, self.url, self.stop = session, f"http://{listener.address}", listener.close
+        self.changes, self.store, self.statuses = changes, store, statuses
 
     async def ask(self, method, path, headers=None, **options):
         async with self.session.request(method, self.url + path, headers=headers, **options) as response:
@@ -80,7 +84,7 @@ async def start(tmp_path, monkeypatch):
         await listener.start()
         listeners.append(listener)
         sessions.append(aiohttp.ClientSession())
-        return Client(sessions[-1], f"http://{listener.address}", changes, store, statuses)
+        return Client(sessions[-1], listener, changes, store, statuses)
 
     yield run
     for session in sessions:
@@ -323,3 +327,96 @@ async def test_requests_need_the_key_of_their_kind(start):
 
 def _keys():
     return json.loads(Path("key_file.json").read_text())
+
+
+@pytest.fixture
+async def stepwise(client):
+    """A client whose changes wait until a test puts their outcomes into `steps`."""
+    client.changes.steps = asyncio.Queue()
+    return client
+
+
+@pytest.fixture
+def no_pauses(monkeypatch):
+    """Between the tries of a change."""
+    monkeypatch.setattr(Restarts, "delay_s", 0.0)
+
+
+async def settled(client):
+    """Waits for what goes on after its answer."""
+    async with asyncio.timeout(20):
+        while not client.changes.steps.empty():
+            await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
+PROCESSING = 202, {"status": "Processing worker updates..."}
+
+
+async def test_requests_wait_for_workers_from_the_answer_to_an_asynchronous_registration(stepwise, no_pauses):
+    changes = stepwise.changes
+    changes.steps.put_nowait(None)
+    assert await stepwise.register("echo.mar", initial_workers="1", synchronous="false") == PROCESSING
+    (model,) = changes.committed.added
+    assert model.is_starting and model.is_idle
+    for step in (ChangeFailed("Worker 1 ended."), None):
+        changes.steps.put_nowait(step)
+    await settled(stepwise)
+    (model,) = changes.committed.added
+    assert not model.is_starting and not model.is_idle, "a worker of the server that ends is no fault of it"
+
+
+async def test_requests_wait_for_workers_of_a_model_that_had_none(stepwise, no_pauses):
+    changes = stepwise.changes
+    changes.steps.put_nowait(None)
+    assert (await stepwise.register("echo.mar"))[0] == 200
+    changes.steps.put_nowait(None)
+    assert await stepwise.ask("PUT", "/models/echo?min_worker=2&max_worker=3") == PROCESSING
+    assert changes.committed.added[0].is_starting
+    changes.steps.put_nowait(ModelRefused("no"))
+    changes.steps.put_nowait(ChangeFailed("Worker 1 ended."))
+    changes.steps.put_nowait(None)
+    await settled(stepwise)
+    (model,) = changes.committed.added
+    assert model.is_idle and not model.is_starting, "it is as before: nobody waits for ever"
+
+
+async def test_of_a_registration_that_fails_later_nothing_is_left(start, web_server, no_pauses):
+    client = await start(allowed_urls=f"{web_server}/.*")
+    client.changes.steps = asyncio.Queue()
+    for step in (None, ModelRefused("no"), None):
+        client.changes.steps.put_nowait(step)
+    url = f"{web_server}/far.mar"
+    assert await client.register(url, initial_workers="1", synchronous="false") == PROCESSING
+    await settled(client)
+    assert client.changes.committed.added == ()
+    assert not (client.store / "far.mar").exists(), "so that it can be registered again"
+
+
+async def test_what_was_started_later_is_not_done_to_another_registration_of_that_name(stepwise):
+    changes = stepwise.changes
+    changes.steps.put_nowait(None)
+    await stepwise.register("echo.mar", initial_workers="1", synchronous="false")
+    first = changes.committed
+    changes.committed = first.without("echo", "1.0").with_model(first.added[0]).scaled("echo", "1.0", 0)
+    again = changes.committed
+    changes.steps.put_nowait(None)
+    await settled(stepwise)
+    assert changes.committed == again
+
+
+async def test_what_was_copied_stays_though_the_request_ends_before_the_change(start, web_server):
+    client = await start(allowed_urls=f"{web_server}/.*")
+    client.changes.steps = asyncio.Queue()
+    asking = asyncio.ensure_future(client.register(f"{web_server}/far.mar"))
+    while not (client.store / "far.mar").exists() or not client.changes.steps._getters:
+        await asyncio.sleep(0.01)
+    await client.stop()
+    with pytest.raises(aiohttp.ClientError):
+        await asking
+    assert (client.store / "far.mar").exists()
+    client.changes.steps.put_nowait(None)
+    await settled(client)
+    assert [each.path for each in client.changes.committed.added] == ["far.mar"]
+    assert (client.store / "far.mar").exists()
