@@ -147,9 +147,11 @@ def read_document(body: memoryview, json_bytes: int) -> Document:
 
 def check_names(names: Sequence[str], kind: str) -> None:
     """Raises BadRequest where one is there twice."""
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise BadRequest(f"{kind} '{shown(twice)}' is there twice")
+    known = set[str]()
+    for name in names:
+        if name in known:
+            raise BadRequest(f"{kind} '{shown(name)}' is there twice")
+        known.add(name)
 
 
 def classes_of(parameters: Mapping[str, Any], name: str) -> int:
