@@ -188,14 +188,15 @@ class Archives:
         """Removes a version; requests that run are answered first. Returns the text of the response."""
         model = self._find(name, version)
         await self._change(lambda models: models.without(*model.key), model)
-        is_copy = model.archive is not None and "://" in model.archive.url
-        if is_copy and not any(each.path == model.path for each in self._changes.committed.added):
+        if model.archive is not None and "://" in model.archive.url:
             self._remove_copy(model.path)
         return f'Model "{name}" unregistered'
 
     def _remove_copy(self, path: str) -> None:
+        """Unless another model needs it."""
         assert self._folder is not None
-        Path(self._folder.path, path).unlink(missing_ok=True)
+        if not any(each.path == path for each in self._changes.committed.added):
+            Path(self._folder.path, path).unlink(missing_ok=True)
 
     async def _change(self, operation: Operation, model: AddedModel, version: str | None = None) -> None:
         """Raises Refusal; version: as the client has named it."""
