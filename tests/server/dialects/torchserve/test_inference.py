@@ -180,6 +180,12 @@ async def test_errors_of_a_handler(server):
     assert (await server.answer("/ping", method="GET")) == HEALTHY
 
 
+async def test_a_reason_ends_no_line_and_moves_no_cursor(server):
+    for reason in ("a\r\nb", "a\x00b", "a\x1b[2Jb", "a\x7fb"):
+        async with server.ask("/predictions/probe", f"status:200:{reason}") as response:
+            assert response.status == 200 and response.reason.isprintable() and response.reason.startswith("a ")
+
+
 async def test_a_reply_keeps_its_status_reason_headers_and_type(server):
     async with server.ask("/predictions/probe", "headers") as response:
         assert (response.status, response.reason) == (200, "")
