@@ -82,6 +82,24 @@ ZIPS = {
         lambda file: zipped(file, ("c", b"a: &a [*a]"), content=manifest(configFile="c")),
         "c is not valid YAML",
     ),
+    **{
+        f"yaml-{name}": (
+            lambda file, text=text: zipped(file, ("c", text), content=manifest(configFile="c")),
+            "c is not valid YAML",
+        )
+        for name, text in {
+            "bool": b"a: !!bool maybe",
+            "int": b"a: !!int ''",
+            "time": b"a: !!timestamp soon",
+            "large": b"a: 1" + b":1" * 2000 + b".5",
+            "binary": b"a: !!binary aGVsbG8=",
+            "set": b"a: !!set {x}",
+        }.items()
+    },
+    "yaml-merges": (
+        lambda file: zipped(file, ("c", MERGES), content=manifest(configFile="c")),
+        "c has more than 100,000 values",
+    ),
     "packages": (
         lambda file: zipped(file, ("r", b"evil"), content=manifest(requirementsFile="r")),
         "asks for packages (r); --install-requirements installs them",
@@ -89,6 +107,9 @@ ZIPS = {
 }
 LAUGHS = b"a: &a [1,1,1,1,1,1,1,1,1,1]\n" + b"".join(
     b"%c: &%c [%s]\n" % (name, name, b",".join([b"*%c" % (name - 1)] * 10)) for name in range(98, 106)
+)
+MERGES = b"a: &a {x: 1}\n" + b"".join(
+    b"%c: &%c {<<: [%s]}\n" % (name, name, b",".join([b"*%c" % (name - 1)] * 10)) for name in range(98, 106)
 )
 TARS = {
     "slip": (lambda file: tarred(file, ("../../evil", b"x")), "the member '../../evil' leads out of the archive"),
