@@ -45,6 +45,8 @@ def test_values_of_handlers_are_shown_by_type_with_their_labels():
         ({"name": "python_info", "type": "gauge"}, "uplicated"),
         ({"name": "many"}, f"there are {MOST_METRICS} metrics"),
         ({"value": -1.0}, "non-negative"),
+        ({"value": None}, "NoneType"),
+        ({"labels": 7}, "int"),
     ],
 )
 def test_what_does_not_fit_is_left_out_with_one_line(caplog, changed, reason):
@@ -59,3 +61,10 @@ def test_what_does_not_fit_is_left_out_with_one_line(caplog, changed, reason):
     metrics.add([{**value, **changed}, {**value, **changed}])
     assert len(caplog.messages) == 1 and reason in caplog.messages[0]
     assert b'n_total{l="x"} 1.0' in generate_latest(registry)
+
+
+@pytest.mark.parametrize("report", [7, {"name": "n"}, [7], [{}], [{"name": ["n"]}], "text"])
+def test_a_report_that_is_none_does_no_harm(report):
+    registry = CollectorRegistry()
+    HandlerMetrics(registry).add(report)
+    assert generate_latest(registry) == b""
