@@ -34,7 +34,8 @@ def test_a_class_without_a_name_is_called_by_its_number(tmp_path):
     assert names_in(tmp_path, {"1": "dog", "700": "far"}) == ("0", "dog", "2")
 
 
-@pytest.mark.parametrize("document", [7, "cat", {"0": 1.5}, {"0": []}, {"cat": "dog"}, {"0": None}, {"-1": "x"}])
+@pytest.mark.parametrize("document", [7, "cat", {"0": 1.5}, {"0": []}, {"cat": "dog"}, {"0": None}, {"-1": "x"},
+                                      {"0": "\ud800"}, {"\ud800": 0}])  # fmt: skip
 def test_other_documents_are_refused(tmp_path, document):
     with pytest.raises(ArchiveError, match=r"index_to_name\.json: expected names of classes"):
         names_in(tmp_path, document)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -75,4 +77,20 @@ def test_an_archive_that_does_not_fit_on_the_disk_is_refused(archive, monkeypatc
     monkeypatch.setattr(unpacked.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ArchiveError, match=r"a\.mar: unpacks to \d+ bytes, but .* has room for 10$"):
         open_archive(archive)
+    assert list((archive.parent / "temporary").iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["released", "forgotten"])
+def test_an_archive_that_nobody_needs_leaves_nothing(archive, how):
+    kept = open_archive(archive)
+    folder, before = kept.folder, set(threading.enumerate())
+    assert folder.exists()
+    if how == "released":
+        kept.release()
+        kept.release()
+    else:
+        del kept
+        gc.collect()
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
     assert list((archive.parent / "temporary").iterdir()) == []

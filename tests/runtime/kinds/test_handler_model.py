@@ -343,7 +343,9 @@ async def test_an_archive_may_have_modules_of_our_names_and_builtin_ones(folder_
 
 async def test_a_handler_without_torch_has_a_process_without_it(folder_of, spares):
     source = "import sys\ndef handle(data, context): return data and [sorted(sys.modules) for _ in data]"
-    async with serving(archive_of(folder_of("light", source), "light_handler"), spares) as served:
+    folder = folder_of("light", source)
+    (folder / "folder.py").mkdir()  # is no module
+    async with serving(archive_of(folder, "light_handler"), spares) as served:
         modules = json.loads((await served.say("x")).body)
         assert not {"torch", "aiohttp", "server", "prometheus_client"} & set(modules)
 
