@@ -121,7 +121,9 @@ TARS = {
     "twice": (lambda file: tarred(file, ("top/a", b"1"), ("top/a", b"2")), "two members of the name 'top/a'"),
     "bomb": (lambda file: tarred(file, ("top/zeros", BOMB)), "would unpack to more than 67,108,864 bytes"),
     "many": (lambda file: tarred(file, *((f"top/{n}", b"") for n in range(10_000))), "more than 10,000 files"),
-    "huge-header": (hostile.huge_header, "has a directory of more than 1,048,576 bytes"),
+    "huge-header": (hostile.huge_header, "has a directory of more than 8,192 bytes"),
+    "header-of-digits": (hostile.header_of_digits, "has a directory of more than 8,192 bytes"),
+    "negative": (hostile.negative_size, "the member 'top/a' has a negative size"),
     "truncated": (lambda file: cut(tarred(file, ("top/a", os.urandom(5000)))), "archive, or damaged"),
     "only-gzip": (lambda file: file.write_bytes(gzip.compress(b"hello")), "is no .tar.gz archive, or damaged"),
 }
