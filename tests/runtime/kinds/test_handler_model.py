@@ -14,7 +14,7 @@ import torch
 from batching import ItemFailed
 from models.errors import EngineError
 from runtime.errors import EngineDied, EngineTimeout, HandlerFailed, InvalidInput, ResponseBegun
-from runtime.inputs import Image
+from runtime.inputs import Image, JsonText
 from runtime.processes.spares import Spares
 from tests.runtime.kinds.archived import HANDLERS, archive_of, serving
 
@@ -146,6 +146,18 @@ async def test_a_handler_gets_bytes_text_and_json_and_the_headers(probe):
     }
     with pytest.raises(InvalidInput):
         await probe.deployment.infer(Image(b""), None)
+
+
+async def test_json_that_the_server_has_not_parsed_is_what_it_says_or_bytes(probe):
+    texts = {"j": b"[1]", "broken": b"[1", "deep": b"[" * 100_000, "empty": b""}
+    told = json.loads((await probe.ask({name: JsonText(memoryview(text)) for name, text in texts.items()})).body)
+    kinds = {name: (each["type"], each.get("value", each.get("len"))) for name, each in told["fields"].items()}
+    assert kinds == {
+        "j": ("list", [1]),
+        "broken": ("bytearray", 2),
+        "deep": ("bytearray", 100_000),
+        "empty": ("bytearray", 0),
+    }
 
 
 async def test_a_handler_is_told_of_its_model(probe):

@@ -9,7 +9,7 @@ import time
 
 from models.bundles.spec import EngineSpec
 from runtime.errors import EngineDied, HandlerFailed
-from runtime.inputs import Fields, Part
+from runtime.inputs import Fields, JsonText, Part
 from runtime.model import EngineFacts, ModelFacts
 from runtime.outputs import Reply
 
@@ -121,6 +121,8 @@ async def _call(function, part):
 
 
 def _shown(value):
+    if isinstance(value, JsonText):
+        return ["JsonText", bytes(value.data).decode("latin-1")]
     return (
         ["bytes", bytes(value).decode("latin-1")] if isinstance(value, bytes | bytearray | memoryview) else value
     )

@@ -9,6 +9,9 @@ import json
 import aiohttp
 import pytest
 
+from runtime.errors import InvalidInput
+from runtime.inputs import JsonText
+from server.dialects.torchserve.image import image_of, is_for_handler
 from tests.conftest import flat
 from tests.server.dialects.torchserve.conftest import error
 
@@ -178,6 +181,29 @@ async def test_errors_of_a_handler(server):
         expected = error(status, "InternalServerException", message)
         assert await server.answer("/predictions/probe", asked) == expected, asked
     assert (await server.answer("/ping", method="GET")) == HEALTHY
+
+
+async def test_long_json_is_not_parsed_here(server):
+    """It would hold the event loop: 6 MB of it for seconds."""
+    text = json.dumps(["x" * 200_000])
+    seen = await server.echo(data=text.encode(), headers={"Content-Type": JSON})
+    assert seen["values"]["body"] == ["JsonText", text]
+    form = aiohttp.FormData()
+    form.add_field("a", text, content_type=JSON)
+    form.add_field("b", "[1]", content_type=JSON)
+    assert (await server.echo(data=form))["values"] == {"a": ["JsonText", text], "b": [1]}
+
+
+async def test_of_long_json_only_a_text_can_be_an_image():
+    image = base64.b64encode(bytes(150_000)).decode()
+    space = " " * 200_000
+    assert image_of({"data": JsonText(json.dumps(image).encode())}).data == bytes(150_000)
+    assert bytes(image_of({"body": JsonText(space.encode())}).data) == space.encode(), "broken JSON is bytes"
+    for text in ("[1]", '{"a": 1}'):
+        given = {"body": JsonText(f" {text}".encode())}
+        assert is_for_handler(given) == (text == "[1]")
+        with pytest.raises(InvalidInput):
+            image_of(given)
 
 
 async def test_a_reason_ends_no_line_and_moves_no_cursor(server):
