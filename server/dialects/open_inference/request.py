@@ -15,7 +15,7 @@ from server.http.faults import BadRequest, BodyTooLarge
 from server.http.json_pieces import loads_in_pieces
 
 IN_PIECES = 200_000  # bytes of JSON that are parsed in a few milliseconds
-_MOST_BRACKETS = 1_000_000  # objects and lists of a body: each takes far more memory than its text
+_MOST_BRACKETS = 100_000  # objects and lists of a body: each takes far more memory than its text, and half a µs
 _MOST_NOT_FINITE = 1_000_000  # bytes of JSON with NaN or Infinity: Python's own parser cannot be interrupted
 _MANY_ELEMENTS = 2_000  # of BYTES
 _MANY_BYTES = 1_000_000

@@ -9,9 +9,9 @@ import pytest
 from runtime.values import BFLOAT16
 from server.dialects.open_inference.classification import best_of
 from server.dialects.open_inference.datatypes import DTYPES, check_datatype, check_shape
-from server.dialects.open_inference.request import check_names
+from server.dialects.open_inference.request import check_names, read_document
 from server.dialects.open_inference.tensors import from_bytes, from_json, tensor_of, to_bytes, to_json
-from server.http.faults import BadRequest
+from server.http.faults import BadRequest, BodyTooLarge
 
 
 def bytes_of(name):
@@ -127,6 +127,13 @@ def test_the_best_classes_as_text():
         best_of(tensor_of("y", np.zeros(2, BFLOAT16)), 1, None)
     with pytest.raises(BadRequest):
         best_of(tensor_of("y", ["a"], (1,)), 1, None)
+
+
+@pytest.mark.parametrize("bracket", [b"[]", b"{}"])
+def test_objects_and_lists_are_counted_before_they_are_made(bracket):
+    text = b'{"inputs": [' + b",".join([bracket] * 100_000) + b"]}"
+    with pytest.raises(BodyTooLarge, match="at most 100,000 are allowed"):
+        read_document(memoryview(text), len(text))
 
 
 def test_a_name_that_is_there_twice_is_found_without_comparing_all_with_all():
