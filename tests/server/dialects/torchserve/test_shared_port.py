@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from server.torchserve_config import INNER_VARIABLE
+from tests.compat.servers import free_ports
 
 
 @pytest.fixture
@@ -26,7 +27,8 @@ async def shared(serve, tmp_path, monkeypatch):
     await runner.setup()
     await web.UnixSite(runner, tmp_path / "inner").start()
     monkeypatch.setenv(INNER_VARIABLE, str(tmp_path / "inner"))
-    server = await serve(management_address="127.0.0.1:0")
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    server = await serve(inference_address=address, management_address=address)
 
     async def ask(target, host="x"):
         reader, writer = await asyncio.open_connection(*server.inference.removeprefix("http://").split(":"))
