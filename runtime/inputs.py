@@ -43,7 +43,8 @@ class Fields(NamedTuple):
     """Named values of a request, for a handler.
 
     Attributes:
-        values: by name: text, bytes, what JSON knows, or a `JsonText`. Bytes may be a view into the body of a request.
+        values: by name: text, bytes, what JSON knows, or a `JsonText`. Bytes may be a view into the body of a
+            request.
         headers: names as they were sent, and values; and what else a handler finds among them, as JSON knows it:
             `url_path`, or the type of a part by its name.
         action: "predict", "explain" or "describe".

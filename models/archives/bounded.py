@@ -7,7 +7,6 @@ from typing import Protocol
 
 from models.errors import ArchiveError
 
-
 _PASSED_OVER = 1 << 20  # bytes at once
 
 

@@ -148,8 +148,7 @@ def _request(item: Mapping[str, Any]) -> Request:
     """What shared memory holds of a request: bytes as bytearrays, all else as JSON in bytes."""
     head = json.loads(item["head"])
     fields = {
-        name: value if isinstance(value, bytearray) else _parsed(value)
-        for name, value in item["values"].items()
+        name: value if isinstance(value, bytearray) else _parsed(value) for name, value in item["values"].items()
     }
     return Request(fields, **head)
 
