@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from models.archives.class_names import labels_of, read_class_names
+from models.archives.class_names import FILE, labels_of, read_class_names
+from models.archives.limits import ArchiveLimits
 from models.errors import ArchiveError
 
 
@@ -39,3 +40,9 @@ def test_a_class_without_a_name_is_called_by_its_number(tmp_path):
 def test_other_documents_are_refused(tmp_path, document):
     with pytest.raises(ArchiveError, match=r"index_to_name\.json: expected names of classes"):
         names_in(tmp_path, document)
+
+
+def test_a_file_that_is_too_long_is_not_read_as_a_whole(tmp_path):
+    (tmp_path / FILE).write_text("{}" + " " * ArchiveLimits.text)
+    with pytest.raises(ArchiveError, match="longer than 4,194,304 bytes"):
+        read_class_names(tmp_path)

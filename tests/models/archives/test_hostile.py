@@ -96,6 +96,10 @@ ZIPS = {
             "set": b"a: !!set {x}",
         }.items()
     },
+    "yaml-long": (
+        lambda file: zipped(file, ("c", b"a: 1\n#" + b" " * 300_000), content=manifest(configFile="c")),
+        "c is longer than 262,144 bytes",
+    ),
     "yaml-merges": (
         lambda file: zipped(file, ("c", MERGES), content=manifest(configFile="c")),
         "c has more than 100,000 values",

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 
+from runtime.processes import log_relay
 from runtime.processes.log_relay import LogRelay
 
 
@@ -38,3 +39,11 @@ async def test_a_process_that_prints_without_end_leaves_time_for_others(caplog, 
     os.write(relay.descriptor, b"\n" * 65_534 + b"x\n")
     relay.close()
     assert len(lines) == 131_071 and lines[-1] == "x", "what was printed before the end is not lost"
+
+
+async def test_of_a_line_without_end_only_the_last_part_is_kept(monkeypatch):
+    monkeypatch.setattr(log_relay, "_LONGEST_LINE", 16)
+    relay = LogRelay("m")
+    os.write(relay.descriptor, b"a" * 100 + b"b\n")
+    relay.close()
+    assert relay.last_line == "a" * 14 + "b"

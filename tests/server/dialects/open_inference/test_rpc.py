@@ -294,3 +294,11 @@ async def test_a_model_that_wants_a_key_finds_it_in_the_metadata(rpc):
     metadata = (("authorization", "Bearer key"),)
     assert (await stub.ModelInfer(request, metadata=metadata)).raw_output_contents == [bytes(8)]
     await stub.RepositoryModelLoad(load, metadata=metadata)
+
+
+async def test_messages_count_as_bodies_while_they_are_held(rpc):
+    server, stub, _ = await rpc("id", max_upload_memory_mb=1)
+    large = numbers("UINT8", bytes(1_500_000), shape=(1, 1_500_000))
+    assert (await error_of(stub.ModelInfer(large)))[0] == grpc.StatusCode.UNAVAILABLE
+    assert (await stub.ModelInfer(numbers("FP32", bytes(8)))).raw_output_contents == [bytes(8)]
+    assert server.service.context.bodies.memory.used == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 
 import aiohttp
@@ -11,7 +12,9 @@ import pytest
 
 from runtime.errors import InvalidInput
 from runtime.inputs import JsonText
+from server.dialects.torchserve.fields import read_fields
 from server.dialects.torchserve.image import image_of, is_for_handler
+from server.http.faults import BodyTooLarge
 from tests.conftest import flat
 from tests.server.dialects.torchserve.conftest import error
 
@@ -181,6 +184,13 @@ async def test_errors_of_a_handler(server):
         expected = error(status, "InternalServerException", message)
         assert await server.answer("/predictions/probe", asked) == expected, asked
     assert (await server.answer("/ping", method="GET")) == HEALTHY
+
+
+@pytest.mark.parametrize("count", [1000, 1001])
+def test_a_form_has_a_bounded_number_of_fields(count):
+    body = bytearray(b"&".join(b"a%d=1" % number for number in range(count)))
+    with pytest.raises(BodyTooLarge) if count > 1000 else contextlib.nullcontext():
+        assert len(read_fields(body, "application/x-www-form-urlencoded", True).values) == count
 
 
 async def test_long_json_is_not_parsed_here(server):

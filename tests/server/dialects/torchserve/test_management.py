@@ -357,6 +357,12 @@ async def test_a_copy_that_another_model_needs_stays_when_its_registration_fails
     assert (client.store / "far.mar").exists()
 
 
+async def test_a_body_is_short(client):
+    body = json.dumps({"url": "echo.mar", "model_name": "x" * 65_536})
+    status, told = await client.ask("POST", "/models", data=body, headers={"Content-Type": "application/json"})
+    assert status == 413 and "at most 65,536 are allowed" in told["message"]
+
+
 async def test_there_is_a_bound_to_registrations(client):
     limit = asyncio.Semaphore(32)
 
