@@ -29,11 +29,22 @@ class Arguments(NamedTuple):
     values: tuple[Nested | Image, ...]
 
 
+class JsonText(NamedTuple):
+    """Long JSON that this process does not parse: the event loop would stand still for as long as that takes.
+
+    Attributes:
+        data: the text; broken JSON counts as bytes. May be a view into the body of a request.
+    """
+
+    data: Encoded
+
+
 class Fields(NamedTuple):
     """Named values of a request, for a handler.
 
     Attributes:
-        values: by name: text, bytes, or what JSON knows. Bytes may be a view into the body of a request.
+        values: by name: text, bytes, what JSON knows, or a `JsonText`. Bytes may be a view into the body of a
+            request.
         headers: names as they were sent, and values; and what else a handler finds among them, as JSON knows it:
             `url_path`, or the type of a part by its name.
         action: "predict", "explain" or "describe".

@@ -28,6 +28,7 @@ from server.dialects.classify.upload import UploadParser
 from server.dialects.open_inference.handlers import OpenInference
 from server.dialects.open_inference.pages import add_open_inference
 from server.dialects.torch_serving.handlers import TorchServing, add_torch_serving
+from server.dialects.torchserve.archive_key import ArchiveKey
 from server.dialects.torchserve.handlers import TorchServe
 from server.dialects.torchserve.keys import key_file
 from server.dialects.torchserve.metrics import MetricsApi, add_metrics
@@ -108,7 +109,10 @@ def _torchserve(config: Config, parts: _Parts) -> dict[int, web.Application]:
     if metrics is None:
         return {}
     page = MetricsApi(context.metrics, given.metrics_mode == "prometheus")
-    dialect = TorchServe(context, parts.control, metrics, key_file(given), page, parts.opener.archive_of)
+    keys = key_file(given)
+    dialect = TorchServe(context, parts.control, metrics, keys, page, parts.opener.archive_of)
+    if keys:
+        context.check_key = ArchiveKey(keys, context.store, parts.opener.archive_of).check
     inference, shown, tls = _app(context, dialect), _app(context, dialect), tls_of(given)
     is_shared = given.inference == given.management
     add_inference(inference, dialect, SharedPort(dialect.handle).handle if is_shared else dialect.handle)

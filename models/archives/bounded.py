@@ -7,6 +7,8 @@ from typing import Protocol
 
 from models.errors import ArchiveError
 
+_PASSED_OVER = 1 << 20  # bytes at once
+
 
 class _File(Protocol):
     def read(self, size: int, /) -> bytes: ...
@@ -33,9 +35,14 @@ class BoundedFile(io.RawIOBase):
     def read(self, size: int = -1, /) -> bytes:
         """Reads. Raises ArchiveError where it is asked for too much."""
         most = self.at_once + 1
-        data = self._file.read(most if size is None or size < 0 else min(size, most))
+        data = self._taken(most if size is None or size < 0 else min(size, most))
         if len(data) == most:
             raise ArchiveError(f"has a directory of more than {self.at_once:,} bytes")
+        return data
+
+    def _taken(self, size: int) -> bytes:
+        """Reads, and counts what it has read. Raises ArchiveError."""
+        data = self._file.read(size)
         if self.left is not None:
             self.left -= len(data)
             if self.left < 0:
@@ -46,7 +53,7 @@ class BoundedFile(io.RawIOBase):
         """Moves. What a compressed stream passes over counts as read."""
         if self.left is None or whence != io.SEEK_SET or offset <= self._file.tell():
             return self._file.seek(offset, whence)
-        while (missing := offset - self._file.tell()) > 0 and self.read(min(missing, self.at_once)):
+        while (missing := offset - self._file.tell()) > 0 and self._taken(min(missing, _PASSED_OVER)):
             pass
         return self._file.tell()
 

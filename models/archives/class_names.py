@@ -57,7 +57,7 @@ def _names(document: Any) -> Mapping[int, str]:
     if not isinstance(document, dict):
         raise ValueError
     if document and all(type(value) is int and value >= 0 for value in document.values()):
-        return {number: name for name, number in document.items()}
+        return {number: _name(name) for name, number in document.items()}
     return {_number(key): _name(entry) for key, entry in document.items()}
 
 

@@ -29,7 +29,8 @@ def install(requirements: Path, into: Path, limit_s: float = LIMIT_S) -> None:
     """
     if PathFinder.find_spec("pip") is None:  # not `importlib.util`: setuptools would replace distutils here
         raise RequirementsRefused(f"{requirements.name}: this Python has no pip to install them with")
-    command = (sys.executable, "-m", "pip", "install", "--target", str(into), "--requirement", requirements.name)
+    pip = (sys.executable, "-P", "-m", "pip")  # -P: it is not a module of the archive
+    command = (*pip, "install", "--target", str(into), "--requirement", requirements.name)
     quiet = ("--no-input", "--disable-pip-version-check", "--no-warn-script-location", "--quiet")
     process = subprocess.Popen(
         (*command, *quiet),

@@ -17,6 +17,7 @@ from models.archives.packed import read, write
 from models.errors import ArchiveError, NoManifest
 
 _AT_ONCE = 1 << 20
+_HEADER = 8192  # bytes of one: tarfile's expressions take time by the square of it
 _HEADERS = 4096  # bytes of headers for each member that is allowed
 
 # What a damaged archive makes gzip and tarfile raise.
@@ -45,7 +46,7 @@ class TarArchive:
         size = path.stat().st_size
         self._most = limits.most_unpacked(size) + limits.members * _HEADERS
         try:
-            with self._opened() as tar:
+            with self._opened() as (tar, _):
                 found = checked(map(_member, tar), size, limits)
         except ArchiveError:
             raise
@@ -83,21 +84,23 @@ class TarArchive:
         """The members in the order of the file, as far as they are those that were checked."""
         paths = {id(member): path for path, member in self.members.items()}
         try:
-            with self._opened() as tar:
+            with self._opened() as (tar, bounded):
                 for (_, member), info in zip(self._all, tar, strict=True):
                     if _member(info) != member:
                         raise ArchiveError("has changed while it was read")
                     if id(member) in paths:
+                        bounded.at_once = _AT_ONCE
                         yield paths[id(member)], member, tar, info
+                        bounded.at_once = _HEADER
         except _DAMAGE:
             raise ArchiveError("is damaged") from None
 
     @contextmanager
-    def _opened(self) -> Iterator[tarfile.TarFile]:
+    def _opened(self) -> Iterator[tuple[tarfile.TarFile, BoundedFile]]:
         with gzip.open(self._path) as stream:
-            bounded = BoundedFile(stream, _AT_ONCE, self._most)
+            bounded = BoundedFile(stream, _HEADER, self._most)
             with tarfile.open(fileobj=bounded, mode="r:") as tar:
-                yield tar
+                yield tar, bounded
 
 
 def _top(paths: Iterable[str]) -> str:
@@ -115,4 +118,6 @@ def _refusal(info: tarfile.TarInfo) -> str:
         return "is a link"
     if info.issparse():
         return "is a sparse file"
+    if info.size < 0:  # the next header would lie before it
+        return "has a negative size"
     return "" if info.isreg() or info.isdir() else "is neither a file nor a folder"

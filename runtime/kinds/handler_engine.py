@@ -148,10 +148,17 @@ def _request(item: Mapping[str, Any]) -> Request:
     """What shared memory holds of a request: bytes as bytearrays, all else as JSON in bytes."""
     head = json.loads(item["head"])
     fields = {
-        name: value if isinstance(value, bytearray) else json.loads(value)
-        for name, value in item["values"].items()
+        name: value if isinstance(value, bytearray) else _parsed(value) for name, value in item["values"].items()
     }
     return Request(fields, **head)
+
+
+def _parsed(value: bytes) -> Any:
+    """What JSON says; bytes where it is broken."""
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return bytearray(value)
 
 
 def _checked(result: Any, count: int) -> list[Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from models.archives.archive import Archive
 from models.engines.base import EngineOptions
-from runtime.inputs import Fields
+from runtime.inputs import Fields, JsonText
 from runtime.kinds.handler_parts import Row
 from runtime.outputs import Reply
 from runtime.processes.parts import StreamedItem
@@ -30,6 +30,8 @@ def item_of(given: Fields) -> StreamedItem:
 
 def _shared(value: Any) -> memoryview | bytes:
     """A field as it is shared: bytes without a copy, all else as JSON in bytes."""
+    if isinstance(value, JsonText):
+        return bytes(value.data)
     return memoryview(value) if isinstance(value, BYTES_LIKE) else json.dumps(value).encode("ascii")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NoReturn
 
 from models.archives.archive import Archive
@@ -25,6 +26,7 @@ from runtime.processes.parts import StreamedItem
 from runtime.processes.recipe import Recipe
 
 _IMPORTS_TORCH = re.compile(rb"^\s*(?:from|import)\s+(?:ts\.)?torch", re.M)
+_LONGEST_CODE = 1 << 20  # bytes of a module in which imports are looked for
 _TORCH = "models.handlers.base_handler"  # imports torch, which most handlers need
 
 
@@ -90,8 +92,8 @@ class HandlerModel:
     @cached_property
     def _needs_torch(self) -> bool:
         """Whether the processes are forked from one that has imported torch: a handler without it stays small."""
-        files = self.archive.folder.glob("**/*.py")
-        return self.handler in BUILT_IN or any(_IMPORTS_TORCH.search(file.read_bytes()) for file in files)
+        files = (file for file in self.archive.folder.glob("**/*.py") if file.is_file())
+        return self.handler in BUILT_IN or any(map(_imports_torch, files))
 
     def finish(self, row: Row) -> Reply:
         """What the handler answered."""
@@ -114,6 +116,11 @@ class HandlerModel:
             "engine": dataclasses.asdict(engine.spec) if engine else {},
             "max_batch_size": self.facts.max_batch_size,
         }
+
+
+def _imports_torch(file: Path) -> bool:
+    with file.open("rb") as code:
+        return _IMPORTS_TORCH.search(code.read(_LONGEST_CODE)) is not None
 
 
 def _size(archive: Archive) -> int:

@@ -24,6 +24,7 @@ REASONS = ("timeout", "cancelled", "killed", "signal", "exit", "spare", "load", 
 by others, the kernel for lack of memory, say; by another signal; by itself; with the process that it was forked
 from; because the engine did not load; nobody knows."""
 
+_NO_MESSAGE = "no message of an engine"
 _CODE_S = 2.0  # time for the report of how a child ended, after its socket closed
 
 
@@ -123,9 +124,13 @@ class Child:
             reply = await self._ask(order, limit_s)
         except (EngineFault, ChildGone) as fault:
             raise EngineError(f"{recipe.name}: while it was loaded, {fault}") from None
-        if "error" in reply:
-            raise EngineError(reply["text"] if reply["model"] else f"{recipe.name}: {failures.line_of(reply)}")
-        facts: Message | None = reply["facts"]
+        try:
+            if "error" in reply:
+                raise EngineError(reply["text"] if reply["model"] else f"{recipe.name}: {failures.line_of(reply)}")
+            facts: Message | None = reply["facts"]
+        except (AttributeError, KeyError, TypeError):
+            self.kill()
+            raise EngineError(f"{recipe.name}: while it was loaded, it answered with {_NO_MESSAGE}") from None
         return facts
 
     async def run(self, batch: Sequence[Any], limit_s: float) -> list[Any]:
@@ -144,8 +149,8 @@ class Child:
             reply = await self._ask({"run": self._batch.write(batch)}, limit_s)
             if "error" in reply:
                 raise failures.raised(reply)
-            rows = self._rows.read(reply["rows"])
-        except BrokenBatch as broken:
+            rows = self._rows.read(reply.get("rows", _NO_MESSAGE))
+        except (BrokenBatch, frames.BrokenFrame) as broken:
             self.kill()
             raise EngineDied(f"the process of the engine answered with {broken}") from None
         finally:

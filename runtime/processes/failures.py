@@ -6,7 +6,7 @@ import traceback
 
 from models.errors import ModelError
 from runtime.errors import EngineRaised, HandlerFailed, ModelRaised, UnsupportedOutput
-from runtime.processes.frames import Message
+from runtime.processes.frames import BrokenFrame, Message
 
 _LONGEST_TEXT = 2000  # characters of an error that are sent
 _LONGEST_TRACE = 20_000
@@ -25,7 +25,14 @@ def told(error: Exception) -> Message:
 
 
 def raised(reply: Message) -> Exception:
-    """The error of an engine; the text of what is no `ModelRaised` is for the log alone."""
+    """The error of an engine; the text of what is no `ModelRaised` is for the log alone. Raises BrokenFrame."""
+    try:
+        return _raised(reply)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise BrokenFrame("no error of an engine") from None
+
+
+def _raised(reply: Message) -> Exception:
     text = str(reply["text"])
     if "why" in reply:
         error: Exception = HandlerFailed(str(reply["why"]), int(reply["code"]), text)

@@ -73,7 +73,7 @@ class FrameReader:
 def _parsed(body: bytes) -> Message:
     try:
         message = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BrokenFrame("no JSON") from None
     if not isinstance(message, dict):
         raise BrokenFrame("no object")

@@ -11,6 +11,7 @@ log = logging.getLogger("snapserve")
 
 _LEVELS = ("CRITICAL", "ERROR", "WARNING")
 _PIPE = 1 << 16  # bytes that a pipe holds
+_PIECE = 1 << 12  # bytes that are read at once: as many lines, if they are empty, take some milliseconds
 _LONGEST_LINE = 1 << 20
 
 
@@ -41,14 +42,15 @@ class LogRelay:
     def close(self) -> None:
         """Logs what has been printed, and no more."""
         self.started()
-        if self._ours >= 0:
-            self._read()
-            self._end()
+        for _ in range(_PIPE // _PIECE):
+            if self._ours >= 0:
+                self._read()
+        self._end()
 
     def _read(self) -> None:
         data = b""
         with contextlib.suppress(BlockingIOError):
-            data = os.read(self._ours, _PIPE)
+            data = os.read(self._ours, _PIECE)
             if not data:
                 self._end()
         *lines, self._rest = (self._rest + data)[-_LONGEST_LINE:].split(b"\n")

@@ -18,7 +18,7 @@ from runtime.stay import AnyDeployment
 from server.http.connection import check_place
 from server.http.context import CONTEXT, Context
 from server.http.cors import preflight
-from server.http.dialect import DIALECTS, Dialect
+from server.http.dialect import DIALECTS, Dialect, Target
 from server.http.encoded_body import decoded
 from server.http.exchange import EXCHANGE, Exchange
 from server.http.faults import fault_of, log_if_internal
@@ -37,6 +37,7 @@ async def answer(dialect: Dialect, request: web.Request) -> web.StreamResponse:
     try:
         exchange.clock.mark("read")
         call = await dialect.parse(exchange, body, deadline)
+        _check_key(context, dialect, request, call.target)
         async with dialect.catalog.use(*call.target, deadline) as deployment:
             exchange.model = deployment.model.facts
             request[MODEL] = exchange.model.name
@@ -56,10 +57,17 @@ def _admit(context: Context, dialect: Dialect, exchange: Exchange, deadline: flo
     """Refuses what needs no body to be refused: an unknown model, an overloaded one, a body that is too large."""
     request = exchange.request
     check_place(request)
-    if (deployment := dialect.catalog.peek(*dialect.target_of(request))) is not None:
+    target = dialect.target_of(request)
+    _check_key(context, dialect, request, target)
+    if (deployment := dialect.catalog.peek(*target)) is not None:
         deployment.admit(1, deadline, exchange.is_retry)
     encodings: Collection[str] = getattr(dialect, "encodings", ())
     context.bodies.check_announced(request, dialect.body_limit_of(request), encodings)
+
+
+def _check_key(context: Context, dialect: Dialect, request: web.Request, target: Target) -> None:
+    if context.check_key is not None and dialect.catalog is context.store:
+        context.check_key(*target, request.headers.get("Authorization", ""))
 
 
 async def _read(context: Context, dialect: Dialect, request: web.Request, deadline: float) -> bytearray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -37,6 +38,8 @@ class Context:
         answered: requests answered since the start.
         ready_workers: workers that are ready, by the supervisor's count; None where there is none.
         start_s: how long the start of a process takes, in seconds.
+        check_key: called with the name and version that a request names and its header Authorization; raises
+            Unauthorized where the model wants a key. None: no model does.
     """
 
     config: Config
@@ -53,6 +56,7 @@ class Context:
     answered: int = 0
     ready_workers: int | None = None
     start_s: float = 1.0
+    check_key: Callable[[str | None, str | None, str], None] | None = None
 
     def check_ready(self) -> None:
         """Raises unless a worker can answer new requests.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -27,17 +27,21 @@ class HandlerMetrics:
         self._series: set[tuple[str, ...]] = set()
         self._left_out: set[str] = set()
 
-    def add(self, report: Iterable[Mapping[str, Any]]) -> None:
-        """Takes what a handler reports: `models.handlers.metrics.metric.Metric.to_json` of each value."""
-        for each in report:
-            if each["name"] in _TAKEN or each["name"] in self._left_out:
+    def add(self, report: Any) -> None:
+        """Takes what a handler reports: `models.handlers.metrics.metric.Metric.to_json` of each value, in a list.
+
+        The answers that it came with are good even where it is none: a handler's process may send anything.
+        """
+        for each in report if isinstance(report, list) else ():
+            name = str(each.get("name")) if isinstance(each, dict) else ""
+            if name in _TAKEN or name in self._left_out:
                 continue
             try:
                 self._add(each)
-            except ValueError as error:
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
                 if len(self._left_out) < MOST_METRICS:
-                    self._left_out.add(each["name"])
-                    log.warning("a handler's metric %.80s is left out: %s", each["name"], error)
+                    self._left_out.add(name)
+                    log.warning("a handler's metric %.80s is left out: %s", name, error)
 
     def _add(self, value: Mapping[str, Any]) -> None:
         """Raises ValueError: it does not fit."""

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -17,7 +18,7 @@ import pytest
 from tests.compat.hostile import hostile_archives
 from tests.compat.servers import Served
 from tests.compat.store import archive
-from tests.compat.wire import Answer, Request
+from tests.compat.wire import Answer, Request, ask
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -183,6 +184,27 @@ async def test_hostile_archives_are_refused_and_the_server_serves_on(watched):
     assert after == before, "nothing was extracted beside the store"
     assert json.loads((await watched.manage("GET", "/models")).body) == {"models": []}
     assert (await watched.manage("POST", "/models?url=probe.mar&initial_workers=1")).status == 200
+
+
+async def test_an_archive_wants_its_key_on_the_service_s_own_port_too(watched):
+    assert (
+        await watched.manage("POST", "/models?url=probe.mar&model_name=guarded&initial_workers=1")
+    ).status == 200
+    port = int(re.search(r"SnapServe \S+ on http://[\w.]+:(\d+)", watched.served.output())[1])
+    tensor = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "INT8", "data": [1]}]}'
+    paths = ["/v2/models/guarded/infer", "/v2/repository/models/guarded/load", "/classify?model=guarded"]
+    keys = watched.served.keys()
+    for authorization in ("", "Bearer wrong", f"Bearer {keys['management']}"):
+        headers = {"Host": "127.0.0.1", "Authorization": authorization}
+        for path in paths:
+            answer = await ask(port, Request("POST", path, headers, tensor), 60, False)
+            assert answer.status == 401, (path, authorization, answer)
+    headers["Authorization"] = f"Bearer {keys['inference']}"
+    statuses = [(await ask(port, Request("POST", path, headers, tensor), 60, False)).status for path in paths]
+    assert statuses[:2] == [422, 200] and statuses[2] != 401
+    own = await ask(port, Request("POST", "/v2/models/digits/infer", {"Host": "127.0.0.1"}, tensor), 60, False)
+    assert own.status == 400, "a model of the command line wants none"
+    assert (await watched.manage("DELETE", "/models/guarded")).status == 200
 
 
 async def test_the_watch_sees_what_a_handler_opens(watched):

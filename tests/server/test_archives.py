@@ -64,13 +64,14 @@ def store(tmp_path_factory):
         module.parent.mkdir()
         module.write_text(source)
         extra = {"requirements_file": _requirements(module.parent)} if name == "packaged" else {}
-        wheels = list(module.parent.glob("*.whl"))
-        make_archive(folder, name, names, *wheels, serialized_file=weights, model_file=module, **extra)
+        others = [*module.parent.glob("*.whl"), *module.parent.glob("pip.py")]
+        make_archive(folder, name, names, *others, serialized_file=weights, model_file=module, **extra)
     return folder
 
 
 def _requirements(folder):
-    """A requirements file that names a wheel beside it."""
+    """A requirements file that names a wheel beside it; and a module with the name of pip."""
+    (folder / "pip.py").write_text("raise SystemExit('not pip')")
     wheel = folder / "tiny-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("tiny.py", "")

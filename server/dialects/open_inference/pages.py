@@ -108,7 +108,8 @@ async def index(request: web.Request) -> web.Response:
 
 async def load(request: web.Request) -> web.Response:
     """`POST /v2/repository/models/{model}/load`, as a request to the model would."""
-    await load_model(request.app[CONTEXT], request.match_info["model"])
+    authorization = request.headers.get("Authorization", "")
+    await load_model(request.app[CONTEXT], request.match_info["model"], authorization)
     return json_response({})
 
 
@@ -132,8 +133,15 @@ def versions_of(store: ModelStore, name: str) -> list[str]:
     return [each.version for each in store.status() if each.name == name]
 
 
-async def load_model(context: Context, name: str) -> None:
-    """Loads what is known; further models come by --management-port. Raises UnknownModel, ModelError."""
+async def load_model(context: Context, name: str, authorization: str) -> None:
+    """Loads what is known; further models come by --management-port.
+
+    Raises:
+        UnknownModel, ModelError: it is not known, or does not load.
+        Unauthorized: it wants a key, which the header `authorization` has not.
+    """
+    if context.check_key is not None:
+        context.check_key(name, None, authorization)
     async with context.store.use(name):
         pass
 

@@ -15,7 +15,7 @@ from server.http.faults import BadRequest, BodyTooLarge
 from server.http.json_pieces import loads_in_pieces
 
 IN_PIECES = 200_000  # bytes of JSON that are parsed in a few milliseconds
-_MOST_BRACKETS = 1_000_000  # objects and lists of a body: each takes far more memory than its text
+_MOST_BRACKETS = 100_000  # objects and lists of a body: each takes far more memory than its text, and half a µs
 _MOST_NOT_FINITE = 1_000_000  # bytes of JSON with NaN or Infinity: Python's own parser cannot be interrupted
 _MANY_ELEMENTS = 2_000  # of BYTES
 _MANY_BYTES = 1_000_000
@@ -147,9 +147,11 @@ def read_document(body: memoryview, json_bytes: int) -> Document:
 
 def check_names(names: Sequence[str], kind: str) -> None:
     """Raises BadRequest where one is there twice."""
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise BadRequest(f"{kind} '{shown(twice)}' is there twice")
+    known = set[str]()
+    for name in names:
+        if name in known:
+            raise BadRequest(f"{kind} '{shown(name)}' is there twice")
+        known.add(name)
 
 
 def classes_of(parameters: Mapping[str, Any], name: str) -> int:

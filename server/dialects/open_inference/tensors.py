@@ -86,7 +86,7 @@ def from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> Te
     flat = _flat(name, shape, data)
     _check_count(name, shape, len(flat))
     if datatype == BYTES:
-        if set(map(type, flat)) - {str}:
+        if any(set(map(type, flat[begin : begin + _PIECE])) - {str} for begin in range(0, len(flat), _PIECE)):
             raise BadRequest(f"input '{shown(name)}': 'data' of BYTES must be texts")
         return Tensor(name, datatype, shape, flat)
     if datatype == BF16:

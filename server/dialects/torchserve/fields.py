@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from models.images.formats import IMAGES, sniff
+from runtime.inputs import JsonText
 from server.dialects.torchserve.route import Route
 from server.http.multipart import parse_multipart
 from server.http.part_header import media_type
@@ -16,6 +17,7 @@ from server.http.urlencoded import form_decoded, is_urlencoded, split_urlencoded
 
 BODY = "body"
 MOST_FIELDS = 1000
+_LONG_JSON = 200_000  # bytes, which hold the GIL for some milliseconds
 JSON = "application/json"
 _MULTIPART = "multipart/form-data"
 _URLENCODED = "application/x-www-form-urlencoded"
@@ -40,7 +42,8 @@ def read_fields(body: bytearray, content_type: str, decode: bool, query: Iterabl
     Args:
         body: the whole body.
         content_type: the request's header.
-        decode: whether JSON and text become values; else they stay bytes, as they do where they are broken.
+        decode: whether JSON and text become values; else they stay bytes, as they do where they are broken. Long
+            JSON is a `JsonText`.
         query: parameters of the address that are fields, too.
 
     Raises:
@@ -65,7 +68,7 @@ def read_fields(body: bytearray, content_type: str, decode: bool, query: Iterabl
 def _value(data: memoryview, kind: str, decode: bool) -> Any:
     try:
         if decode and kind == JSON:
-            return json.loads(bytes(data))
+            return JsonText(data) if len(data) > _LONG_JSON else json.loads(bytes(data))
         if decode and kind.startswith("text/"):
             return bytes(data).decode()
     except (ValueError, RecursionError):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from models.images.formats import IMAGES, sniff
 from runtime.errors import InvalidInput
-from runtime.inputs import Image
+from runtime.inputs import Image, JsonText
 from server.dialects.torchserve.fields import BODY
 from server.http.base64_text import BrokenBase64, decode_base64
 from server.http.faults import BadRequest
 
 DATA = "data"
+_BEGINNING = 64  # bytes in which JSON begins
 _OF_PILLOW = ("BMP", "GIF", "TIFF")
 
 
@@ -23,7 +26,7 @@ def is_image(body: bytearray) -> bool:
 
 def is_for_handler(values: Mapping[str, Any]) -> bool:
     """Whether a request is for the built-in handler only: the values of a tensor, or a file that Pillow knows."""
-    given = values.get(DATA, values.get(BODY))
+    given = _opened(values.get(DATA, values.get(BODY)))
     if isinstance(given, bytes | bytearray | memoryview):
         return sniff(given, IMAGES).name in _OF_PILLOW
     return isinstance(given, list)
@@ -37,7 +40,7 @@ def image_of(values: Mapping[str, Any]) -> Image:
         InvalidInput: it is a list or an object.
     """
     name = DATA if DATA in values else BODY
-    given = values.get(name)
+    given = _opened(values.get(name))
     if given is None:
         raise BadRequest(f"The form holds no image: its field must be called {DATA}, or {BODY}.")
     if isinstance(given, str):
@@ -50,3 +53,18 @@ def image_of(values: Mapping[str, Any]) -> Image:
     if not len(given):
         raise BadRequest("The body is empty; send an image.")
     return Image(given)
+
+
+def _opened(given: Any) -> Any:
+    """A value; of long JSON, of which only a text can be an image, the text, or an empty list or object."""
+    if not isinstance(given, JsonText):
+        return given
+    match bytes(given.data[:_BEGINNING]).lstrip(b" \t\r\n")[:1]:
+        case b"[":
+            return []
+        case b"{":
+            return {}
+        case b'"':
+            with contextlib.suppress(ValueError):
+                return json.loads(bytes(given.data))
+    return given.data

@@ -22,6 +22,7 @@ KINDS = INFERENCE, MANAGEMENT, API = "inference", "management", "API"
 EXPIRING = (MANAGEMENT, INFERENCE)
 _SCHEME = "Bearer "
 _BYTES = 24  # of chance in a key
+_LEAST = 8  # characters of a key: as many as TorchServe's have
 _EXPIRY = "expiration time"
 
 
@@ -47,9 +48,14 @@ class Key:
 
     @classmethod
     def from_json(cls, document: Any) -> Key:
-        """Raises KeyError, TypeError, ValueError."""
-        expiry = document.get(_EXPIRY)
-        return cls(str(document["key"]), None if expiry is None else datetime.fromisoformat(expiry))
+        """Raises AttributeError, KeyError, TypeError, ValueError."""
+        expiry, text = document.get(_EXPIRY), document["key"]
+        if not isinstance(text, str) or len(text) < _LEAST:
+            raise ValueError("no key")
+        end = None if expiry is None else datetime.fromisoformat(expiry)
+        if end and end.tzinfo is None:
+            raise ValueError("a time without its zone")
+        return cls(text, end)
 
     def to_json(self) -> dict[str, str]:
         """As it stands in the file."""

@@ -12,6 +12,7 @@ from server.dialects.torchserve.replies import add_headers, allowed_status
 from server.http.connection import SERVER
 from server.http.exchange import Exchange
 
+_WITHOUT_BODY = (204, 304)  # RFC 9110, 6.4.1: what follows their headers is taken for the next response
 MOST_UNSENT = 8_000_000  # bytes of parts that a client has not read yet; a slower one loses its connection
 
 
@@ -34,6 +35,8 @@ class PartsResponse(web.StreamResponse):
         """Sends a part when those before it are sent; what comes after the client has left is dropped."""
         if self._is_over:
             return
+        if self.status in _WITHOUT_BODY:
+            body = b""
         self._unsent.append(body)
         self._unsent_bytes += len(body)
         if self._unsent_bytes > MOST_UNSENT:

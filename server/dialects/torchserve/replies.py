@@ -24,6 +24,7 @@ _JSON = "application/json"
 _TYPE = "type"
 _FRAMING = ("connection", "content-length", "transfer-encoding", "upgrade")
 _NAME, _VALUE = re.compile(r"[!#$%&'*+.^_`|~\w-]+", re.ASCII), re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LEAST_STATUS, _MOST_STATUS = 200, 999
 # Of the responses that a handler made: without a Content-Type of its own there is none.
 UNTYPED = web.ResponseKey("torchserve-untyped", bool)
@@ -158,7 +159,7 @@ def prediction(output: Output) -> web.Response:
 def reply_response(reply: Reply) -> web.Response:
     """The response that a handler made."""
     status = allowed_status(reply.status)
-    reason = (reply.reason or "").replace("\r", " ").replace("\n", " ")
+    reason = _CONTROL.sub(" ", reply.reason or "")
     response = web.Response(status=status, reason=reason, body=reply.body)
     add_headers(response, reply.headers, reply.content_type)
     return response

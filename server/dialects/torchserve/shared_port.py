@@ -15,6 +15,7 @@ from server.http.exchange import EXCHANGE
 from server.torchserve_config import INNER_VARIABLE
 
 _MAX_BODY = 65_536
+_HOST = "localhost"  # not the client's, which may be no part of a URL, or have a user and a password in it
 _PLACES = ("models", "token", "workflows")
 _FRAMING = ("connection", "content-length", "transfer-encoding", "keep-alive", "host", "expect", "x-request-id")
 _ANSWERED = ("server", "date", "x-request-id", *_FRAMING)
@@ -53,7 +54,7 @@ class SharedPort:
         body = await context.bodies.read(request, _MAX_BODY, deadline)
         context.bodies.memory.give_back(len(body))
         headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _FRAMING]
-        url = URL(f"http://{request.host}{request.raw_path}", encoded=True)
+        url = URL(f"http://{_HOST}{request.rel_url.raw_path_qs}", encoded=True)
         connector = aiohttp.UnixConnector(self._path)
         async with (
             aiohttp.ClientSession(connector=connector, timeout=_TIMES, auto_decompress=False) as session,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import stat
@@ -130,6 +131,25 @@ def lying_directory(file):
 def huge_header(file):
     """A tar archive with a header of 50 MB."""
     return tarred(file, of_kind("top/a", tarfile.REGTYPE, pax_headers={"comment": "x" * 50_000_000}))
+
+
+def header_of_digits(file):
+    """A tar archive with a header of 1 MB that tarfile would search for a number and a word, for minutes."""
+    digits = b"1" * (1 << 20)
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, len(digits)
+    file.write_bytes(gzip.compress(info.tobuf(tarfile.USTAR_FORMAT) + digits + bytes(1024)))
+    return file
+
+
+def negative_size(file):
+    """A tar archive whose second header is its first one."""
+    header = bytearray(tarfile.TarInfo("top/a").tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = tarfile.itn(-512, 12, tarfile.GNU_FORMAT)
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    file.write_bytes(gzip.compress(bytes(header) + bytes(1024)))
+    return file
 
 
 def _replaced(file, old, new):

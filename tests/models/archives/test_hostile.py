@@ -82,6 +82,28 @@ ZIPS = {
         lambda file: zipped(file, ("c", b"a: &a [*a]"), content=manifest(configFile="c")),
         "c is not valid YAML",
     ),
+    **{
+        f"yaml-{name}": (
+            lambda file, text=text: zipped(file, ("c", text), content=manifest(configFile="c")),
+            "c is not valid YAML",
+        )
+        for name, text in {
+            "bool": b"a: !!bool maybe",
+            "int": b"a: !!int ''",
+            "time": b"a: !!timestamp soon",
+            "large": b"a: 1" + b":1" * 2000 + b".5",
+            "binary": b"a: !!binary aGVsbG8=",
+            "set": b"a: !!set {x}",
+        }.items()
+    },
+    "yaml-long": (
+        lambda file: zipped(file, ("c", b"a: 1\n#" + b" " * 300_000), content=manifest(configFile="c")),
+        "c is longer than 262,144 bytes",
+    ),
+    "yaml-merges": (
+        lambda file: zipped(file, ("c", MERGES), content=manifest(configFile="c")),
+        "c has more than 100,000 values",
+    ),
     "packages": (
         lambda file: zipped(file, ("r", b"evil"), content=manifest(requirementsFile="r")),
         "asks for packages (r); --install-requirements installs them",
@@ -89,6 +111,9 @@ ZIPS = {
 }
 LAUGHS = b"a: &a [1,1,1,1,1,1,1,1,1,1]\n" + b"".join(
     b"%c: &%c [%s]\n" % (name, name, b",".join([b"*%c" % (name - 1)] * 10)) for name in range(98, 106)
+)
+MERGES = b"a: &a {x: 1}\n" + b"".join(
+    b"%c: &%c {<<: [%s]}\n" % (name, name, b",".join([b"*%c" % (name - 1)] * 10)) for name in range(98, 106)
 )
 TARS = {
     "slip": (lambda file: tarred(file, ("../../evil", b"x")), "the member '../../evil' leads out of the archive"),
@@ -100,7 +125,9 @@ TARS = {
     "twice": (lambda file: tarred(file, ("top/a", b"1"), ("top/a", b"2")), "two members of the name 'top/a'"),
     "bomb": (lambda file: tarred(file, ("top/zeros", BOMB)), "would unpack to more than 67,108,864 bytes"),
     "many": (lambda file: tarred(file, *((f"top/{n}", b"") for n in range(10_000))), "more than 10,000 files"),
-    "huge-header": (hostile.huge_header, "has a directory of more than 1,048,576 bytes"),
+    "huge-header": (hostile.huge_header, "has a directory of more than 8,192 bytes"),
+    "header-of-digits": (hostile.header_of_digits, "has a directory of more than 8,192 bytes"),
+    "negative": (hostile.negative_size, "the member 'top/a' has a negative size"),
     "truncated": (lambda file: cut(tarred(file, ("top/a", os.urandom(5000)))), "archive, or damaged"),
     "only-gzip": (lambda file: file.write_bytes(gzip.compress(b"hello")), "is no .tar.gz archive, or damaged"),
 }

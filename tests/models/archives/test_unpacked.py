@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,18 @@ def test_a_folder_that_is_removed_while_another_process_enters_it_is_made_again(
     assert path.exists()
     leave_folder(second)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("how", ["released", "forgotten"])
+def test_an_archive_that_is_no_longer_needed_leaves_nothing(archive, how):
+    kept = open_archive(archive)
+    folder, before = kept.folder, set(threading.enumerate())
+    assert folder.exists()
+    if how == "released":
+        kept.release()
+        kept.release()
+    else:
+        del kept
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
+    assert list((archive.parent / "temporary").iterdir()) == []

@@ -73,7 +73,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bundles(files, digits, tmp_path_factory):
-    """A bundle of each of them, with its file, by the suffix; one with int8, which costs as much as all the rest."""
+    """A bundle of each of them, with its file, by the suffix; int8, the costliest, in one."""
     folder = tmp_path_factory.mktemp("bundles")
     return {
         suffix: optimize(weights_of(file), folder / suffix[1:], digits, *ENGINES[: 3 if suffix == ".pt" else 2])

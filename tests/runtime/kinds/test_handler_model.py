@@ -14,7 +14,7 @@ import torch
 from batching import ItemFailed
 from models.errors import EngineError
 from runtime.errors import EngineDied, EngineTimeout, HandlerFailed, InvalidInput, ResponseBegun
-from runtime.inputs import Image
+from runtime.inputs import Image, JsonText
 from runtime.processes.spares import Spares
 from tests.runtime.kinds.archived import HANDLERS, archive_of, serving
 
@@ -146,6 +146,18 @@ async def test_a_handler_gets_bytes_text_and_json_and_the_headers(probe):
     }
     with pytest.raises(InvalidInput):
         await probe.deployment.infer(Image(b""), None)
+
+
+async def test_json_that_the_server_has_not_parsed_is_what_it_says_or_bytes(probe):
+    texts = {"j": b"[1]", "broken": b"[1", "deep": b"[" * 100_000, "empty": b""}
+    told = json.loads((await probe.ask({name: JsonText(memoryview(text)) for name, text in texts.items()})).body)
+    kinds = {name: (each["type"], each.get("value", each.get("len"))) for name, each in told["fields"].items()}
+    assert kinds == {
+        "j": ("list", [1]),
+        "broken": ("bytearray", 2),
+        "deep": ("bytearray", 100_000),
+        "empty": ("bytearray", 0),
+    }
 
 
 async def test_a_handler_is_told_of_its_model(probe):
@@ -343,7 +355,9 @@ async def test_an_archive_may_have_modules_of_our_names_and_builtin_ones(folder_
 
 async def test_a_handler_without_torch_has_a_process_without_it(folder_of, spares):
     source = "import sys\ndef handle(data, context): return data and [sorted(sys.modules) for _ in data]"
-    async with serving(archive_of(folder_of("light", source), "light_handler"), spares) as served:
+    folder = folder_of("light", source)
+    (folder / "folder.py").mkdir()  # is no module
+    async with serving(archive_of(folder, "light_handler"), spares) as served:
         modules = json.loads((await served.say("x")).body)
         assert not {"torch", "aiohttp", "server", "prometheus_client"} & set(modules)
 

@@ -10,9 +10,11 @@ import socket
 import numpy as np
 import pytest
 
+from models.errors import EngineError
 from runtime.errors import EngineDied, EngineRaised
 from runtime.processes import frames
 from runtime.processes.child import Child, ChildGone
+from runtime.processes.recipe import Recipe
 from runtime.processes.shared import Area
 
 
@@ -58,6 +60,47 @@ async def test_an_end_in_the_middle_of_an_answer_is_a_death():
         child.gone(-11)
         with pytest.raises(EngineDied, match="SIGSEGV"):
             await answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"rows": 7},
+        {"rows": [[1, "|u1", [1 << 40]]]},
+        {"error": "x"},
+        {"error": "x", "text": "y"},
+        {"error": "x", "text": "", "trace": "", "why": "w", "code": "many"},
+    ],
+)
+async def test_an_answer_that_is_none_ends_the_process(answer):
+    """A handler may write to any descriptor of its process."""
+    async with asked() as (child, theirs, _, running):
+        frames.send(theirs, {"id": 1, **answer})
+        with pytest.raises(EngineDied, match="the process of the engine answered with"):
+            await running
+        assert child.was_killed and not child.is_usable
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"\xff", b"7"])
+async def test_what_is_no_message_ends_the_process_at_once(body):
+    async with asked() as (child, theirs, _, running):
+        theirs.sendall(len(body).to_bytes(4, "big") + body)
+        child.gone(-9)
+        with pytest.raises(EngineDied):
+            await running
+        assert child.was_killed or child.ended.is_set()
+
+
+@pytest.mark.parametrize("answer", [{}, {"error": "x"}, {"error": "x", "model": False, "text": None}])
+async def test_an_answer_that_is_none_is_no_start(answer):
+    with a_child() as (child, theirs, _):
+        loading = asyncio.ensure_future(child.load(Recipe("n", "m:a", {}, ()), 0, 10))
+        await asyncio.sleep(0)
+        frames.send(theirs, {"id": 1, **answer})
+        with pytest.raises(EngineError, match="n: while it was loaded, it answered with no message"):
+            await loading
+        assert child.was_killed
 
 
 async def test_a_child_that_is_gone_takes_no_batch_and_touches_no_descriptor():

@@ -10,7 +10,7 @@ from models.handlers.metrics.metric_type_enum import MetricTypes
 from models.handlers.metrics.metrics_store import MetricsStore
 from runtime.model import ModelFacts
 from runtime.observer import ReportObserver
-from server.operations.handler_metrics import MOST_METRICS, HandlerMetrics
+from server.operations.handler_metrics import MOST_METRICS, MOST_SERIES, HandlerMetrics
 from server.operations.metrics import Metrics
 
 
@@ -45,6 +45,8 @@ def test_values_of_handlers_are_shown_by_type_with_their_labels():
         ({"name": "python_info", "type": "gauge"}, "uplicated"),
         ({"name": "many"}, f"there are {MOST_METRICS} metrics"),
         ({"value": -1.0}, "non-negative"),
+        ({"value": None}, "NoneType"),
+        ({"labels": 7}, "int"),
     ],
 )
 def test_what_does_not_fit_is_left_out_with_one_line(caplog, changed, reason):
@@ -59,3 +61,20 @@ def test_what_does_not_fit_is_left_out_with_one_line(caplog, changed, reason):
     metrics.add([{**value, **changed}, {**value, **changed}])
     assert len(caplog.messages) == 1 and reason in caplog.messages[0]
     assert b'n_total{l="x"} 1.0' in generate_latest(registry)
+
+
+def test_series_and_the_texts_of_labels_are_bounded(caplog):
+    registry = CollectorRegistry()
+    metrics = HandlerMetrics(registry)
+    value = {"name": "n", "value": 1.0, "unit": "Count", "type": "counter"}
+    metrics.add([{**value, "labels": [["l", f"{number}{'x' * 300}"]]} for number in range(MOST_SERIES + 10)])
+    assert len(caplog.messages) == 1 and f"there are {MOST_SERIES:,} series" in caplog.messages[0]
+    lines = [line for line in generate_latest(registry).decode().splitlines() if line.startswith("n_total{")]
+    assert len(lines) == MOST_SERIES and max(map(len, lines)) < 250
+
+
+@pytest.mark.parametrize("report", [7, {"name": "n"}, [7], [{}], [{"name": ["n"]}], "text"])
+def test_a_report_that_is_none_does_no_harm(report):
+    registry = CollectorRegistry()
+    HandlerMetrics(registry).add(report)
+    assert generate_latest(registry) == b""

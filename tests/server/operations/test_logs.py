@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
 import sys
 
+from server.operations.logs import PlainFormatter
 from tests.conftest import ROOT
 
 CODE = """
@@ -52,6 +54,25 @@ def test_what_nothing_has_caught_is_logged_and_written_before_the_process_ends()
     ):
         assert text in done.stderr
     assert done.stderr.count("Traceback") == 4
+
+
+def test_no_part_of_a_message_looks_like_another_line_or_moves_the_cursor():
+    said = "a\r\x1b[2J\x9b1A\nERROR: b\x85\n"
+    record = logging.LogRecord("snapserve", logging.INFO, "", 0, "model %s", (said,), None)
+    text = PlainFormatter("%(levelname)s: %(message)s").format(record)
+    assert text == "INFO: model a\\x0d\\x1b[2J\\x9b1A\n  ERROR: b\\x85"
+    try:
+        raise ValueError("first\nERROR: second\x1b")
+    except ValueError:
+        record = logging.LogRecord("snapserve", logging.ERROR, "", 0, "failed", (), sys.exc_info())
+    lines = PlainFormatter("%(levelname)s: %(message)s").format(record).split("\n")
+    assert lines[0] == "ERROR: failed" and lines[-1] == "  ERROR: second\\x1b"
+
+
+def test_every_line_is_formatted_so():
+    code = "from server.operations.logs import *; set_up_logs('info'); log.info('a\\x1b\\nb')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr.endswith("INFO snapserve: a\\x1b\n  b\n")
 
 
 def test_a_process_whose_output_nobody_reads_ends_all_the_same():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc
 
 from server.config import Config
+from server.dialects.open_inference.rpc.bounded import BoundedMessages
 from server.dialects.open_inference.rpc.generated.open_inference_pb2_grpc import (
     add_GRPCInferenceServiceServicer_to_server,
 )
@@ -13,6 +14,7 @@ from server.http.context import Context
 from server.operations.rpc_port import address_of
 
 _MOST_AT_ONCE = 4096  # calls in flight, streams among them
+_MOST_OF_CONNECTION = 512  # of them of one connection; further ones wait in the client
 
 
 class RpcListener:
@@ -25,16 +27,18 @@ class RpcListener:
             config: of this process, with the port as it was reserved.
             context: of this process.
         """
+        self._service = InferenceService(context)
         self._server = grpc.aio.server(
+            interceptors=[BoundedMessages(self._service.refuse)],
             options=[
                 ("grpc.so_reuseport", 1),  # the kernel distributes connections among the workers
                 ("grpc.max_receive_message_length", int(config.limits.max_body_mb * 1_000_000)),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.max_concurrent_streams", _MOST_OF_CONNECTION),
                 ("grpc.max_connection_idle_ms", int(config.server.keepalive_timeout_s * 1000)),
             ],
             maximum_concurrent_rpcs=_MOST_AT_ONCE,
         )
-        self._service = InferenceService(context)
         add_GRPCInferenceServiceServicer_to_server(self._service, self._server)
         self._server.add_insecure_port(address_of(config.server))
 

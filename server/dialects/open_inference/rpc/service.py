@@ -32,7 +32,7 @@ from server.dialects.open_inference.statistics import statistics_of
 from server.http.answer import infer_all
 from server.http.connection import new_request_id
 from server.http.context import Context
-from server.http.faults import Fault, fault_of, log_if_internal
+from server.http.faults import BodyTooLarge, Fault, fault_of, log_if_internal
 
 Answer = TypeVar("Answer")
 Call = Any  # grpc.aio.ServicerContext
@@ -117,7 +117,7 @@ class InferenceService(GRPCInferenceServiceServicer):
         """Loads a model that is known, as a request to it would."""
 
         async def work() -> pb.RepositoryModelLoadResponse:
-            await load_model(self._context, request.model_name)
+            await load_model(self._context, request.model_name, _authorization(call))
             return pb.RepositoryModelLoadResponse()
 
         return await self._answered(call, work)
@@ -135,13 +135,13 @@ class InferenceService(GRPCInferenceServiceServicer):
 
     async def ModelInfer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         """One inference."""
-        return await self._answered(call, partial(self._infer, request, self._deadline(call)))
+        return await self._answered(call, partial(self._infer, request, call))
 
     async def ModelStreamInfer(
         self, requests: AsyncIterator[pb.ModelInferRequest], call: Call
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
         """Inferences, answered in order; one that fails has its error in its response, and the stream goes on."""
-        stream = Stream(requests, lambda request: self._streamed(request, self._deadline(call)))
+        stream = Stream(requests, lambda request: self._streamed(request, call))
         self._streams.add(stream)
         try:
             async for answer in stream.answers():
@@ -149,23 +149,33 @@ class InferenceService(GRPCInferenceServiceServicer):
         finally:
             self._streams.discard(stream)
 
+    async def refuse(self, call: Call, error: Exception) -> None:
+        """Ends a call with an error."""
+        await self._answered(call, partial(_raise, error))
+
     def stop_streams(self) -> None:
         """Reads no further request of a stream: each ends with the answer to its last one."""
         for each in self._streams:
             each.stop()
 
-    async def _streamed(self, request: pb.ModelInferRequest, deadline: float) -> pb.ModelStreamInferResponse:
+    async def _streamed(
+        self, request: pb.ModelInferRequest | BodyTooLarge, call: Call
+    ) -> pb.ModelStreamInferResponse:
         try:
-            response = await self._counted(partial(self._infer, request, deadline))
+            response = await self._counted(partial(self._infer, request, call))
         except _Failed as failed:
             # The identifier tells the client whose error it is.
-            unanswered = pb.ModelInferResponse(id=request.id)
+            unanswered = pb.ModelInferResponse(id=getattr(request, "id", ""))
             return pb.ModelStreamInferResponse(error_message=failed.text, infer_response=unanswered)
         return pb.ModelStreamInferResponse(infer_response=response)
 
-    async def _infer(self, message: pb.ModelInferRequest, deadline: float) -> pb.ModelInferResponse:
-        context, clock = self._context, PhaseClock(time.monotonic)
+    async def _infer(self, message: pb.ModelInferRequest | BodyTooLarge, call: Call) -> pb.ModelInferResponse:
+        if isinstance(message, BodyTooLarge):  # in its place, from `BoundedMessages`
+            raise message
+        context, clock, deadline = self._context, PhaseClock(time.monotonic), self._deadline(call)
         target, size = (message.model_name, message.model_version or None), message.ByteSize()
+        if context.check_key is not None:
+            context.check_key(*target, _authorization(call))
         if (deployment := context.store.peek(*target)) is not None:
             deployment.admit(1, deadline)
         await context.store.until_workers(*target, deadline)
@@ -247,6 +257,15 @@ async def _abort(call: Call, failed: _Failed) -> NoReturn:
         trailer["retry-after"] = failed.fault.headers["Retry-After"]
     await call.abort(status, failed.text, tuple(trailer.items()))
     raise AssertionError("abort raises")
+
+
+async def _raise(error: Exception) -> NoReturn:
+    raise error
+
+
+def _authorization(call: Call) -> str:
+    """The metadata of that name; "" without it."""
+    return next((str(value) for name, value in call.invocation_metadata() or () if name == "authorization"), "")
 
 
 def _holds(check: Callable[[], Any]) -> bool:

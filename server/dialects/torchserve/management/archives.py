@@ -201,14 +201,15 @@ class Archives:
         return f'Model "{name}" unregistered'
 
     def _let_go(self, model: AddedModel) -> None:
-        """Removes the copy that belongs to a version that is gone, unless another one needs it."""
-        is_copy = model.archive is not None and "://" in model.archive.url
-        if is_copy and not any(each.path == model.path for each in self._changes.committed.added):
+        """Removes the copy that belongs to a version that is gone."""
+        if model.archive is not None and "://" in model.archive.url:
             self._remove_copy(model.path)
 
     def _remove_copy(self, path: str) -> None:
+        """Unless another model needs it."""
         assert self._folder is not None
-        Path(self._folder.path, path).unlink(missing_ok=True)
+        if not any(each.path == path for each in self._changes.committed.added):
+            Path(self._folder.path, path).unlink(missing_ok=True)
 
     async def _change(self, operation: Operation, model: AddedModel, version: str | None = None) -> None:
         """Raises Refusal; version: as the client has named it."""

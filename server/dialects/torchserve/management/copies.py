@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import stat
 import tempfile
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import aiohttp
@@ -43,13 +45,16 @@ async def copy_into(target: Path, url: str, is_allowed: Callable[[str], bool]) -
     try:
         async with _AT_ONCE, aclosing(pieces):
             await _write(target, pieces)
+    except aiohttp.InvalidURL:  # its message has the URL, and a password in it
+        raise CopyFailed("it is no URL that can be read") from None
     except (OSError, ValueError, TimeoutError, aiohttp.ClientError) as error:
         raise CopyFailed(f"{type(error).__name__}: {error}"[:300]) from None
 
 
 async def _write(target: Path, pieces: AsyncGenerator[bytes, None]) -> None:
     """Raises CopyFailed, OSError."""
-    descriptor, name = tempfile.mkstemp(prefix=_PREFIX, dir=target.parent)
+    await asyncio.to_thread(_remove_leftovers, target.parent)
+    descriptor, name = _new_file(target.parent)
     size = 0
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -63,11 +68,33 @@ async def _write(target: Path, pieces: AsyncGenerator[bytes, None]) -> None:
         await asyncio.to_thread(Path(name).unlink)
 
 
+def _new_file(folder: Path) -> tuple[int, str]:
+    """A file that is locked as long as this process writes it: descriptor and path."""
+    while True:
+        descriptor, name = tempfile.mkstemp(prefix=_PREFIX, dir=folder)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:  # else another process has taken it for a leftover
+            return descriptor, name
+        os.close(descriptor)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what a process was copying when it was killed."""
+    for path in folder.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # it is being written, or has just gone
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(descriptor)
+
+
 async def _of_file(url: str) -> AsyncGenerator[bytes, None]:
     split = urlsplit(url)
     if split.netloc not in ("", "localhost"):
         raise CopyFailed("it is on another machine")
-    path = Path(url2pathname(unquote(split.path)))
+    path = Path(url2pathname(split.path))
     descriptor = await asyncio.to_thread(os.open, path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -78,7 +105,10 @@ async def _of_file(url: str) -> AsyncGenerator[bytes, None]:
 
 async def _of_server(url: str, is_allowed: Callable[[str], bool]) -> AsyncGenerator[bytes, None]:
     address = URL(url)
-    async with aiohttp.ClientSession(timeout=_TIMES, trust_env=True) as session:
+    plain = {"Accept-Encoding": "identity"}  # an archive is as it is, and no bomb
+    async with aiohttp.ClientSession(
+        timeout=_TIMES, trust_env=True, headers=plain, auto_decompress=False
+    ) as session:
         for _ in range(_MOST_REDIRECTS):
             async with session.get(address, allow_redirects=False) as response:
                 if response.status not in _REDIRECTS:

@@ -20,6 +20,7 @@ from server.dialects.torchserve.management.parameters import (
     read_json,
     workers,
 )
+from server.dialects.torchserve.management.urls import without_secrets
 from server.dialects.torchserve.replies import (
     error_response,
     json_response,
@@ -66,7 +67,7 @@ class ManagementApi:
             log_if_internal(error, fault, exchange.id)
             response = error_response(fault)
         if request.method not in ("GET", "OPTIONS"):
-            log.info("management: %s %s: %d", request.method, request.raw_path[:500], response.status)
+            log.info("management: %s %s: %d", request.method, _shown(request)[:500], response.status)
         return exchange.finish(response, (), False, 0)
 
     async def _answer(self, request: web.Request) -> web.Response:
@@ -168,6 +169,12 @@ def _parts(raw_path: str) -> list[str]:
     if path.startswith("//"):
         raise not_found()
     return path[1:].split("/") if path else []
+
+
+def _shown(request: web.Request) -> str:
+    """Path and query for the log."""
+    query = [(name, without_secrets(value)) for name, value in request.query.items()]
+    return str(request.rel_url.with_query(query))
 
 
 def _check_method(request: web.Request, *allowed: str) -> None:

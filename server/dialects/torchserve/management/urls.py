@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from runtime.errors import UnknownModel
 from runtime.folder import StoreFolder
@@ -19,6 +19,8 @@ from server.dialects.torchserve.replies import refusal
 log = logging.getLogger("snapserve")
 
 _SCHEME = re.compile(r"(https?|file)://", re.IGNORECASE)
+_LONGEST = 2048  # characters, which a pattern of --allowed-urls is compared with on the event loop
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 
 
@@ -27,7 +29,7 @@ class Found(NamedTuple):
 
     Attributes:
         path: below the model store.
-        url: as it was named, where that is another text than the path; else "".
+        url: as it was named, without a user and a password, where that is another text than the path; else "".
         is_copy: it was copied into the store just now.
     """
 
@@ -55,7 +57,9 @@ class Urls:
         """The archive that a client names. Raises Refusal."""
         if not url:
             raise refusal(404, "unknown-model", "ModelNotFoundException", "empty url")
-        if ".." in url:
+        if len(url) > _LONGEST or not url.isprintable():
+            raise nothing_at(ascii(url[:80]))
+        if _leads_up(url):
             message = f"Relative path is not allowed in url: {url}"
             raise refusal(404, "unknown-model", "ModelNotFoundException", message)
         if self._folder is None:
@@ -75,7 +79,7 @@ class Urls:
         return Found(path, "" if path == url else url)
 
     async def _copied(self, url: str, folder: StoreFolder) -> Found:
-        if self._allowed and not any(each.fullmatch(url) for each in self._allowed):
+        if self._allowed and not self._is_allowed(url):
             message = f"Given URL {url} does not match any allowed URL(s)"
             raise refusal(404, "unknown-model", "ModelNotFoundException", message)
         name = posixpath.basename(urlsplit(url).path)
@@ -89,10 +93,21 @@ class Urls:
                 raise CopyFailed("--allowed-urls allows no URL")
             await copy_into(folder.path / name, url, self._is_allowed)
         except CopyFailed as error:
-            log.warning("%s is not copied into the model store: %s", url[:200], error)
+            log.warning("%s is not copied into the model store: %s", without_secrets(url)[:200], error)
             message = f"Failed to download archive from: {url}"
             raise refusal(400, "download-failed", "DownloadArchiveException", message) from None
-        return Found(name, url, is_copy=True)
+        return Found(name, _CREDENTIALS.sub("", url), is_copy=True)
 
     def _is_allowed(self, url: str) -> bool:
         return any(each.fullmatch(url) for each in self._allowed)
+
+
+def without_secrets(url: str) -> str:
+    """A URL for the log: without user and password, and without its query, which may be a signature."""
+    return _CREDENTIALS.sub("", url).partition("?")[0] if "://" in url else url
+
+
+def _leads_up(url: str) -> bool:
+    """Whether ".." is in a URL: also in escapes, which a client library or a server decodes after the patterns."""
+    once = unquote(url)
+    return any(".." in each for each in (url, once, unquote(once)))

@@ -207,8 +207,8 @@ async def test_bytes_that_no_input_has_are_refused(start):
 
 
 async def test_far_more_lists_than_anybody_has_are_refused_before_they_are_made(start):
-    text = b'{"inputs": [' + b"[]," * 1_000_001 + b"[]]}"
-    assert "at most 1,000,000" in await refused(await start(), "hash", (text, {}), 413)
+    text = b'{"inputs": [' + b"[]," * 100_001 + b"[]]}"
+    assert "at most 100,000" in await refused(await start(), "hash", (text, {}), 413)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "raw deflate"])

@@ -15,6 +15,7 @@ from scripts.generate_grpc import PROTO, ROOT, generate
 from server.config import Config, ConfigError, ServerConfig
 from server.dialects.open_inference.rpc.generated import open_inference_pb2 as pb
 from server.dialects.open_inference.rpc.generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from server.http.faults import Unauthorized
 from server.operations.rpc_port import reserve_rpc_port
 from tests.conftest import flat, lacking
 from tests.engines import expected
@@ -250,3 +251,54 @@ def test_the_generated_code_is_that_of_the_proto_file(tmp_path):
     assert len(made) == 3
     for each in made:
         assert filecmp.cmp(each, ROOT / PROTO.parent / each.name, shallow=False), each.name
+
+
+async def test_a_message_of_many_parts_is_refused_before_it_is_parsed(rpc):
+    """An empty input has two bytes and takes 90 in memory: 64 MB of them would hold the event loop for seconds."""
+    _, stub, _ = await rpc("id")
+    empty = pb.ModelInferRequest.InferInputTensor()
+    many = pb.ModelInferRequest(model_name="id", inputs=[empty] * 30_000)
+    digits = numbers("BOOL", shape=(2_000_001,), bool_contents=[True] * 2_000_001)
+    for message, text in (
+        (many, "more than 20,000 parts"),
+        (digits, "more than 2,000,000 bytes of typed numbers"),
+    ):
+        status, said = await error_of(stub.ModelInfer(message))
+        assert status == grpc.StatusCode.INVALID_ARGUMENT and text in said
+    answers = [each async for each in stub.ModelStreamInfer(iter([many, numbers("FP32", bytes(8))]))]
+    assert "more than 20,000 parts" in answers[0].error_message
+    assert answers[1].infer_response.raw_output_contents == [bytes(8)]
+    load = pb.RepositoryModelLoadRequest(model_name="x" * 100_001)
+    status, said = await error_of(stub.RepositoryModelLoad(load))
+    assert status == grpc.StatusCode.INVALID_ARGUMENT and "at most 100,000" in said
+
+
+async def test_a_model_that_wants_a_key_finds_it_in_the_metadata(rpc):
+    server, stub, _ = await rpc("id")
+
+    def check_key(name, version, authorization):
+        if name == "id" and authorization != "Bearer key":
+            raise Unauthorized("no key")
+
+    server.service.context.check_key = check_key
+    request = numbers("FP32", bytes(8))
+    load = pb.RepositoryModelLoadRequest(model_name="id")
+    for metadata in ((), (("authorization", "Bearer other"),)):
+        for call in (
+            stub.ModelInfer(request, metadata=metadata),
+            stub.RepositoryModelLoad(load, metadata=metadata),
+        ):
+            assert (await error_of(call))[0] == grpc.StatusCode.UNAUTHENTICATED
+        (answer,) = [each async for each in stub.ModelStreamInfer(iter([request]), metadata=metadata)]
+        assert "no key" in answer.error_message
+    metadata = (("authorization", "Bearer key"),)
+    assert (await stub.ModelInfer(request, metadata=metadata)).raw_output_contents == [bytes(8)]
+    await stub.RepositoryModelLoad(load, metadata=metadata)
+
+
+async def test_messages_count_as_bodies_while_they_are_held(rpc):
+    server, stub, _ = await rpc("id", max_upload_memory_mb=1)
+    large = numbers("UINT8", bytes(1_500_000), shape=(1, 1_500_000))
+    assert (await error_of(stub.ModelInfer(large)))[0] == grpc.StatusCode.UNAVAILABLE
+    assert (await stub.ModelInfer(numbers("FP32", bytes(8)))).raw_output_contents == [bytes(8)]
+    assert server.service.context.bodies.memory.used == 0

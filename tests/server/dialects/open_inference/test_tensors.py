@@ -9,6 +9,7 @@ import pytest
 from runtime.values import BFLOAT16
 from server.dialects.open_inference.classification import best_of
 from server.dialects.open_inference.datatypes import DTYPES, check_datatype, check_shape
+from server.dialects.open_inference.request import check_names, read_document
 from server.dialects.open_inference.tensors import from_bytes, from_json, tensor_of, to_bytes, to_json
 from server.http.faults import BadRequest
 
@@ -126,3 +127,27 @@ def test_the_best_classes_as_text():
         best_of(tensor_of("y", np.zeros(2, BFLOAT16)), 1, None)
     with pytest.raises(BadRequest):
         best_of(tensor_of("y", ["a"], (1,)), 1, None)
+
+
+def test_what_pythons_own_parser_reads_is_short():
+    text = b'{"inputs": [], "x": NaN' + b" " * 1_000_000 + b"}"
+    with pytest.raises(BadRequest, match="cannot be parsed"):
+        read_document(memoryview(text), len(text))
+
+
+def test_a_name_that_is_there_twice_is_found_without_comparing_all_with_all():
+    compared = []
+
+    class Name(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            compared.append(other)
+            return str.__eq__(self, other)
+
+    names = [Name(number) for number in (*range(2000), 1999)]
+    with pytest.raises(BadRequest, match="input '1999' is there twice"):
+        check_names(names, "input")
+    assert len(compared) < 10 * len(names)
+    check_names(names[:-1], "input")

@@ -9,7 +9,7 @@ import time
 
 from models.bundles.spec import EngineSpec
 from runtime.errors import EngineDied, HandlerFailed
-from runtime.inputs import Fields, Part
+from runtime.inputs import Fields, JsonText, Part
 from runtime.model import EngineFacts, ModelFacts
 from runtime.outputs import Reply
 
@@ -87,9 +87,10 @@ class ProbeEngine:
         assert self.gate.wait(30), "the test forgot to open the gate"
         return Reply(b"waited")
 
-    def _stream(self, fields, size="1", then=""):
+    def _stream(self, fields, size="1", then="", status="201"):
         for number in range(3):
-            self._give(fields, Part(f"part{number} ".encode() * int(size), 201, (("Content-Type", "text/plain"),)))
+            body, headers = f"part{number} ".encode() * int(size), (("Content-Type", "text/plain"),)
+            self._give(fields, Part(body, int(status), headers))
             if then == "wait" and number == 0:
                 assert self.gate.wait(30), "the test forgot to open the gate"
         if then == "raise":
@@ -120,6 +121,8 @@ async def _call(function, part):
 
 
 def _shown(value):
+    if isinstance(value, JsonText):
+        return ["JsonText", bytes(value.data).decode("latin-1")]
     return (
         ["bytes", bytes(value).decode("latin-1")] if isinstance(value, bytes | bytearray | memoryview) else value
     )

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 
 import aiohttp
 import pytest
 
+from runtime.errors import InvalidInput
+from runtime.inputs import JsonText
+from server.dialects.torchserve.fields import read_fields
+from server.dialects.torchserve.image import image_of, is_for_handler
+from server.http.faults import BodyTooLarge
 from tests.conftest import flat
 from tests.server.dialects.torchserve.conftest import error
 
@@ -178,6 +184,42 @@ async def test_errors_of_a_handler(server):
         expected = error(status, "InternalServerException", message)
         assert await server.answer("/predictions/probe", asked) == expected, asked
     assert (await server.answer("/ping", method="GET")) == HEALTHY
+
+
+@pytest.mark.parametrize("count", [1000, 1001])
+def test_a_form_has_a_bounded_number_of_fields(count):
+    body = bytearray(b"&".join(b"a%d=1" % number for number in range(count)))
+    with pytest.raises(BodyTooLarge) if count > 1000 else contextlib.nullcontext():
+        assert len(read_fields(body, "application/x-www-form-urlencoded", True).values) == count
+
+
+async def test_long_json_is_not_parsed_here(server):
+    """It would hold the event loop: 6 MB of it for seconds."""
+    text = json.dumps(["x" * 200_000])
+    seen = await server.echo(data=text.encode(), headers={"Content-Type": JSON})
+    assert seen["values"]["body"] == ["JsonText", text]
+    form = aiohttp.FormData()
+    form.add_field("a", text, content_type=JSON)
+    form.add_field("b", "[1]", content_type=JSON)
+    assert (await server.echo(data=form))["values"] == {"a": ["JsonText", text], "b": [1]}
+
+
+async def test_of_long_json_only_a_text_can_be_an_image():
+    image = base64.b64encode(bytes(150_000)).decode()
+    space = " " * 200_000
+    assert image_of({"data": JsonText(json.dumps(image).encode())}).data == bytes(150_000)
+    assert bytes(image_of({"body": JsonText(space.encode())}).data) == space.encode(), "broken JSON is bytes"
+    for text in ("[1]", '{"a": 1}'):
+        given = {"body": JsonText(f" {text}".encode())}
+        assert is_for_handler(given) == (text == "[1]")
+        with pytest.raises(InvalidInput):
+            image_of(given)
+
+
+async def test_a_reason_ends_no_line_and_moves_no_cursor(server):
+    for reason in ("a\r\nb", "a\x00b", "a\x1b[2Jb", "a\x7fb"):
+        async with server.ask("/predictions/probe", f"status:200:{reason}") as response:
+            assert response.status == 200 and response.reason.isprintable() and response.reason.startswith("a ")
 
 
 async def test_a_reply_keeps_its_status_reason_headers_and_type(server):

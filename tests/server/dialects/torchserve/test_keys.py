@@ -73,7 +73,7 @@ def test_a_key_expires_but_for_that_of_the_token_api(tmp_path):
     while keys.is_allowed(INFERENCE, bearer(keys, INFERENCE)):
         assert time.monotonic() < end
     assert keys.is_allowed(API, bearer(keys, API))
-    keys.rotate(INFERENCE)
+    KeyFile(keys.path, minutes=60).rotate(INFERENCE)
     assert keys.is_allowed(INFERENCE, bearer(keys, INFERENCE)), "a new one lasts anew"
 
 
@@ -87,6 +87,26 @@ def test_another_process_sees_a_new_key_and_no_other_changes(keys):
     for kind in (MANAGEMENT, API):
         assert other.is_allowed(kind, before[kind])
     assert stat.S_IMODE(keys.path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"key": ""},
+        {"key": None},
+        {"key": "short"},
+        {"key": ["x" * 32]},
+        {"key": "x" * 32, "expiration time": "2999-01-01T00:00:00"},
+        {"key": "x" * 32, "expiration time": 7},
+    ],
+)
+def test_a_key_that_was_damaged_by_hand_opens_nothing(keys, entry, caplog):
+    given = bearer(keys, INFERENCE)
+    keys.path.write_text(json.dumps({**stored(keys), INFERENCE: entry}))
+    for header in ("Bearer ", "Bearer None", "Bearer short", f"Bearer {'x' * 32}"):
+        assert not keys.is_allowed(INFERENCE, header)
+    assert keys.is_allowed(INFERENCE, given), "the keys that were in it before are valid"
+    assert caplog.text.count("is damaged") == 1
 
 
 def test_a_file_that_is_gone_or_damaged_leaves_the_keys_as_they_were(keys, caplog):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -216,8 +218,13 @@ async def web_server(tmp_path):
     async def far(request):
         return web.FileResponse(tmp_path / "far.mar")
 
+    async def encoded(request):
+        assert request.headers["Accept-Encoding"] == "identity"
+        return web.Response(body=(tmp_path / "far.mar").read_bytes(), headers={"Content-Encoding": "gzip"})
+
     app = web.Application()
-    app.add_routes([web.get("/far.mar", far), web.get("/endless.mar", endless), web.get("/moved.mar", redirect)])
+    routes = {"far": far, "endless": endless, "moved": redirect, "encoded": encoded}
+    app.add_routes([web.get(f"/{name}.mar", handler) for name, handler in routes.items()])
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -282,6 +289,82 @@ async def test_a_copy_replaces_no_file_that_came_meanwhile(tmp_path):
         await copies.copy_into(tmp_path / "to.mar", f"file://{tmp_path}/from.mar", lambda url: True)
     assert (tmp_path / "to.mar").read_text() == "old"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["from.mar", "to.mar"]
+
+
+@pytest.mark.parametrize("way", ["%2e%2e", ".%2e", "%252e%252e", "a/%2E%2E/%2e%2e"])
+async def test_no_url_leads_out_of_the_folder_that_is_allowed(start, web_server, way):
+    """`..` is decoded by the library that asks, or the server that answers, after the pattern was compared."""
+    store = Path.cwd() / "store"
+    client = await start(allowed_urls=f"{web_server}/models/.*,file://{store}/.*")
+    make_archive(store.parent / "near.mar", "near")
+    for url in (f"{web_server}/models/{way}/far.mar", f"file://{store}/{way}/near.mar"):
+        status, told = await client.register(url)
+        assert (status, told["message"]) == (404, f"Relative path is not allowed in url: {url}")
+    assert [file.name for file in client.store.iterdir()] == ["echo.mar"]
+
+
+async def test_a_url_is_decoded_once(start):
+    client = await start(allowed_urls="file://.*")
+    outside = client.store.parent / "a%41.d"
+    outside.mkdir()
+    make_archive(outside / "near.mar", "near")
+    assert (await client.register(f"file://{client.store.parent}/a%2541.d/near.mar"))[0] == 200
+
+
+@pytest.mark.parametrize("url", ["http://h/" + "a" * 2048, "http://h/a\nb/x.mar", "http://h/\x1b[2J/x.mar"])
+async def test_a_url_is_short_and_printable(start, url, caplog):
+    client = await start(allowed_urls=".*")
+    status, told = await client.register(url)
+    assert status == 404 and told["message"].isprintable() and len(told["message"]) < 200
+    assert not caplog.records
+
+
+async def test_secrets_of_a_url_are_neither_logged_nor_shown(start, web_server, caplog):
+    caplog.set_level("INFO")
+    client = await start(allowed_urls="http://.*")
+    address = web_server.replace("//", "//user:password@")
+    assert (await client.register(f"{address}/missing.mar?signature=secret"))[0] == 400
+    assert (await client.register(f"{address.replace('127.0.0.1', 'a b')}/x.mar"))[0] == 400
+    assert (await client.register(f"{address}/far.mar?signature=secret"))[0] == 200
+    told = await client.ask("GET", "/models/far")
+    assert told[1][0]["modelUrl"] == f"{web_server}/far.mar?signature=secret"
+    logged = "".join(each.getMessage() for each in caplog.records if each.name == "snapserve")
+    assert "missing.mar" in logged and "far.mar" in logged
+    assert "password" not in logged and "secret" not in logged
+
+
+async def test_an_archive_is_copied_as_it_is_whatever_its_content_encoding(start, web_server):
+    client = await start(allowed_urls="http://.*")
+    assert (await client.register(f"{web_server}/encoded.mar"))[0] == 200
+
+
+async def test_a_copy_that_was_killed_is_removed_by_the_next_one(tmp_path):
+    (tmp_path / "from.mar").write_text("new")
+    leftover, kept = tmp_path / f"{copies._PREFIX}old", copies._new_file(tmp_path)
+    leftover.touch()
+    await copies.copy_into(tmp_path / "to.mar", f"file://{tmp_path}/from.mar", lambda url: True)
+    os.close(kept[0])
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert names == [Path(kept[1]).name, "from.mar", "to.mar"], "one that is written stays"
+
+
+async def test_a_copy_that_another_model_needs_stays_when_its_registration_fails(start, web_server):
+    client = await start(allowed_urls="http://.*")
+
+    async def change(operation, must=False):
+        (model,) = operation(client.changes.committed).added
+        client.changes.committed = client.changes.committed.with_model(dataclasses.replace(model, name="other"))
+        raise ModelRefused("no")
+
+    client.changes.change = change
+    assert (await client.register(f"{web_server}/far.mar"))[0] == 500
+    assert (client.store / "far.mar").exists()
+
+
+async def test_a_body_is_short(client):
+    body = json.dumps({"url": "echo.mar", "model_name": "x" * 65_536})
+    status, told = await client.ask("POST", "/models", data=body, headers={"Content-Type": "application/json"})
+    assert status == 413 and "at most 65,536 are allowed" in told["message"]
 
 
 async def test_there_is_a_bound_to_registrations(client):

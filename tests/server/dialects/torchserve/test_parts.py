@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
 
+from runtime.inputs import Part
 from server.dialects.torchserve import parts
 
 
@@ -59,3 +61,44 @@ async def test_a_client_that_does_not_read_costs_a_bounded_amount_and_frees_its_
     writer.close()
     assert held < 100, "what the sockets hold, and the bound"
     assert await server.answer("/predictions/probe", "status:200") == (200, "mine")
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_parts_of_a_response_that_has_no_body_are_not_sent(server, status):
+    """They would be read as the response to the next request of the connection."""
+    head = b"POST /predictions/probe HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: "
+    bodies = [f"stream:1::{status}".encode(), b"status:200"]
+    host, port = server.inference.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, port)
+    answers = []
+    for body in bodies:
+        writer.write(head + str(len(body)).encode() + b"\r\n\r\n" + body)
+        answers.append(await reader.readuntil(b"\r\n\r\n"))
+    assert answers[0].startswith(f"HTTP/1.1 {status} ".encode()) and b"Transfer-Encoding" not in answers[0]
+    assert answers[1].startswith(b"HTTP/1.1 200 ")
+    assert await reader.readexactly(4) == b"mine"
+    writer.close()
+
+
+class Transport:
+    """Of a client that reads nothing."""
+
+    is_aborted = False
+
+    def abort(self):
+        self.is_aborted = True
+
+
+async def test_what_a_client_has_not_read_is_bounded_and_given_back_with_its_connection(monkeypatch):
+    request = SimpleNamespace(transport=Transport())
+    response = parts.PartsResponse(SimpleNamespace(id="x", request=request), Part(b""))
+    monkeypatch.setattr(response, "prepare", lambda request: asyncio.get_running_loop().create_future())
+    for _ in range(parts.MOST_UNSENT // 1_000_000):
+        response.add(bytes(1_000_000))
+        await asyncio.sleep(0)
+    assert not request.transport.is_aborted and sum(map(len, response._unsent)) == parts.MOST_UNSENT
+    response.add(b"x")
+    assert request.transport.is_aborted and not response._unsent
+    response.add(bytes(1_000_000))
+    assert not response._unsent, "nothing is kept for a client that is gone"
+    response._sender.cancel()
