@@ -48,15 +48,19 @@ class UnpackedFolder:
         if not _owners:
             atexit.register(remove_unpacked)
         _owners[folder] = os.getpid()
+        self._folder = folder
         self._finalizer = weakref.finalize(self, _remove_aside, folder)
         self._finalizer.atexit = False
         self.content = folder.path / _CONTENT
         self.packages = folder.path / _PACKAGES
         self.content.mkdir(mode=0o700)
 
-    def release(self) -> None:
-        """Removes it, on a thread."""
-        self._finalizer()
+    def release(self, waits: bool = False) -> None:
+        """Removes it, on a thread. waits: until it is gone."""
+        if not waits:
+            self._finalizer()
+        elif self._finalizer.detach():
+            _remove(self._folder)
 
 
 def remove_unpacked() -> None:
