@@ -48,7 +48,9 @@ def models_at_start(config: Config, models: ModelSet) -> ModelSet:
     models = models.without_archives()
     folder = store_folder(config.models)
     if folder is None:
-        raise ConfigError("--torchserve needs --model-store FOLDER, in which its archives are")
+        if config.models.model and not config.torchserve.models:
+            return models
+        raise ConfigError("--torchserve needs --model-store FOLDER, in which its archives are, or --model")
     file = snapshot_file(config)
     properties = read_file(file) if file else {}
     try:
