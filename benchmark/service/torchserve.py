@@ -56,7 +56,7 @@ def add_command(commands: Any) -> None:
     add_option(parser, "workers", 2, "of the model, on both servers")
     add_option(parser, "batch-size", 8)
     add_option(parser, "max-batch-delay", 10, "milliseconds")
-    add_option(parser, "budget-s", 90, "of the optimiser")
+    add_option(parser, "budget-s", 0, "of the optimiser; 0: no limit")
     parser.add_argument("--cores", type=int, help="for servers and load together; default: all there are")
 
 
