@@ -40,6 +40,7 @@ _START_S = 120.0
 _STOP_S = 20.0
 _SURE, _OTHERS = 2.0, 3.0  # lengths of the last layer's rows: best scores of 0.02 to 1, in the median 0.8
 _SAME = 1e-4
+_LEAST = 0.1  # requests/s that a turn without any answer counts as
 _OPTIMISED = "snapserve optimised"
 Scores = dict[str, float]  # label -> score, the highest first
 
@@ -307,7 +308,7 @@ def _race(servers: Mapping[str, Served], options: argparse.Namespace) -> list[Ro
             for each in servers.values():  # TorchServe goes on for clients that have left
                 each.tree.settle()
             row = _turn(servers[name], body, options)
-            print(f"round {number}: {name}: {row['requests_per_s']:.1f}/s, p99 {row['p99_ms']:.0f} ms")
+            print(f"round {number}: {name}: {row['requests_per_s']:.1f}/s, p99 {row['p99_ms']:.0f} ms", flush=True)
             turns[name] += [row] if number else []  # the first warms up
     base = [row["requests_per_s"] for row in turns["torchserve"]]
     return [{"server": name, **_summary(rows, base)} for name, rows in turns.items()]
@@ -331,5 +332,5 @@ def _summary(rows: Sequence[Row], base: Sequence[float]) -> Row:
         **{name: median(row[name] for row in rows) for name in rows[0]},
         "least": min(rates),
         "most": max(rates),
-        "times_torchserve": median(rate / theirs for rate, theirs in zip(rates, base, strict=True)),
+        "times_torchserve": median(rate / max(theirs, _LEAST) for rate, theirs in zip(rates, base, strict=True)),
     }

@@ -68,3 +68,8 @@ def test_the_peers_settings_name_its_ports_and_batches(tmp_path):
     model = json.loads(lines["models"])["classify"]["1.0"]
     assert (model["minWorkers"], model["batchSize"], model["maxBatchDelay"]) == (3, 4, 2)
     assert Path(lines["model_store"]) == tmp_path
+
+
+def test_a_turn_without_any_answer_of_torchserve_is_no_division_by_zero():
+    row = {"requests_per_s": 20.0, "p50_ms": 1.0, "p99_ms": 2.0, "cpu_ms": 3.0}
+    assert torchserve._summary([row, row], [0.0, 10.0])["times_torchserve"] == 101.0
