@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -65,7 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in _COMMANDS:
         import_module(f"benchmark.{name}").add_command(commands)
     chosen = parser.parse_args(arguments)
-    return int(chosen.run(chosen))
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # leaves no server behind
+    try:
+        return int(chosen.run(chosen))
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def missing_packages() -> list[str]:

@@ -6,6 +6,7 @@ import dataclasses
 from weakref import WeakKeyDictionary
 
 from models.archives.archive import Archive
+from models.archives.classifier import is_classifier
 from models.archives.config import read_config
 from models.archives.open import open_archive
 from models.bundles.bundle import ModelBundle
@@ -24,7 +25,7 @@ from models.networks.programs import is_package
 from runtime.archive_settings import Registered
 from runtime.errors import UnknownModel
 from runtime.folder import StoreFolder
-from runtime.kinds.archived_classifier import ArchivedClassifier, is_classifier, open_archived_classifier
+from runtime.kinds.archived_classifier import ArchivedClassifier, open_archived_classifier
 from runtime.kinds.handler_model import HandlerModel
 from runtime.kinds.image_classifier import ImageClassifier
 from runtime.kinds.package_model import PackageModel, open_package_model

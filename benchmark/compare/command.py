@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -62,14 +61,11 @@ def run(options: argparse.Namespace) -> int:
     """Measures in interleaved rounds, prints the tables, writes JSON and plot. 1 if an answer was wrong."""
     if options.cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])  # servers and wrk inherit it
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # leaves no server behind
     try:
         result = _measure(options)
     except (BundleError, ValueError, RuntimeError) as error:
         print(f"serve-compare: {error}", file=sys.stderr)
         return 2
-    finally:
-        signal.signal(signal.SIGTERM, previous)
     print_report(result)
     if options.output:
         write_json(options.output, result)

@@ -19,7 +19,6 @@ from benchmark.peers.environment import Environment, PeerMissing
 IDLE_S = 3.0
 _QUIET_PERCENT = 3.0  # of a core; a server that burns more while it idles is halted between its turns
 _SAMPLE_S = 0.5
-_PROBE_S = 0.25  # a server that uses less than half a core for so long is at rest
 _SETTLE_S = 15.0
 
 
@@ -152,12 +151,12 @@ def turn(server: CandidateServer, known: Sequence[Known], load: Load) -> Row:
     """
     if load.warm_up_s:
         checked_wrk(server.url, known, load.connections, load.warm_up_s, load.tolerance)
-        settle(server)
+        server.tree.settle(_SETTLE_S)
     before = server.tree.cpu_seconds()
     with _peak(lambda: server.tree.memory_mb("rss")) as peak:
         report = checked_wrk(server.url, known, load.connections, load.seconds, load.tolerance)
     spent = spent_between(before, server.tree.cpu_seconds())
-    settle(server)
+    server.tree.settle(_SETTLE_S)
     good = report["requests"] - report["non_2xx"]
     return {
         **report,
@@ -166,16 +165,6 @@ def turn(server: CandidateServer, known: Sequence[Known], load: Load) -> Row:
         "peak_rss_mb": peak[0],
         "pss_mb": server.tree.memory_mb("pss"),
     }
-
-
-def settle(server: CandidateServer) -> None:
-    """Waits until a server has ended the work that it goes on with for clients that have disconnected."""
-    ends_at = time.monotonic() + _SETTLE_S
-    busy = True
-    while busy and time.monotonic() < ends_at:
-        before = server.tree.cpu_seconds()
-        time.sleep(_PROBE_S)
-        busy = spent_between(before, server.tree.cpu_seconds()) > _PROBE_S / 2
 
 
 @contextmanager

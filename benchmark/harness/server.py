@@ -26,6 +26,7 @@ PORT = "{port}"  # in a candidate's command, where the port goes
 _START_S = 180.0
 _STOP_S = 10.0
 _MB = 2**20
+_PROBE_S = 0.25  # processes that use less than half a core for so long are at rest
 
 VARIABLES: dict[str, str] = {}  # further environment variables of every server
 
@@ -302,6 +303,15 @@ class ProcessTree:
                 memory = process.memory_full_info() if kind == "pss" else process.memory_info()
                 total += getattr(memory, kind)
         return total / _MB
+
+    def settle(self, limit_s: float = 15.0) -> None:
+        """Waits until the processes have ended their work for clients that have disconnected."""
+        ends_at = time.monotonic() + limit_s
+        busy = True
+        while busy and time.monotonic() < ends_at:
+            before = self.cpu_seconds()
+            time.sleep(_PROBE_S)
+            busy = spent_between(before, self.cpu_seconds()) > _PROBE_S / 2
 
     def halt(self) -> None:
         """Stops the processes where they are."""

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -69,8 +70,10 @@ def main() -> None:
     options = parser.parse_args()
     if reason := missing():
         sys.exit(reason)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # the folder goes with the server
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder)
+        tempfile.tempdir = folder  # the file that names the process: another TorchServe may run
         write_archive(store)
         settings = write_settings(store, options)
         os.environ["PYTHONPATH"] = str(_ROOT)  # for the handler, in the workers

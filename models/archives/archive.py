@@ -41,8 +41,8 @@ class Manifest:
 class Lease(Protocol):
     """Keeps files on the disk."""
 
-    def release(self) -> None:
-        """Removes them."""
+    def release(self, waits: bool = False) -> None:
+        """Removes them. waits: until they are gone."""
         ...
 
 
@@ -67,7 +67,11 @@ class Archive:
     packages: Path | None = None
     lease: Lease | None = field(default=None, repr=False, compare=False)
 
-    def release(self) -> None:
-        """Removes what was unpacked. Without it that is done when nobody refers to the archive any more."""
+    def release(self, waits: bool = False) -> None:
+        """Removes what was unpacked. Without it that is done when nobody refers to the archive any more.
+
+        Args:
+            waits: until it is gone, which may take long on an event loop.
+        """
         if self.lease is not None:
-            self.lease.release()
+            self.lease.release(waits)

@@ -67,14 +67,18 @@ class UnpackedFolder:
         if not _owners:
             atexit.register(remove_unpacked)
         _owners[folder] = os.getpid()
+        self._folder = folder
         self._finalizer = weakref.finalize(self, _remove_aside, folder)
         self._finalizer.atexit = False
         self.content = folder.path / _CONTENT
         self.packages = folder.path / _PACKAGES
 
-    def release(self) -> None:
-        """Removes it, on a thread, unless another process uses it."""
-        self._finalizer()
+    def release(self, waits: bool = False) -> None:
+        """Removes it, on a thread, unless another process uses it. waits: until it is gone."""
+        if not waits:
+            self._finalizer()
+        elif self._finalizer.detach():
+            _remove(self._folder)
 
 
 def remove_unpacked() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from models.optimize.archive_source import ArchiveSource
 from models.optimize.download import CONNECT_LIMIT_S
 
 AUTO = "auto"
@@ -42,6 +43,7 @@ class WeightsChoice:
         options: further arguments of the architecture's builder.
         program: a TorchScript, ONNX or torch.export file, which brings architecture and weights.
         output_name: which of its outputs holds the scores; "" is found out.
+        archive: an archive of TorchServe, which brings all of this.
     """
 
     architecture: str
@@ -62,3 +64,4 @@ class WeightsChoice:
     options: Mapping[str, Any] = field(default_factory=dict)
     program: Path | None = None
     output_name: str = ""
+    archive: ArchiveSource | None = None

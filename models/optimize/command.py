@@ -16,6 +16,7 @@ from models.bundles.spec import WEIGHTS_ENGINE
 from models.engines.compatibility import misfit
 from models.errors import BundleError, ModelError
 from models.machine.process import prepare_process
+from models.optimize.archive_source import ArchiveSource, opened
 from models.optimize.budget import Budget
 from models.optimize.choice import AUTO, AUTOMATIC, WeightsChoice, needs_timm
 from models.optimize.destination import check_replaceable
@@ -82,16 +83,17 @@ def run(options: OptimizeOptions, budget: Budget) -> int:
             return 0
         print(f"{each.folder}: {reason}; it is built anew")
         options = each
-        if WEIGHTS_ENGINE in existing.spec.engines and each.program is None:
+        if WEIGHTS_ENGINE in existing.spec.engines and not each.brings_program:
             options = dataclasses.replace(each, **_AS_IN_THE_BUNDLE, bundle=each.folder, output=each.folder)
         break
     # A damaged bundle is as good as a missing one.
     if options.arch != AUTO or options.output or options.bundle:
         check_replaceable(options.folder, force=options.force or options.if_missing)
-    prepare(*([_PRELOADED_TIMM] if needs_timm(options.arch) else []), _PRELOADED)
-    with console.status("Loading torch"):
-        import models.optimize.optimizer  # noqa: F401  # 2 to 8 seconds
-    _optimize(options, budget, console)
+    with opened(options.archive, options.allow_code) as archive:
+        prepare(*([_PRELOADED_TIMM] if needs_timm(options.arch) else []), _PRELOADED)
+        with console.status("Loading torch"):
+            import models.optimize.optimizer  # noqa: F401  # 2 to 8 seconds
+        _optimize(options, archive, budget, console)
     return 0
 
 
@@ -111,7 +113,7 @@ def _existing(options: OptimizeOptions) -> ModelBundle | None:
         return None
 
 
-def _optimize(options: OptimizeOptions, budget: Budget, console: Console) -> None:
+def _optimize(options: OptimizeOptions, archive: ArchiveSource | None, budget: Budget, console: Console) -> None:
     from models.optimize.optimizer import optimize
     from models.optimize.report import Report
     from models.optimize.sources import resolve
@@ -136,8 +138,9 @@ def _optimize(options: OptimizeOptions, budget: Budget, console: Console) -> Non
         url_base=options.weights_url_base,
         device=device,
         program=options.program,
-        folder=None if options.program else options.from_,
+        folder=None if options.brings_program else options.from_,
         output_name=options.output_name,
+        archive=archive,
     )
     weights = resolve(choice, console)
     candidates = _candidates(options, device, weights.source_kind)
@@ -156,7 +159,7 @@ def _device(options: OptimizeOptions) -> str:
 
     if options.device != "auto":
         return options.device
-    return "cuda" if has_cuda() and options.program is None else "cpu"
+    return "cuda" if has_cuda() and not options.brings_program else "cpu"
 
 
 def _candidates(options: OptimizeOptions, device: str, source: str = "network") -> list[Candidate]:

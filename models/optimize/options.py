@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.archives.classifier import has_form
 from models.optimize.errors import UsageError
 from snapserve.options import OptionParser, Options, build, option
 
@@ -35,8 +36,10 @@ class OptimizeOptions(Options):
     checkpoint_key: str = option("", "key of the weights in a --checkpoint with several sets, e.g. model_ema")
     from_: Path | None = option(
         None,
-        "TorchScript, ONNX (.onnx) or torch.export (.pt2) file, with labels; or a Hugging Face model folder",
+        "TorchScript, ONNX (.onnx) or torch.export (.pt2) file, with labels; a Hugging Face model folder; or an "
+        "archive of TorchServe with image_classifier (.mar, .tar.gz or unpacked)",
     )
+    allow_code: bool = option(False, "let the network of a --from archive run that is a Python class of its own")
     output_name: str = option("", "name or position of the --from file's output that holds the scores")
     bundle: Path | None = option(None, "bundle with weights, to optimise again for this machine")
     labels: Path | None = option(None, "label file: JSON, or one label per line")
@@ -87,6 +90,8 @@ class OptimizeOptions(Options):
         if self.checkpoint_key and self.checkpoint is None:
             raise UsageError("--checkpoint-key is for --checkpoint only")
         self._check_from()
+        if self.allow_code and not self.archive:
+            raise UsageError("--allow-code is for an archive of TorchServe (--from FILE.mar) only")
         if self.num_classes and self.weights != "none":
             raise UsageError("--num-classes is for --weights none only")
 
@@ -95,23 +100,42 @@ class OptimizeOptions(Options):
             if self.output_name:
                 raise UsageError("--output-name is for --from FILE only")
             return
-        for name in ("arch", "weights", "checkpoint", "bundle", "num_classes"):
-            if getattr(self, name) != getattr(type(self), name):
-                option = f"--{name.replace('_', '-')}"
-                raise UsageError(f"--from brings architecture and weights; leave out {option}")
+        if option := self._changed("arch", "weights", "checkpoint", "bundle", "num_classes"):
+            raise UsageError(f"--from brings architecture and weights; leave out {option}")
+        if self.archive:
+            if option := self._changed("labels", "preprocess", "activation", "output_name"):
+                raise UsageError(f"--from {self.from_}: an archive brings its own; leave out {option}")
+            if self.device == "cuda":
+                raise UsageError(f"--from {self.from_} is for a CPU; on a GPU serve the archive as it is")
         if self.device == "cuda" and self.program:
             raise UsageError("--from FILE is for a CPU; on a GPU: python -m server --model FILE --device cuda")
 
+    def _changed(self, *names: str) -> str:
+        """The first of these options that has another value than its default, as a flag; "" for none."""
+        changed = (name for name in names if getattr(self, name) != getattr(type(self), name))
+        return next((f"--{name.replace('_', '-')}" for name in changed), "")
+
+    @property
+    def archive(self) -> Path | None:
+        """`--from`, where it is an archive of TorchServe."""
+        return self.from_ if self.from_ and has_form(self.from_) else None
+
     @property
     def program(self) -> Path | None:
-        """`--from`, unless it is a folder."""
-        return None if self.from_ is None or self.from_.is_dir() else self.from_
+        """`--from`, unless it is a folder or an archive."""
+        return None if self.from_ is None or self.from_.is_dir() or self.archive else self.from_
+
+    @property
+    def brings_program(self) -> bool:
+        """Whether `--from` is a file or an archive, whose network is a program."""
+        return self.program is not None or self.archive is not None
 
     @property
     def folder(self) -> Path:
         """Where the bundle goes; for "auto" that is known when the weights are."""
         if self.from_:
-            return self.output or STORE / self.from_.resolve().stem
+            name = self.from_.resolve().name
+            return self.output or STORE / Path(name.removesuffix(".gz") if self.archive else name).stem
         return self.output or STORE / (self.bundle.resolve().name if self.bundle else self.arch.rpartition("/")[2])
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from models.bundles.bundle import ModelBundle
 from models.bundles.labels import load_labels
 from models.bundles.settings import Settings, settings_of
-from models.bundles.spec import PROGRAM_KIND, EngineSpec, PreprocessSpec
+from models.bundles.spec import MEASURED, PROGRAM_KIND, EngineSpec, PreprocessSpec
 from models.engines.bare_outputs import tensors_of
 from models.engines.bare_way import Examined, Opened, examine
 from models.engines.load_checks import probes
@@ -194,11 +194,20 @@ def from_file(choice: WeightsChoice, file: Path, console: Console) -> ProgramWei
     return of_bundle(dataclasses.replace(bundle, spec=spec), console)
 
 
-def of_bundle(bundle: ModelBundle, console: Console) -> ProgramWeights:
-    """The program that is a bundle's engine. Raises ModelError where it cannot be optimised."""
+def of_bundle(bundle: ModelBundle, console: Console, title: str = "") -> ProgramWeights:
+    """The program that is a bundle's engine.
+
+    Args:
+        bundle: labels may be left out where `num_classes` is `models.bundles.spec.MEASURED`.
+        console: for warnings about the program.
+        title: what they begin with; by default its file.
+
+    Raises:
+        ModelError: it cannot be optimised.
+    """
     spec = bundle.spec
     opened = open_program(bundle.file, spec.preprocess.crop_size)
-    calling = _calling(_examined(opened, bundle, console), bundle)
+    calling = _calling(_examined(opened, bundle, console, title or str(bundle.file)), bundle)
     return ProgramWeights(
         spec.architecture,
         {},
@@ -213,14 +222,14 @@ def of_bundle(bundle: ModelBundle, console: Console) -> ProgramWeights:
     )
 
 
-def _examined(opened: Opened, bundle: ModelBundle, console: Console) -> Examined:
+def _examined(opened: Opened, bundle: ModelBundle, console: Console, title: str) -> Examined:
     try:
         found = examine(opened, bundle, dataclasses.replace(bundle.spec.engine, device="cpu"))
     except EngineError as error:
         # The server's option of that name; the optimiser's is the folder of the bundle.
         raise EngineError(str(error).replace("--output ", "--output-name ")) from None
     for notice in found.notices:
-        console.print(f"{bundle.file}: {notice}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{title}: {notice}", markup=False, highlight=False, soft_wrap=True)
     if found.way.one_by_one:
         raise EngineError(
             f"{bundle.file}: takes one image at a time; export it with two or more: "
@@ -240,7 +249,7 @@ def _calling(found: Examined, bundle: ModelBundle) -> Calling:
         output=way.output,
         position=list(tensors_of(answer)).index(way.output),
         columns=found.columns,
-        pair=found.columns != bundle.spec.num_classes,
+        pair=bundle.spec.num_classes not in (MEASURED, found.columns),
         activation=found.activation,
         preprocess=preprocess,
     )

@@ -1,4 +1,4 @@
-"""Where weights come from: pretrained ones, a package, a checkpoint, a bundle, or random ones."""
+"""Where weights come from: pretrained ones, a package, a file, an archive, a bundle, or random ones."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from models.images.presets import read_preprocess
 from models.networks.architectures import StateDict, build_network, check_architecture
 from models.networks.timm_networks import is_timm
 from models.optimize import packaged_weights, program, timm_weights, torchvision_weights
+from models.optimize.archived_network import from_archive
 from models.optimize.checkpoint import fitting_state
 from models.optimize.choice import AUTO, AUTOMATIC, WeightsChoice
 from models.optimize.defaults import Defaults
@@ -49,6 +50,8 @@ def resolve(choice: WeightsChoice, console: Console) -> Weights:
         DownloadError: pretrained weights that cannot be downloaded.
     """
     try:
+        if choice.archive is not None:
+            return from_archive(choice.archive, console)
         if choice.program is not None:
             return program.from_file(choice, choice.program, console)
         if choice.bundle is not None:

@@ -8,11 +8,11 @@ from typing import Any
 
 from models.archives.archive import Archive
 from models.archives.class_names import labels_of, read_class_names
+from models.archives.classifier import HANDLER, SETTINGS
 from models.bundles.bare import KIND as TORCHSCRIPT
 from models.bundles.bare import bundle_around, check_archive
 from models.bundles.bundle import sha256_of
-from models.bundles.settings import Settings
-from models.bundles.spec import IMAGENET, EngineSpec, PreprocessSpec
+from models.bundles.spec import EngineSpec, PreprocessSpec
 from models.engines.base import EngineOptions, Probabilities
 from models.engines.selection import Choice, choose
 from models.errors import EngineError
@@ -24,8 +24,6 @@ from runtime.kinds.handler_items import item_of, reply_of, settings_of
 from runtime.kinds.handler_parts import Row
 from runtime.kinds.image_classifier import CheckedEngine, ImageClassifier, outputs_of
 from runtime.processes.recipe import Recipe
-
-HANDLER = "image_classifier"
 
 
 class ArchivedClassifier(ImageClassifier):
@@ -104,21 +102,6 @@ class ArchivedClassifier(ImageClassifier):
         return super().finish(row)
 
 
-def is_classifier(archive: Archive, handler: str) -> bool:
-    """Whether an archive is served on our own path: by the built-in handler, and with a network that it can load.
-
-    Args:
-        archive: that is to be served.
-        handler: that serves it.
-    """
-    manifest = archive.manifest
-    own = archive.folder / f"{HANDLER}.py"
-    loads = manifest.model_file.endswith(".py") or (
-        not manifest.model_file and manifest.serialized_file.endswith((".pt", ".pth", ".ts"))
-    )
-    return handler == HANDLER and not own.exists() and bool(manifest.serialized_file) and loads
-
-
 def open_archived_classifier(
     name: str, archive: Archive, preprocessor_of: Callable[[PreprocessSpec], Preprocessor]
 ) -> ArchivedClassifier:
@@ -137,10 +120,8 @@ def open_archived_classifier(
     file = archive.folder / manifest.serialized_file
     if not manifest.model_file:
         check_archive(file)
-    # TorchServe's: whatever the network answers with, a softmax follows.
-    settings = Settings(labels=(), preprocess=IMAGENET, activation="softmax")
     engine = EngineSpec(TORCHSCRIPT, manifest.serialized_file, sha256_of(file))
     architecture = "eager" if manifest.model_file else "torchscript"
-    bundle = bundle_around(file, settings, engine, architecture, name)
+    bundle = bundle_around(file, SETTINGS, engine, architecture, name)
     choice = choose(bundle)
     return ArchivedClassifier(name, archive, choice, preprocessor_of(choice.bundle.spec.preprocess))

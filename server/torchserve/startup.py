@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from models.archives.classifier import has_form
 from models.archives.open import describe
 from models.errors import ArchiveError, RequirementsRefused
 from models.machine.resources import usable_cores, usable_memory
@@ -29,7 +30,6 @@ ALL = "all"
 _MOST_WORKERS = 8
 _MEMORY_PER_WORKER = 1_000_000_000  # bytes; twice what a process with a small network takes
 _SEPARATOR = re.compile(r"[,\s]+")
-_ENDINGS = (".mar", ".tar.gz")
 
 
 def models_at_start(config: Config, models: ModelSet) -> ModelSet:
@@ -48,7 +48,9 @@ def models_at_start(config: Config, models: ModelSet) -> ModelSet:
     models = models.without_archives()
     folder = store_folder(config.models)
     if folder is None:
-        raise ConfigError("--torchserve needs --model-store FOLDER, in which its archives are")
+        if config.models.model and not config.torchserve.models:
+            return models
+        raise ConfigError("--torchserve needs --model-store FOLDER, in which its archives are, or --model")
     file = snapshot_file(config)
     properties = read_file(file) if file else {}
     try:
@@ -101,11 +103,7 @@ def _named(config: Config, folder: StoreFolder) -> Iterator[AddedModel]:
 
 def _candidates(folder: Path) -> list[str]:
     """Files with the name of an archive, and folders with a manifest."""
-    return sorted(
-        path.name
-        for path in folder.iterdir()
-        if path.name[:1] != "." and (path.name.endswith(_ENDINGS) or (path / "MAR-INF").is_dir())
-    )
+    return sorted(path.name for path in folder.iterdir() if path.name[:1] != "." and has_form(path))
 
 
 def _model(path: str, name: str, settings: Mapping[str, Any], config: Config, folder: StoreFolder) -> AddedModel:

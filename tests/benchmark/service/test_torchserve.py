@@ -42,12 +42,15 @@ def saying(answers):
             server.shutdown()
 
 
-def test_answers_are_compared_in_their_order_and_in_their_scores():
-    theirs = [{"a": 0.7, "b": 0.2}, {"a": 0.7, "b": 0.2}, {"a": 0.7, "b": 0.2}]
-    ours = [{"a": 0.7, "b": 0.2}, {"a": 0.69, "b": 0.2}, {"b": 0.7, "a": 0.7}]
-    with saying(theirs) as one, saying(ours) as other:
-        row = compare([one, other], [b"image"] * 3)
-    assert row == {"images": 3, "refused": 0, "other_top_five": 1, "largest_difference": pytest.approx(0.5)}
+def test_answers_are_compared_in_their_labels_order_and_scores():
+    theirs = [{"a": 0.7, "b": 0.2}] * 4
+    ours = [{"a": 0.7, "b": 0.2}, {"a": 0.69, "b": 0.2}, {"b": 0.7, "a": 0.7}, {"a": 0.7, "c": 0.3}]
+    with saying(theirs) as one, saying(theirs) as same, saying(ours) as other:
+        rows = compare({"theirs": one, "same": same, "ours": other}, [b"image"] * 4)
+    known = {"images": 4, "refused": 0}
+    none = {"other_first": 0, "other_five": 0, "other_order": 0, "largest_difference": 0}
+    some = {"other_first": 1, "other_five": 1, "other_order": 2, "largest_difference": pytest.approx(0.5)}
+    assert rows == [{"server": "same", **known, **none}, {"server": "ours", **known, **some}]
 
 
 def test_without_java_it_is_skipped_with_a_word(monkeypatch, capsys):
@@ -65,3 +68,8 @@ def test_the_peers_settings_name_its_ports_and_batches(tmp_path):
     model = json.loads(lines["models"])["classify"]["1.0"]
     assert (model["minWorkers"], model["batchSize"], model["maxBatchDelay"]) == (3, 4, 2)
     assert Path(lines["model_store"]) == tmp_path
+
+
+def test_a_turn_without_any_answer_of_torchserve_is_no_division_by_zero():
+    row = {"requests_per_s": 20.0, "p50_ms": 1.0, "p99_ms": 2.0, "cpu_ms": 3.0}
+    assert torchserve._summary([row, row], [0.0, 10.0])["times_torchserve"] == 101.0

@@ -12,11 +12,12 @@ import torchvision
 from PIL import Image as PillowImage
 from torchvision import transforms
 
+from models.archives.classifier import is_classifier
 from models.archives.open import open_archive
 from models.engines.base import EngineOptions
 from models.images.preprocess import Preprocessor
 from runtime.inputs import Image
-from runtime.kinds.archived_classifier import is_classifier, open_archived_classifier
+from runtime.kinds.archived_classifier import open_archived_classifier
 from tests.archived import index_to_name, make_archive
 
 REFERENCE = transforms.Compose(

@@ -1,4 +1,4 @@
-"""What is asked of the archives that are served: registered, scaled, switched, unregistered, described."""
+"""What is asked of models: all are described; archives are registered, scaled, switched, unregistered."""
 
 from __future__ import annotations
 
@@ -25,13 +25,20 @@ from runtime.errors import (
     VersionTaken,
 )
 from runtime.folder import StoreFolder
-from runtime.model_set import AddedModel, ArchiveAsked, ModelSet
+from runtime.model_set import AddedModel, ModelSet
 from runtime.processes.restarts import Restarts
 from runtime.record import RecordError
 from runtime.transition import Key
 from server.config import Config
 from server.dialects.torchserve.management import words
-from server.dialects.torchserve.management.description import Facts, description, observed
+from server.dialects.torchserve.management.description import Facts, Observed, description, observed
+from server.dialects.torchserve.management.other_models import (
+    AnyShown,
+    NamedModel,
+    asked_of,
+    limits_of,
+    shown,
+)
 from server.dialects.torchserve.management.parameters import Addition
 from server.dialects.torchserve.management.urls import Found, Urls
 from server.dialects.torchserve.management.worker_numbers import WorkerNumbers
@@ -86,26 +93,26 @@ class Archives:
         self._numbers = WorkerNumbers()
         self._facts = Facts("gpu" if config.models.device == "cuda" else "cpu", config.torchserve.job_queue_size)
         self._pending: dict[Key, tuple[int, int]] = {}  # workers that a change under way is to give
+        self._counted: dict[Key, int] = {}  # workers of other models, when they were last asked
         self._yaml = YamlFiles(folder)
         self._running: set[asyncio.Task[Any]] = set()
         self._count_workers()
 
-    def names(self) -> dict[str, AddedModel]:
+    def names(self) -> dict[str, AnyShown]:
         """The default version of each name, sorted by name."""
         models = self._changes.committed
-        found = {each.name: each for each in models.added if each.archive and _is_default(models, each)}
+        found = {each.name: each for each in shown(models, self._config) if _is_default(models, each)}
         return {name: found[name] for name in sorted(found)}
 
-    def _versions(self, name: str) -> dict[str, AddedModel]:
+    def _versions(self, name: str) -> dict[str, AnyShown]:
         """Raises Refusal."""
-        models = self._changes.committed
-        known = (models.find(name, version) for version in models.versions(name))
-        found = {each.version: each for each in known if each and each.archive}
+        models = shown(self._changes.committed, self._config)
+        found = {each.version: each for each in models if each.name == name}
         if not found:
             raise words.unknown_model(name)
         return found
 
-    def _find(self, name: str, version: str | None) -> AddedModel:
+    def _find(self, name: str, version: str | None) -> AnyShown:
         """One version, by default the default one. Raises Refusal."""
         versions = self._versions(name)
         wanted = self._changes.committed.default_of(name) if version is None else version
@@ -113,8 +120,15 @@ class Archives:
             raise words.unknown_version(name, wanted)
         return versions[wanted]
 
+    def _find_archive(self, name: str, version: str | None) -> AddedModel:
+        """One version that can be changed here, by default the default one. Raises Refusal."""
+        model = self._find(name, version)
+        if model.archive is None:
+            raise words.is_no_archive(name)
+        return model
+
     def check_known(self, name: str) -> None:
-        """Raises Refusal for a name of no archive."""
+        """Raises Refusal for a name that is not shown."""
         self._versions(name)
 
     def has_workers(self, name: str) -> bool:
@@ -122,9 +136,11 @@ class Archives:
         model = self._find(name, None)
         return bool(self._workers_of(model)[0])
 
-    def _workers_of(self, model: AddedModel) -> tuple[int, int]:
-        asked = model.archive or ArchiveAsked()
-        return self._pending.get(model.key, (asked.min_workers, asked.max_workers))
+    def _workers_of(self, model: AnyShown) -> tuple[int, int]:
+        if model.archive is None:
+            count = self._counted.get(model.key, max(1, self._config.server.workers))
+            return count, count
+        return self._pending.get(model.key, (model.archive.min_workers, model.archive.max_workers))
 
     async def register(self, addition: Addition) -> tuple[int, str]:
         """Adds an archive. Returns status and text of the response."""
@@ -178,7 +194,7 @@ class Archives:
         self, name: str, version: str | None, workers: tuple[int, int], is_synchronous: bool
     ) -> tuple[int, str]:
         """Gives a version other numbers of workers. Returns status and text of the response."""
-        model = self._find(name, version)
+        model = self._find_archive(name, version)
         if not is_synchronous:
             await self._begin(model, workers)
             return 202, words.PROCESSING
@@ -190,12 +206,12 @@ class Archives:
         """Gives the requests that name no version this one. Returns the text of the response."""
         if version not in self._versions(name):
             raise words.unknown_default(name, version)
-        await self._change(lambda models: models.with_default(name, version), self._find(name, version))
+        await self._change(lambda models: models.with_default(name, version), self._find_archive(name, version))
         return f'Default version successfully updated for model "{name}" to "{version}"'
 
     async def unregister(self, name: str, version: str | None) -> str:
         """Removes a version; requests that run are answered first. Returns the text of the response."""
-        model = self._find(name, version)
+        model = self._find_archive(name, version)
         await self._change(lambda models: models.without(*model.key), model)
         self._let_go(model)
         return f'Model "{name}" unregistered'
@@ -231,14 +247,14 @@ class Archives:
         self._count_workers()
 
     def _count_workers(self) -> None:
-        models = [each for each in self._changes.committed.added if each.archive]
+        models = shown(self._changes.committed, self._config)
         self._numbers.update({each.key: self._workers_of(each)[0] for each in models})
 
     async def _begin(self, model: AddedModel, workers: tuple[int, int]) -> None:
         """Begins to scale. Raises Refusal."""
         if model.is_idle and workers[0]:
             await self._change(lambda models: models.starting(*model.key, *workers), model)
-            if self._find(*model.key).is_starting:
+            if self._find_archive(*model.key).is_starting:
                 self._run(self._start(model, removes=False))
                 return
         self._pending[model.key] = workers
@@ -317,23 +333,28 @@ class Archives:
         models = list(self._versions(name).values()) if is_all else [self._find(name, version)]
         if headers is not None and not is_all and not self._workers_of(models[0])[0]:
             raise words.nobody_describes(name)
-        self._count_workers()
         status, pids = await self._changes.show(), self._changes.pids()
-        found = [await self._described(model, status, pids) for model in models]
-        if headers is not None and not is_all:
+        seen = [observed(model, status, pids) for model in models]
+        self._counted |= {
+            model.key: len(each.pids) for model, each in zip(models, seen, strict=True) if not model.archive
+        }
+        self._count_workers()
+        found = [await self._described(model, each) for model, each in zip(models, seen, strict=True)]
+        if headers is not None and not is_all and models[0].archive:
             found[0]["customizedMetadata"] = await self._metadata(models[0], headers)
         return found
 
-    async def _described(
-        self, model: AddedModel, status: Mapping[int, Sequence[Mapping[str, Any]]], pids: Mapping[int, int]
-    ) -> dict[str, Any]:
+    async def _described(self, model: AnyShown, seen: Observed) -> dict[str, Any]:
         least, most = self._workers_of(model)
-        asked = dataclasses.replace(model.archive or ArchiveAsked(), min_workers=least, max_workers=most)
-        shown = dataclasses.replace(model, archive=asked)
-        yaml = await asyncio.to_thread(self._yaml.of, model.path)
-        return description(shown, yaml, self._numbers.of(model.key), observed(model, status, pids), self._facts)
+        if model.archive:
+            asked = dataclasses.replace(model.archive, min_workers=least, max_workers=most)
+            yaml = await asyncio.to_thread(self._yaml.of, model.path)
+        else:
+            asked = asked_of(self._config, least, isinstance(model, NamedModel))
+            yaml = limits_of(self._config)
+        return description(model, asked, yaml, self._numbers.of(model.key), seen, self._facts)
 
-    async def _metadata(self, model: AddedModel, headers: Mapping[str, str]) -> Any:
+    async def _metadata(self, model: AnyShown, headers: Mapping[str, str]) -> Any:
         try:
             return await self._changes.describe(*model.key, headers)
         except NoWorkers:
@@ -342,7 +363,7 @@ class Archives:
             raise words.not_changed(str(error)) from None
 
 
-def _is_default(models: ModelSet, model: AddedModel) -> bool:
+def _is_default(models: ModelSet, model: AnyShown) -> bool:
     return models.default_of(model.name) == model.version
 
 

@@ -1,4 +1,4 @@
-"""One version of an archive, as GET /models/MODEL describes it."""
+"""One version of a model, as GET /models/MODEL describes it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import psutil
 
 from models.archives.config import ArchiveConfig
-from runtime.model_set import AddedModel, ArchiveAsked
+from runtime.model_set import ArchiveAsked
+from server.dialects.torchserve.management.other_models import AnyShown
 from server.dialects.torchserve.management.worker_numbers import Numbered
 
 NOT_STARTED = -1  # in the place of a process id
@@ -31,7 +32,7 @@ class Observed(NamedTuple):
 
 
 def observed(
-    model: AddedModel, status: Mapping[int, Sequence[Mapping[str, Any]]], pids: Mapping[int, int]
+    model: AnyShown, status: Mapping[int, Sequence[Mapping[str, Any]]], pids: Mapping[int, int]
 ) -> Observed:
     """Sums up what each process of the server says.
 
@@ -46,32 +47,37 @@ def observed(
         for each in versions
         if (each["name"], each["version"]) == model.key
     ]
-    most = model.processes_in(max(1, len(told)))
+    most = model.processes_in(max(1, len(told))) if model.archive else None
     found = [pid for process, each in told for pid in _pids_of(each, pids.get(process, NOT_STARTED), most)]
     return Observed(found, sum(each["queued"] for _, each in told))
 
 
-def _pids_of(told: Mapping[str, Any], process: int, most: int) -> list[int]:
-    """Of the processes of an engine; one on a thread is in a process of the server."""
+def _pids_of(told: Mapping[str, Any], process: int, most: int | None) -> list[int]:
+    """Of the processes of an engine; one on a thread is in a process of the server. most: None for all."""
     if told["state"] != _LOADED:
         return []
     found: list[int] = told["pids"]
-    return found[:most] if found else [process] * most
+    return found[:most] if found else [process] * (1 if most is None else most)
 
 
 def description(
-    model: AddedModel, yaml: ArchiveConfig, numbered: Sequence[Numbered], seen: Observed, facts: Facts
+    model: AnyShown,
+    asked: ArchiveAsked,
+    yaml: ArchiveConfig,
+    numbered: Sequence[Numbered],
+    seen: Observed,
+    facts: Facts,
 ) -> dict[str, Any]:
     """The object of one version, with TorchServe's keys in its order.
 
     Args:
         model: the version.
+        asked: how it is run.
         yaml: what its archive asks for.
         numbered: its workers.
         seen: what is known of them.
         facts: the same for all archives.
     """
-    asked = model.archive or ArchiveAsked()
     queue = yaml.job_queue_size or facts.job_queue_size
     return {
         "modelName": model.name,

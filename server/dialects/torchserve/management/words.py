@@ -46,6 +46,12 @@ def is_registered(name: str, version: str) -> Refusal:
     return refusal(409, "version-taken", "ConflictStatusException", message)
 
 
+def is_no_archive(name: str) -> Refusal:
+    """The model is described here, and changed elsewhere."""
+    message = f"Model {name} is no archive: it is changed by the server's options, or its own management API"
+    return refusal(409, "version-in-use", "ConflictStatusException", message)
+
+
 def is_default(name: str) -> Refusal:
     """The default version of several was to be removed."""
     message = f"Cannot remove default version for model {name}"

@@ -40,9 +40,9 @@ class FakeChanges:
         return models
 
     async def show(self):
-        loaded = [each for each in self.committed.added if not each.is_idle]
-        return {0: [{"name": each.name, "version": each.version, "state": "loaded", "pids": [], "queued": 2}
-                    for each in loaded]}  # fmt: skip
+        idle = [each.key for each in self.committed.added if each.is_idle]
+        return {0: [{"name": name, "version": version, "state": "loaded", "pids": [], "queued": 2}
+                    for name, version in self.committed if (name, version) not in idle]}  # fmt: skip
 
     def pids(self):
         return {0: 1}
@@ -74,11 +74,13 @@ async def start(tmp_path, monkeypatch):
     store.mkdir()
     make_archive(store / "echo.mar", "echo")
 
-    async def run(**options):
+    async def run(model=(), **options):
         given = TorchServeConfig(
             **{"torchserve": True, "enable_model_api": True, "disable_token_auth": True, **options}
         )
-        config = Config(models=ModelConfig(model_store="store"), torchserve=given, limits=LimitConfig())
+        config = Config(
+            models=ModelConfig(model_store="store", model=model), torchserve=given, limits=LimitConfig()
+        )
         if keys := key_file(given):
             keys.create()
         listening, changes, statuses = socket.create_server(("127.0.0.1", 0)), FakeChanges(), []
@@ -134,6 +136,35 @@ async def test_what_is_said_is_shown(client):
     assert [each["id"] for each in told["workers"]] == ["9002"], "it is another one"
     assert client.headers["Cache-Control"] == "no-cache; no-store, must-revalidate, private"
     assert client.statuses == [200] * 5
+
+
+async def test_a_model_of_the_options_is_described_and_changed_elsewhere(start):
+    client = await start(model=("somewhere/digits",))
+    assert (await client.register("echo.mar"))[0] == 200
+    names = [(each["modelName"], each["modelUrl"]) for each in (await client.ask("GET", "/models"))[1]["models"]]
+    assert names == [("digits", "digits"), ("echo", "echo.mar")]
+    (told,) = (await client.ask("GET", "/models/digits"))[1]
+    assert (await client.ask("GET", "/models/digits/all"))[1] == [told]
+    assert (told["modelName"], told["modelVersion"], told["loadedAtStartup"]) == ("digits", "1", True)
+    assert (told["minWorkers"], told["maxWorkers"]) == (1, 1), "one for each process of the server"
+    assert [(each["pid"], each["status"]) for each in told["workers"]] == [(1, "READY")]
+    assert told["jobQueueStatus"] == {"remainingCapacity": 1022, "pendingRequests": 2}
+    assert (await client.ask("GET", "/v1/models/digits"))[1] == {"name": "digits", "ready": True}
+    assert (await client.ask("GET", "/models/digits?customized=true"))[0] == 200
+    for method, path in (
+        ("PUT", "/models/digits?min_worker=2"),
+        ("PUT", "/models/digits/1?min_worker=2&synchronous=true"),
+        ("PUT", "/models/digits/1/set-default"),
+        ("DELETE", "/models/digits"),
+    ):
+        status, told = await client.ask(method, path)
+        assert (status, told["type"]) == (409, "ConflictStatusException"), path
+        assert "is no archive" in told["message"]
+
+
+async def test_a_default_model_that_nobody_has_named_is_not_shown(client):
+    assert await client.ask("GET", "/models") == (200, {"models": []})
+    assert (await client.ask("GET", "/models/digits"))[0] == 404
 
 
 async def test_clients_change_nothing_where_the_model_api_is_off(start):
