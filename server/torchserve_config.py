@@ -100,7 +100,9 @@ class TorchServeConfig(SettingsSource):
     metrics_address: str = option(
         "http://127.0.0.1:8082", "address of the metrics API", valid=is_address, form=_ADDRESS_FORM
     )
-    certificate_file: Path | None = option(None, "certificate of addresses with https, PEM, with its chain")
+    certificate_file: Path | None = option(
+        None, "certificate of --grpc-port and of addresses with https, PEM, with its chain"
+    )
     private_key_file: Path | None = option(None, "private key of the certificate, PEM, not encrypted")
     models: str = option("", "archives in --model-store that are served from the start: all, or NAME=FILE,…")
     model_settings: str = option(
