@@ -62,6 +62,9 @@ class Observer:
     def item_answered(self, phases_s):
         pass
 
+    def item_failed(self, seconds):
+        pass
+
 
 class Served:
     """A deployment of a handler, and how it is asked."""
