@@ -134,6 +134,9 @@ class TorchServeConfig(SettingsSource):
         120, "longest time for a batch of an archive that says nothing of it, in seconds", 1, 86_400
     )
     max_request_size: int = option(6_553_500, "largest body of a request, in bytes", 1, 2_000_000_000)
+    max_response_size: int = option(
+        6_553_500, "largest response of a handler, or part of one, in bytes", 1, 2_000_000_000
+    )
     decode_input_request: bool = option(True, "give handlers JSON and text decoded, not as bytes")
     service_envelope: str = option(
         "none",
