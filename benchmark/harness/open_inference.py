@@ -9,11 +9,12 @@ import shutil
 import subprocess
 import tempfile
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import grpc
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from server.dialects.open_inference.rpc.generated import open_inference_pb2 as pb
@@ -73,12 +74,13 @@ class TensorAsked(NamedTuple):
 
     def in_json(self) -> Body:
         """As JSON alone."""
-        data: Sequence[object]
+        data: object
         if isinstance(self.values, bytes):
             data = [base64.b64encode(self.values).decode()]
         else:
-            data = self.values.reshape(-1).tolist()
-        return Body(json.dumps({"inputs": [{**self._described, "data": data}]}).encode(), {})
+            data = self.values.reshape(-1)
+        document = {"inputs": [{**self._described, "data": data}]}
+        return Body(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), {})
 
     def message(self, model: str) -> pb.ModelInferRequest:
         """For gRPC, with raw contents."""
