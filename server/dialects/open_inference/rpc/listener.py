@@ -14,6 +14,8 @@ from server.operations.rpc_port import address_of
 from server.operations.tls import read_certificate
 
 _MOST_AT_ONCE = 4096  # calls in flight, streams among them
+# Then a connection takes no further calls, and its client opens another one, which may fall on another worker.
+_CONNECTION_AGE_MS = 60_000
 
 
 class RpcListener:
@@ -35,6 +37,7 @@ class RpcListener:
                 ("grpc.max_receive_message_length", int(config.limits.max_body_mb * 1_000_000)),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_connection_idle_ms", int(config.server.keepalive_timeout_s * 1000)),
+                ("grpc.max_connection_age_ms", _CONNECTION_AGE_MS),
                 ("grpc.server_handshake_timeout_ms", int(config.limits.header_timeout_s * 1000)),
             ],
             maximum_concurrent_rpcs=_MOST_AT_ONCE,

@@ -13,8 +13,10 @@ import pytest
 
 from scripts.generate_grpc import PROTO, ROOT, generate
 from server.config import Config, ConfigError, ServerConfig, TorchServeConfig
+from server.dialects.open_inference.rpc import listener
 from server.dialects.open_inference.rpc.generated import open_inference_pb2 as pb
 from server.dialects.open_inference.rpc.generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from server.dialects.open_inference.rpc.service import InferenceService
 from server.operations.rpc_port import reserve_rpc_port, rpc_lines
 from tests.conftest import flat, lacking
 from tests.engines import expected
@@ -203,6 +205,29 @@ async def test_a_stream_goes_on_after_an_error_and_ends_when_the_server_drains(r
     await asyncio.wait_for(server.service.drain(), 8)
     assert await stream.read() == grpc.aio.EOF
     assert (await error_of(_call(stub, GREY)))[0] == grpc.StatusCode.UNAVAILABLE
+    await channel.close()
+
+
+async def test_connections_are_renewed_and_no_call_is_lost(rpc, monkeypatch):
+    clients, live = set(), InferenceService.ServerLive
+
+    async def noting(self, request, call):
+        clients.add(call.peer())
+        return await live(self, request, call)
+
+    monkeypatch.setattr(listener, "_CONNECTION_AGE_MS", 50)
+    monkeypatch.setattr(InferenceService, "ServerLive", noting)
+    _, stub, channel = await rpc()
+    stream = stub.ModelStreamInfer()
+    await stream.write(image(GREY, id="0"))
+    assert (await stream.read()).infer_response.id == "0"
+    async with asyncio.timeout(30):
+        while len(clients) < 3:
+            assert (await stub.ServerLive(pb.ServerLiveRequest())).live
+    await stream.write(image(GREY, id="1"))
+    assert (await stream.read()).infer_response.id == "1", "a stream keeps its connection"
+    await stream.done_writing()
+    assert await stream.read() == grpc.aio.EOF
     await channel.close()
 
 
