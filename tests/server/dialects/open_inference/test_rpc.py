@@ -134,6 +134,9 @@ async def test_what_lies_is_an_invalid_argument(rpc):
     assert np.array_equal(
         np.frombuffer((await stub.ModelInfer(image(GREY))).raw_output_contents[0], "<f4"), SCORES
     )
+    statistics = await stub.ModelStatistics(pb.ModelStatisticsRequest(name="hash"))
+    times = statistics.model_stats[0].inference_stats
+    assert (times.success.count, times.fail.count) == (2, 1) and times.fail.ns > 0, "no image is in an empty text"
     assert server.service.context.bodies.memory.used == server.service.context.in_flight == 0
     await channel.close()
 
