@@ -157,6 +157,13 @@ class Deployment(Generic[Item, Row]):
             Overloaded: the outputs would come too late.
             Exception: the error of `abandon`.
         """
+        try:
+            return self._admitted(count, deadline, is_retry)
+        except Exception:
+            self._note_failure(time.monotonic())
+            raise
+
+    def _admitted(self, count: int, deadline: float | None, is_retry: bool) -> float:
         self._check_room()
         if not self._accepted:
             return self.admission.admit(None, deadline)
@@ -200,10 +207,12 @@ class Deployment(Generic[Item, Row]):
             Overloaded: other inputs took longer than was forecast, and the output would come too late.
             ModelUnloaded: the deployment is closed.
         """
+        began = time.monotonic()
         try:
             output = await self._infer(given, clock, deadline, start_by)
-        except Exception as error:
-            if self.audience:
+        except BaseException as error:
+            self._note_failure(began)
+            if self.audience and isinstance(error, Exception):
                 self.audience.failed(error)
             raise
         if self._learns_target:
@@ -213,6 +222,10 @@ class Deployment(Generic[Item, Row]):
         if self.audience:
             self.audience.answered(given, output, clock)
         return output
+
+    def _note_failure(self, began: float) -> None:
+        if self._observer:
+            self._observer.item_failed(time.monotonic() - began)
 
     async def _infer(self, given: Input, clock: PhaseClock, deadline: float | None, start_by: float) -> Output:
         self._check_room()

@@ -42,6 +42,10 @@ class DeploymentObserver(BatchObserver, RunnerObserver, Protocol):
         """An item has its output; seconds by phase."""
         ...
 
+    def item_failed(self, seconds: float) -> None:
+        """An item has none, after so many seconds: it was refused, it failed, or its client left."""
+        ...
+
 
 class Audience(Protocol):
     """Is told what became of each input of one deployment, before its client is."""

@@ -26,6 +26,7 @@ from runtime.archive_settings import Registered
 from runtime.errors import UnknownModel
 from runtime.folder import StoreFolder
 from runtime.kinds.archived_classifier import ArchivedClassifier, open_archived_classifier
+from runtime.kinds.handler_items import Front
 from runtime.kinds.handler_model import HandlerModel
 from runtime.kinds.image_classifier import ImageClassifier
 from runtime.kinds.package_model import PackageModel, open_package_model
@@ -134,7 +135,8 @@ class Opener:
         if is_ours:
             model = open_archived_classifier(name, archive, lambda spec: self._preprocessor(spec, exactly=True))
         else:
-            model = HandlerModel(name, archive, asked, envelope=_envelope(given))
+            front = Front(_envelope(given), given.torchserve.decode_input_request)
+            model = HandlerModel(name, archive, asked, front=front)
         config = read_config(archive.config, name)
         self._archives[model] = Registered(asked, config, given.torchserve.job_queue_size)
         self._unpacked[model] = archive

@@ -254,7 +254,7 @@ async def serve(config: Config, bundles: Bundles, listening: Sequence[socket.soc
     why = reason(config.models, bundles)
     address = listening[0].getsockname()
     lines, further = service.describe(), (config.server.apis, config.torchserve)
-    lines += rpc_lines(config.server)
+    lines += rpc_lines(config)
     say(banner(lines, bundles, address, seconds, 1, root_path, why, *further))
     await stop.wait()
     service.context.leaving = True

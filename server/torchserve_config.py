@@ -100,7 +100,9 @@ class TorchServeConfig(SettingsSource):
     metrics_address: str = option(
         "http://127.0.0.1:8082", "address of the metrics API", valid=is_address, form=_ADDRESS_FORM
     )
-    certificate_file: Path | None = option(None, "certificate of addresses with https, PEM, with its chain")
+    certificate_file: Path | None = option(
+        None, "certificate of --grpc-port and of addresses with https, PEM, with its chain"
+    )
     private_key_file: Path | None = option(None, "private key of the certificate, PEM, not encrypted")
     models: str = option("", "archives in --model-store that are served from the start: all, or NAME=FILE,…")
     model_settings: str = option(
@@ -132,6 +134,9 @@ class TorchServeConfig(SettingsSource):
         120, "longest time for a batch of an archive that says nothing of it, in seconds", 1, 86_400
     )
     max_request_size: int = option(6_553_500, "largest body of a request, in bytes", 1, 2_000_000_000)
+    max_response_size: int = option(
+        6_553_500, "largest response of a handler, or part of one, in bytes", 1, 2_000_000_000
+    )
     decode_input_request: bool = option(True, "give handlers JSON and text decoded, not as bytes")
     service_envelope: str = option(
         "none",

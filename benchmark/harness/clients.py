@@ -8,8 +8,9 @@ import socket
 import subprocess
 import tempfile
 import time
+import types
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -78,7 +79,9 @@ def lone_client(url: str, image: Path, requests: int) -> list[dict[str, float]]:
     return timings
 
 
-def lone_posts(url: str, body: bytes, requests: int) -> list[tuple[float, bytes]]:
+def lone_posts(
+    url: str, body: bytes, requests: int, headers: Mapping[str, str] = types.MappingProxyType({})
+) -> list[tuple[float, bytes]]:
     """One keep-alive connection, one request after the other, by a bare socket.
 
     http.client would take a third of a millisecond per request.
@@ -91,8 +94,9 @@ def lone_posts(url: str, body: bytes, requests: int) -> list[tuple[float, bytes]
     """
     place, taken = urlsplit(url), []
     path = f"{place.path}?{place.query}" if place.query else place.path
-    head = f"POST {path} HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Length: {len(body)}\r\n\r\n"
-    request = head.encode() + body
+    head = f"POST {path} HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Length: {len(body)}\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    request = f"{head}\r\n".encode() + body
     with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
         stream = connection.makefile("rb")
         for _ in range(requests):
@@ -141,7 +145,13 @@ def wrk(url: str, image: Path, connections: int, seconds: float) -> dict[str, An
     return _without_errors(_run_wrk(_UPLOAD, connections, seconds, 1, words))
 
 
-def body_wrk(url: str, body: bytes, connections: int, seconds: float) -> dict[str, Any]:
+def body_wrk(
+    url: str,
+    body: bytes,
+    connections: int,
+    seconds: float,
+    headers: Mapping[str, str] = types.MappingProxyType({}),
+) -> dict[str, Any]:
     """As `wrk`, with a body that is posted to any URL; `post.lua` reports no p90 and p999.
 
     Raises:
@@ -150,7 +160,8 @@ def body_wrk(url: str, body: bytes, connections: int, seconds: float) -> dict[st
     with tempfile.NamedTemporaryFile() as file:
         file.write(body)
         file.flush()
-        return _without_errors(_run_wrk(_POST, connections, seconds, 1, [url, "--", file.name]))
+        words = [url, "--", file.name, *(word for pair in headers.items() for word in pair)]
+        return _without_errors(_run_wrk(_POST, connections, seconds, 1, words))
 
 
 def _without_errors(report: dict[str, Any]) -> dict[str, Any]:

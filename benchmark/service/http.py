@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,6 +11,7 @@ import psutil
 from rich.console import Console
 
 from benchmark.harness.clients import lone_client, wrk
+from benchmark.harness.cores import on_core, server_and_load_cores
 from benchmark.harness.photos import PORTRAIT
 from benchmark.harness.results import add_option, add_parser, print_table, write_result
 from benchmark.harness.server import ROOT, ServerProcess
@@ -31,6 +29,8 @@ def add_command(commands: Any) -> None:
     about = "what the way through HTTP costs, without decoding and without a model"
     parser = add_parser(commands, "http", about, run)
     parser.add_argument("--image", type=Path, default=PORTRAIT, help="default: 64 KB")
+    text = "compare /classify with the Open Inference Protocol over HTTP and gRPC instead, for tensors with /serve"
+    parser.add_argument("--protocols", action="store_true", help=text)
     add_option(parser, "connections", 32)
     add_option(parser, "rounds", 5)
     add_option(parser, "seconds", 4, "of each round")
@@ -44,9 +44,13 @@ def add_command(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measures with the server on one core and wrk on another, prints, writes the JSON."""
+    if options.protocols:
+        from benchmark.service.protocols import run_protocols  # gRPC, which nothing else needs
+
+        return run_protocols(options)
     console = Console(width=150)
-    server_core, load_core = _cores()
-    with TrivialServer("--core", str(server_core)) as server, _on_core(load_core):
+    server_core, load_core = server_and_load_cores()
+    with TrivialServer("--core", str(server_core)) as server, on_core(load_core):
         process = psutil.Process(server.process.pid)
         rounds = [_measure(process, server.url, options) for _ in range(options.rounds + 1)][1:]  # one warms up
     summary = {name: median(row[name] for row in rounds) for name in rounds[0]}
@@ -59,23 +63,6 @@ def run(options: argparse.Namespace) -> int:
         console.print("wrk ran on the same core: this machine gives only one")
     write_result("http", options, summary=summary, rounds=rounds, goal_per_s=GOAL_PER_S)
     return 0
-
-
-def _cores() -> tuple[int, int]:
-    """The server's core and wrk's; the same where there is only one."""
-    usable = sorted(os.sched_getaffinity(0))
-    return usable[0], usable[-1]
-
-
-@contextmanager
-def _on_core(core: int) -> Iterator[None]:
-    """Programs that are started within run on that core."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def _measure(process: psutil.Process, url: str, options: argparse.Namespace) -> Row:

@@ -1,4 +1,4 @@
--- POSTs the content of a file, for wrk: wrk -t1 -c16 -d10 -s benchmark/wrk/post.lua URL -- FILE
+-- POSTs the content of a file, for wrk: wrk -t1 -c16 -d10 -s benchmark/wrk/post.lua URL -- FILE [HEADER VALUE]…
 --
 -- Prints one line of JSON at the end, times in milliseconds.
 
@@ -6,6 +6,9 @@ function init(arguments)
   local file = assert(io.open(arguments[1], "rb"))
   wrk.method, wrk.body = "POST", file:read("*a")
   file:close()
+  for place = 2, #arguments, 2 do
+    wrk.headers[arguments[place]] = arguments[place + 1]
+  end
 end
 
 function done(summary, latency, requests)

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from models.bundles.spec import EngineSpec
@@ -190,6 +191,7 @@ def load_in_child(
     options: Mapping[str, Any],
     envelope: str = "",
     packages: str = "",
+    variables: Mapping[str, str] = MappingProxyType({}),
     runs_code: bool = True,
 ) -> HandlerEngine:
     """What a recipe names. The process gets the folder for its working directory, and first on `sys.path`.
@@ -203,12 +205,14 @@ def load_in_child(
         options: `device`, `threads`, `batch_size`.
         envelope: of requests and answers; "" for none.
         packages: folder of packages for this model alone; "" for none.
+        variables: of the environment, for the handler.
         runs_code: False: the handler is built in, and nothing is imported from the folder.
 
     Raises:
         EngineError: the handler does not load; one line that names the model.
     """
     names.provide()  # before an archive's own `ts` could be taken for it
+    os.environ.update(variables)
     if runs_code:
         _enter(folder, packages)
     gpu = _gpu(options["device"], config)
@@ -237,7 +241,11 @@ def _entry(name: str, handler: str, envelope: str, context: Context) -> Entry:
 
 def _enter(folder: str, packages: str) -> None:
     """Makes the archive's modules importable, also those whose names the project has."""
-    sys.path[:] = [folder, *([packages] if packages else []), *map(os.path.abspath, sys.path)]
+    own = [folder, *([packages] if packages else [])]
+    sys.path[:] = [*own, *map(os.path.abspath, sys.path)]
+    # For programs that the handler starts. Their own folder comes first then, as usual.
+    os.environ["PYTHONPATH"] = os.pathsep.join([*own, *filter(None, [os.environ.get("PYTHONPATH")])])
+    os.environ.pop("PYTHONSAFEPATH", None)
     sys.dont_write_bytecode = True  # nothing is written beside the archive's files
     os.chdir(folder)
     hidden = [name for name in _OF_THE_PROJECT if _has_module(Path(folder), name)]

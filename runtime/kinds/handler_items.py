@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from models.archives.archive import Archive
 from models.engines.base import EngineOptions
@@ -12,6 +12,24 @@ from runtime.kinds.handler_parts import Row
 from runtime.outputs import Reply
 from runtime.processes.parts import StreamedItem
 from runtime.processes.trees import BYTES_LIKE
+
+# Variables of TorchServe's own: it has no Intel extension for PyTorch here.
+_OFF = {"TS_IPEX_ENABLE": "false", "TS_IPEX_GPU_ENABLE": "false"}
+
+
+class Front(NamedTuple):
+    """What stands between clients and a handler.
+
+    Attributes:
+        envelope: of requests and answers: "json", "body", "kserve", "kservev2" or "".
+        decodes: whether JSON and text reach the handler as values, not as bytes.
+    """
+
+    envelope: str = ""
+    decodes: bool = True
+
+
+DEFAULT = Front()
 
 
 def item_of(given: Fields) -> StreamedItem:
@@ -42,7 +60,7 @@ def reply_of(row: Row) -> Reply:
 
 
 def settings_of(
-    name: str, archive: Archive, handler: str, options: EngineOptions, batch_size: int, envelope: str = ""
+    name: str, archive: Archive, handler: str, options: EngineOptions, batch_size: int, front: Front = DEFAULT
 ) -> dict[str, Any]:
     """What `handler_engine.load_in_child` is called with.
 
@@ -52,7 +70,7 @@ def settings_of(
         handler: file, module, module:function or the name of a built-in one.
         options: of the engine.
         batch_size: most requests of a batch.
-        envelope: of requests and answers.
+        front: what stands before the handler.
     """
     return {
         "name": name,
@@ -65,6 +83,7 @@ def settings_of(
             "threads": options.intra_op_threads,
             "batch_size": batch_size,
         },
-        "envelope": envelope,
+        "envelope": front.envelope,
+        "variables": {"TS_DECODE_INPUT_REQUEST": str(front.decodes).lower(), **_OFF},
         "packages": str(archive.packages.absolute()) if archive.packages else "",
     }

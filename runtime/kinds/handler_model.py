@@ -17,7 +17,7 @@ from runtime.errors import InvalidInput
 from runtime.inputs import Fields, Input
 from runtime.kinds import handler_engine
 from runtime.kinds.handler_engine import KIND
-from runtime.kinds.handler_items import item_of, reply_of, settings_of
+from runtime.kinds.handler_items import DEFAULT, Front, item_of, reply_of, settings_of
 from runtime.kinds.handler_parts import Row
 from runtime.model import EngineFacts, ModelFacts
 from runtime.model_set import ArchiveAsked
@@ -38,13 +38,13 @@ class HandlerModel:
         example_file: none.
         archive: that it is in.
         asked: how it is run.
-        envelope: of requests and answers: "json", "body", "kserve", "kservev2" or "".
+        front: what stands between clients and the handler.
     """
 
     example_file = ""
 
     def __init__(
-        self, name: str, archive: Archive, asked: ArchiveAsked, *, version: str = "1", envelope: str = ""
+        self, name: str, archive: Archive, asked: ArchiveAsked, *, version: str = "1", front: Front = DEFAULT
     ) -> None:
         """Creates it; nothing of the archive is imported.
 
@@ -53,12 +53,12 @@ class HandlerModel:
             archive: checked and unpacked.
             asked: how it is run.
             version: under which it is served.
-            envelope: of requests and answers.
+            front: what stands between clients and the handler.
         """
         manifest, size = archive.manifest, max(1, asked.batch_size)
         self.archive = archive
         self.asked = asked
-        self.envelope = envelope
+        self.front = front
         self.facts = ModelFacts(
             name, KIND, self.handler, manifest.serialized_file, 0, size, True, version, _size(archive)
         )
@@ -84,7 +84,7 @@ class HandlerModel:
     def recipe(self, options: EngineOptions) -> Recipe:
         """How another process loads the engine."""
         size = self.facts.max_batch_size
-        settings = settings_of(self.facts.name, self.archive, self.handler, options, size, self.envelope)
+        settings = settings_of(self.facts.name, self.archive, self.handler, options, size, self.front)
         target = f"{handler_engine.__name__}:{handler_engine.load_in_child.__name__}"
         preload = (handler_engine.__name__, *([_TORCH] if self._needs_torch else []))
         return Recipe(self.facts.name, target, settings, preload)

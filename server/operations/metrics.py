@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, Summary, generate_latest
 
 from runtime.model import ModelFacts
 from runtime.phases import PHASES
@@ -65,6 +65,7 @@ class Metrics:
         requests = "Requests to /classify by outcome: ok, client-left, or the kind of problem."
         phases = "Time of an image in each phase: read, decode, queue, infer."
         left = "Images whose client left while they were queued or on the engine."
+        failed = "Time of images without a response: refused, failed, or their client left."
         facts = ["model", "architecture", "engine", "precision", "device", "weights", "version"]
         lag = "How late the event loop is, asked every 20 ms."
         queue, running = "Images waiting for a batch.", "Batches on the engine."
@@ -85,6 +86,7 @@ class Metrics:
             "snapserve_batch_seconds", "Time of a batch on the engine.", model, buckets=_SECONDS
         )
         self._left = counter("snapserve_pictures_left", left, model)
+        self._failed = Summary("snapserve_failed_seconds", failed, model, registry=self.registry)
         self._loads = counter("snapserve_model_loads", loads)
         self._evictions = counter("snapserve_model_evictions", evictions)
         self._processes_ended = counter("snapserve_engine_processes_ended", ended, ["model", "reason", "version"])
@@ -158,6 +160,7 @@ class Metrics:
             self._batch_size.labels(*key),
             self._batch_seconds.labels(*key),
             self._left.labels(*key),
+            self._failed.labels(*key),
             lambda phase: self._phase_of(facts.name, phase, facts.version),
             lambda reason: self._processes_ended.labels(facts.name, reason, facts.version),
             lambda report: self._report(facts.name, report),
@@ -213,11 +216,13 @@ class ModelObserver:
         size: Histogram,
         seconds: Histogram,
         left: Counter,
+        failed: Summary,
         phase_of: Callable[[str], Histogram],
         ended_of: Callable[[str], Counter],
         report: Callable[[Sequence[Mapping[str, Any]]], None],
     ) -> None:
         self._size, self._seconds, self._left, self._phase_of = size, seconds, left, phase_of
+        self._failed = failed
         self._ended_of = ended_of
         self.reported = report
 
@@ -229,6 +234,10 @@ class ModelObserver:
     def item_left(self) -> None:
         """Counts an item whose client left."""
         self._left.inc()
+
+    def item_failed(self, seconds: float) -> None:
+        """Records the time of an item that has no output."""
+        self._failed.observe(seconds)
 
     def process_ended(self, reason: str) -> None:
         """Counts a process of the engine that ended."""

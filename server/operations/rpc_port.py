@@ -9,6 +9,7 @@ from typing import cast
 
 from server.config import Config, ConfigError, ServerConfig
 from server.operations.lifecycle import listen_on
+from server.operations.tls import read_certificate
 
 _OPTION = "--grpc-"
 
@@ -21,13 +22,14 @@ def reserve_rpc_port(config: Config) -> tuple[Config, socket.socket | None]:
         None without --grpc-port.
 
     Raises:
-        ConfigError: the port is taken, or gRPC is not installed.
+        ConfigError: the port is taken, gRPC is not installed, or the certificate cannot be read.
     """
     server = config.server
     if server.grpc_port == "off":
         return config, None
     if not all(map(find_spec, ("grpc", "google", "google.protobuf"))):
         raise ConfigError("--grpc-port needs gRPC: pip install 'snapserve[grpc]' installs it")
+    read_certificate(config.torchserve)
     with listen_on(
         server.host, int(server.grpc_port), _OPTION
     ) as first:  # a server that shares it would be unseen
@@ -38,9 +40,12 @@ def reserve_rpc_port(config: Config) -> tuple[Config, socket.socket | None]:
     return dataclasses.replace(config, server=dataclasses.replace(server, grpc_port=str(address[1]))), held
 
 
-def rpc_lines(server: ServerConfig) -> list[str]:
+def rpc_lines(config: Config) -> list[str]:
     """Where gRPC is served, for the terminal."""
-    return [] if server.grpc_port == "off" else [f"  Open Inference over gRPC on {address_of(server)}"]
+    if config.server.grpc_port == "off":
+        return []
+    with_tls = " with TLS" if config.torchserve.certificate_file else ""
+    return [f"  Open Inference over gRPC{with_tls} on {address_of(config.server)}"]
 
 
 def address_of(server: ServerConfig) -> str:

@@ -1,4 +1,4 @@
-"""TLS of the ports that speak HTTPS."""
+"""TLS of the ports that speak HTTPS, and of gRPC."""
 
 from __future__ import annotations
 
@@ -84,6 +84,18 @@ def tls_of(config: TorchServeConfig) -> ssl.SSLContext | None:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{where}: {getattr(error, 'strerror', None) or error}") from None
     return context
+
+
+def read_certificate(config: TorchServeConfig) -> tuple[bytes, bytes] | None:
+    """The private key and the certificate with its chain, PEM, checked; None where no file is named.
+
+    Raises:
+        ConfigError: as `tls_of` does.
+    """
+    if tls_of(config) is None:
+        return None
+    assert config.private_key_file is not None and config.certificate_file is not None
+    return config.private_key_file.read_bytes(), config.certificate_file.read_bytes()
 
 
 def _no_password() -> str:

@@ -37,6 +37,7 @@ KEYS: Mapping[str, str] = {
     "default_startup_timeout": "default_startup_timeout",
     "job_queue_size": "job_queue_size",
     "max_request_size": "max_request_size",
+    "max_response_size": "max_response_size",
     "allowed_urls": "allowed_urls",
     "enable_model_api": "enable_model_api",
     "disable_token_authorization": "disable_token_auth",
@@ -54,9 +55,11 @@ KEYS: Mapping[str, str] = {
 # Values that are written in another way here.
 _VALUES: Mapping[str, Mapping[str, str]] = {"number_of_gpu": {"0": "cpu"}, "metrics_mode": {"legacy": "log"}}
 _OTHERWISE: Mapping[str, str] = {"number_of_gpu": "auto"}
-_NOT_FROM_ENVIRONMENT = ("allowed_urls",)
+# Not called TS_KEY: TorchServe's variables are the names of constants in its ConfigManager.java.
+_VARIABLES: Mapping[str, str] = {"token_expiration_min": "TS_TOKEN_EXPIRATION_TIME_MIN"}
+_URLS, _URLS_FROM_ENVIRONMENT = "allowed_urls", "use_env_allowed_urls"
 _NOT_KEPT = ("load_models", "models", "number_of_gpu")  # of a snapshot, which has the archives themselves
-_SILENT = (_FROM_ENVIRONMENT, SNAPSHOT, "version", "tsConfigFile", "vmargs")
+_SILENT = (_FROM_ENVIRONMENT, _URLS_FROM_ENVIRONMENT, SNAPSHOT, "version", "tsConfigFile", "vmargs")
 
 
 def read_file(file: Path) -> dict[str, str]:
@@ -81,18 +84,14 @@ def settings_of(properties: Mapping[str, str], file: Path, environment: Mapping[
         properties: of the file.
         file: for messages.
         environment: its variables stand in values as `$$NAME$$`; with `enable_envvars_config` those called
-            TS_KEY beat the file.
+            TS_KEY beat the file, that of allowed_urls with `use_env_allowed_urls`.
 
     Raises:
         ConfigError: a value is wrong, or names a variable that is not there.
     """
     given = {key: _filled(text, f"{file}: {key}", environment) for key, text in properties.items()}
-    if given.get(_FROM_ENVIRONMENT, "").lower() == "true":
-        given |= {
-            key: environment[name]
-            for key in KEYS
-            if (name := _PREFIX + key.upper()) in environment and key not in _NOT_FROM_ENVIRONMENT
-        }
+    if _is_true(given, _FROM_ENVIRONMENT):
+        given |= _from_environment(environment, with_urls=_is_true(given, _URLS_FROM_ENVIRONMENT))
     options, found = _options(), {}
     for key in filter(given.__contains__, KEYS):
         if KEYS[key] in options and given[key] != "":
@@ -100,6 +99,16 @@ def settings_of(properties: Mapping[str, str], file: Path, environment: Mapping[
             found[option.name] = option.read(_value(key, given[key]), f"{file}: {key}")
     _warn_of_rest(file, given, options)
     return found
+
+
+def _from_environment(environment: Mapping[str, str], with_urls: bool) -> dict[str, str]:
+    """The properties that variables give."""
+    names = {key: _VARIABLES.get(key, _PREFIX + key.upper()) for key in KEYS if with_urls or key != _URLS}
+    return {key: environment[name] for key, name in names.items() if name in environment}
+
+
+def _is_true(given: Mapping[str, str], key: str) -> bool:
+    return given.get(key, "").lower() == "true"
 
 
 def texts_of(config: Config) -> dict[str, str]:

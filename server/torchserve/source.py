@@ -12,6 +12,7 @@ from server.torchserve_config import SettingsSource
 from snapserve.options import build
 
 _LOGS_VARIABLE = "LOG_LOCATION"
+_PROTOCOL_VARIABLE, _PROTOCOL = "TS_OPEN_INFERENCE_PROTOCOL", "oip"
 _DEFAULT = Path("config.properties")
 
 
@@ -22,7 +23,8 @@ def torchserve_settings(
 
     Args:
         flags: of the command line, as for `snapserve.options.build`.
-        environment: with `TS_CONFIG_FILE`, which names config.properties, and `LOG_LOCATION`.
+        environment: with `TS_CONFIG_FILE`, which names config.properties, `LOG_LOCATION`, and
+            `TS_OPEN_INFERENCE_PROTOCOL`, which is "oip" to turn that protocol on.
         values: of the configuration file.
 
     Raises:
@@ -35,6 +37,8 @@ def torchserve_settings(
     if environment.get(_LOGS_VARIABLE) and source.log_location is None:
         found["log_location"] = Path(environment[_LOGS_VARIABLE])
         source = build(SettingsSource, flags, environment, {**found, **values})
+    if environment.get(_PROTOCOL_VARIABLE):
+        found["ts_open_inference_protocol"] = environment[_PROTOCOL_VARIABLE] == _PROTOCOL
     file = source.ts_config
     if file is None and environment.get(CONFIG_VARIABLE):
         file = found["ts_config"] = Path(environment[CONFIG_VARIABLE])

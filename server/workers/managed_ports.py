@@ -51,12 +51,15 @@ def open_managed_ports(config: Config, is_alone: bool) -> tuple[Config, ManagedP
         is_alone: there is no supervisor.
 
     Returns:
-        The configuration with the port as it was chosen where 0 was asked for, and the sockets.
+        The configuration with the ports as they were chosen where 0 was asked for, and the sockets.
 
     Raises:
         ConfigError: an address is not ours, a port is taken, or nobody would answer there.
     """
     own, given = _own(config.management, is_alone), config.torchserve
+    if own:
+        management = dataclasses.replace(config.management, management_port=str(port_of(own)))
+        config = dataclasses.replace(config, management=management)
     if not given.is_on or is_alone:
         return config, ManagedPorts(own)
     address = given.management

@@ -291,7 +291,7 @@ class Supervisor:
             address = self._listening[0].getsockname()
             facts = given.workers, given.root_path, reason(self._config.models, self._bundles), given.apis
             seconds, torchserve = now - self._began, self._config.torchserve
-            models = [*models, *rpc_lines(given)]
+            models = [*models, *rpc_lines(self._config)]
             say(banner(models, self._bundles, address, seconds, *facts, torchserve))
             for line in self._management_lines:
                 say(line)

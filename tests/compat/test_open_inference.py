@@ -20,7 +20,7 @@ from server.config import Config, ServerConfig
 from server.operations.rpc_port import reserve_rpc_port
 from tests.conftest import flat, lacking
 from tests.engines import expected
-from tests.server.conftest import hash_bundle, start  # noqa: F401
+from tests.server.conftest import certificate, hash_bundle, start  # noqa: F401
 from tests.server.dialects.open_inference.conftest import programs_folder, serve  # noqa: F401
 
 SHARED = Path(os.environ.get("SNAPSERVE_SHARED", ROOT.parent / "shared"))
@@ -75,14 +75,17 @@ async def test_every_call_of_the_client_over_http(serve, python, tmp_path):  # n
     assert found["tensors"]["bad image"][0] == "415"
 
 
-async def test_every_call_of_the_client_over_grpc(serve, python, tmp_path):  # noqa: F811
+@pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "tls"])
+async def test_every_call_of_the_client_over_grpc(serve, python, tmp_path, certificate, is_tls):  # noqa: F811
+    files = certificate if is_tls else {}
     config, held = reserve_rpc_port(Config(server=ServerConfig(grpc_port="0")))
     with held:
-        server = await serve("m", "sums", grpc_port=config.server.grpc_port)
+        server = await serve("m", "sums", grpc_port=config.server.grpc_port, **files)
         image = tmp_path / "image.png"
         image.write_bytes(flat(20))
         client = Path(__file__).with_name("triton_grpc.py")
-        found = await run(python, client, f"127.0.0.1:{config.server.grpc_port}", image, REQUESTS)
+        trusted = [files["certificate_file"]] if is_tls else []
+        found = await run(python, client, f"127.0.0.1:{config.server.grpc_port}", image, REQUESTS, *trusted)
     check_about(found["about"])
     for call, status in (
         ("unload", "PERMISSION_DENIED"),
@@ -97,19 +100,33 @@ async def test_every_call_of_the_client_over_grpc(serve, python, tmp_path):  # n
 
 
 async def test_models_are_loaded_and_unloaded_on_the_port_of_management(python, programs_folder):  # noqa: F811
-    options = ("--management-port", "0", "--model-store", str(programs_folder), "--workers", "2")
+    store = "--model-store", str(programs_folder)
+    options = ("--management-port", "0", "--grpc-port", "0", *store, "--workers", "2")
     with ServerProcess("--model", "models/demo", *options) as server:
+        rpc = server.line("Open Inference over gRPC on ").rpartition(" ")[2]
         line = server.line("models are managed on ")
         managing, token = re.fullmatch(r".* on http://(\S+), token (\S+)", line).groups()
         client = Path(__file__).with_name("triton_repository.py")
-        found = await run(python, client, server.url.removeprefix("http://"), managing, token, "id")
+        found = await run(python, client, server.url.removeprefix("http://"), managing, rpc, token, "id")
     (programs_folder / "models.json").unlink()
     assert found == {
-        "without token": "401",
-        "before": False,
-        "index": ["digits", "id"],
-        "answers": [[[1.0, 2.0]]] * 8,
-        "after": False,
+        "http": {
+            "without token": "401",
+            "before": False,
+            "index": ["digits", "id"],
+            "answers": [[[1.0, 2.0]]] * 8,
+            "after": False,
+        },
+        "grpc": {
+            "without token": "StatusCode.NOT_FOUND",  # there is none yet, and one that is there is loaded
+            "another token": "StatusCode.UNAUTHENTICATED",
+            "no such model": "StatusCode.NOT_FOUND",
+            "before": False,
+            "index": ["digits", "id"],
+            "answers": [[[1.0, 2.0]]] * 8,
+            "unloaded without token": "StatusCode.PERMISSION_DENIED",
+            "after": False,
+        },
     }
 
 

@@ -1,6 +1,6 @@
 """Drives a server with the real `tritonclient.grpc`; run by its own interpreter. Prints what it found as JSON.
 
-Usage: triton_grpc.py HOST:PORT IMAGE REQUESTS
+Usage: triton_grpc.py HOST:PORT IMAGE REQUESTS [CERTIFICATE]
 """
 
 from __future__ import annotations
@@ -125,10 +125,11 @@ def load(client, data, count):
     )
 
 
-def main(address, file, count):
+def main(address, file, count, certificate=None):
     with open(file, "rb") as stream:  # noqa: PTH123
         data = stream.read()
-    with triton.InferenceServerClient(address) as client:
+    tls = {"ssl": True, "root_certificates": certificate} if certificate else {}
+    with triton.InferenceServerClient(address, **tls) as client:
         found = {"about": about(client), "images": images(client, data), "tensors": tensors(client)}
         found["good"] = int(load(client, data, int(count)))
     print(json.dumps(found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 
@@ -83,7 +84,7 @@ def expected_scores(network, data):
     """Label -> score of the best five, as TorchServe's image_classifier computes them."""
     steps = [transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor()]
     with Image.open(io.BytesIO(data)) as image, torch.inference_mode():
-        pixels = transforms.Compose([*steps, transforms.Normalize(_MEAN, _STD)])(image)
+        pixels = transforms.Compose([*steps, transforms.Normalize(_MEAN, _STD)])(image.convert("RGB"))
         scores, places = network(pixels[None]).softmax(1)[0].topk(5)
     return {f"label_{place}": score for place, score in zip(places.tolist(), scores.tolist(), strict=True)}
 
@@ -104,6 +105,30 @@ async def test_a_torchscript_archive_answers_as_its_network_does(server, network
     )
     assert [status for status, _ in together] == [200, together[1][0], 200]
     assert together[1][0] >= 400
+    await unregister(server, "resnet18")
+
+
+async def test_an_image_classifier_takes_what_the_handler_beside_its_network_takes(server, network):
+    await register(server, "url=resnet18.mar&initial_workers=1&batch_size=4&max_batch_delay=50")
+    as_json = {"Host": "127.0.0.1", "Content-Type": "application/json"}
+    for form in ("BMP", "GIF", "ICO", "JPEG2000", "TIFF"):
+        data = picture(form=form, size=(256, 256))
+        expected = expected_scores(network, data)
+        octets = {"Host": "127.0.0.1", "Content-Type": "application/octet-stream"}
+        for body, headers in ((data, octets), (base64.b64encode(data), TEXT)):
+            status, answer = await predict(server, "resnet18", body, headers)
+            assert status == 200 and list(answer) == list(expected), (form, answer)
+            assert max(abs(answer[label] - score) for label, score in expected.items()) < 1e-4, form
+    values = np.random.default_rng(0).random((3, 32, 32), np.float32).round(3)
+    status, answer = await predict(server, "resnet18", json.dumps(values.tolist()).encode(), as_json)
+    with torch.inference_mode():
+        best = network(torch.tensor(values)[None]).softmax(1)[0].argmax()
+    assert status == 200 and next(iter(answer)) == f"label_{best}"
+    damaged = picture(form="BMP")[:60]
+    together = await asyncio.gather(
+        predict(server, "resnet18", damaged, {"Host": "127.0.0.1"}), predict(server, "resnet18", picture(), TEXT)
+    )
+    assert [status for status, _ in together] == [503, 200]
     await unregister(server, "resnet18")
 
 

@@ -21,7 +21,7 @@ from tests.runtime.fakes import DoublerModel
 
 class Observer:
     def __init__(self):
-        self.answered, self.batches = [], []
+        self.answered, self.batches, self.failed = [], [], []
 
     def batch_ran(self, size, seconds):
         self.batches.append(size)
@@ -31,6 +31,9 @@ class Observer:
 
     def item_answered(self, phases_s):
         self.answered.append(dict(phases_s))
+
+    def item_failed(self, seconds):
+        self.failed.append(seconds)
 
 
 def clock():
@@ -86,7 +89,8 @@ async def test_inputs_that_come_together_share_a_batch(deploy):
 
 
 async def test_no_more_are_accepted_than_the_limit_wherever_they_are(deploy):
-    deployment = await deploy(queue_limit=2)
+    observer = Observer()
+    deployment = await deploy(observer=observer, queue_limit=2)
     deployment.model.engine.gate.clear()
     waiting = [asyncio.ensure_future(deployment.infer(number, clock())) for number in range(2)]
     await asyncio.sleep(0)
@@ -95,6 +99,7 @@ async def test_no_more_are_accepted_than_the_limit_wherever_they_are(deploy):
         deployment.admit()
     with pytest.raises(QueueFull):
         await deployment.infer(3, clock())
+    assert len(observer.failed) == 2
     deployment.model.engine.gate.set()
     await asyncio.gather(*waiting)
     assert deployment.accepted == 0
@@ -102,7 +107,8 @@ async def test_no_more_are_accepted_than_the_limit_wherever_they_are(deploy):
 
 
 async def test_what_cannot_be_prepared_or_run_fails_alone_and_frees_its_place(deploy):
-    deployment = await deploy()
+    observer = Observer()
+    deployment = await deploy(observer=observer)
     answers = await asyncio.gather(
         *(deployment.infer(each, clock()) for each in (1, "broken", "poison", 2)), return_exceptions=True
     )
@@ -110,15 +116,21 @@ async def test_what_cannot_be_prepared_or_run_fails_alone_and_frees_its_place(de
     assert isinstance(answers[1], ValueError)
     assert isinstance(answers[2], ItemFailed)
     assert isinstance(answers[2].__cause__, RuntimeError)
+    assert (len(observer.answered), len(observer.failed)) == (2, 2)
     assert deployment.accepted == 0
 
 
-async def test_a_deadline_that_passes_frees_the_place(deploy):
-    deployment = await deploy()
+async def test_a_deadline_that_passes_and_a_client_that_leaves_free_the_place(deploy):
+    observer = Observer()
+    deployment = await deploy(observer=observer)
     deployment.model.engine.gate.clear()
     with pytest.raises(DeadlineExceeded):
         await deployment.infer(1, clock(), time.monotonic() + 0.05)
-    assert deployment.accepted == 0
+    left = asyncio.ensure_future(deployment.infer(1, clock()))
+    await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.wait([left])
+    assert deployment.accepted == 0 and len(observer.failed) == 2
 
 
 async def test_a_closed_deployment_says_that_the_model_was_unloaded(deploy):

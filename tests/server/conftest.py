@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import subprocess
 
 import aiohttp
 import pytest
@@ -40,6 +41,18 @@ def hash_bundle(tmp_path, monkeypatch):
     engine = EngineSpec("hash", "engine.bin", "", device="cpu")
     spec = ModelSpec("hash", "hash", 10, "labels.json", GEOMETRY, engine)
     return ModelBundle.write(folder, spec, tuple(f"label {n}" for n in range(10)))
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory, require):
+    """A self-signed certificate and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    files = folder / "certificate.pem", folder / "key.pem"
+    asked = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1")
+    names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
+    command = [require("openssl"), "req", *asked, *names, "-out", files[0], "-keyout", files[1]]
+    subprocess.run(command, check=True, capture_output=True)
+    return {"certificate_file": files[0], "private_key_file": files[1]}
 
 
 def engine_of(deployment):

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from runtime.model import ModelFacts
 from server.http.context import Context
 
-_PHASE, _BATCH = "snapserve_phase_seconds", "snapserve_batch_size"
+_PHASE, _BATCH, _FAILED = "snapserve_phase_seconds", "snapserve_batch_size", "snapserve_failed_seconds"
 _NAMES = {"queue": "queue", "decode": "compute_input", "infer": "compute_infer"}  # phase -> Triton's name of it
 
 Figures = dict[tuple[str, ...], float]
@@ -36,7 +36,7 @@ def _figures(text: str) -> Figures:
     """Sums and counts by the name of the series, model, version and phase."""
     found: Figures = defaultdict(float)
     for family in text_string_to_metric_families(text):
-        if family.name in (_PHASE, _BATCH):
+        if family.name in (_PHASE, _BATCH, _FAILED):
             for sample in family.samples:
                 labels = sample.labels
                 key = sample.name, labels["model"], labels["version"], labels.get("phase", "")
@@ -48,11 +48,11 @@ def _statistics(name: str, version: str, figures: Figures) -> dict[str, Any]:
     def of(series: str, phase: str = "") -> int:
         return round(figures.get((series, name, version, phase), 0.0))
 
-    def time_of(phase: str) -> dict[str, int]:
-        seconds = figures.get((f"{_PHASE}_sum", name, version, phase), 0.0)
-        return {"count": of(f"{_PHASE}_count", phase), "ns": round(seconds * 1e9)}
+    def time_of(series: str, phase: str = "") -> dict[str, int]:
+        seconds = figures.get((f"{series}_sum", name, version, phase), 0.0)
+        return {"count": of(f"{series}_count", phase), "ns": round(seconds * 1e9)}
 
-    times = {theirs: time_of(ours) for ours, theirs in _NAMES.items()}
+    times = {theirs: time_of(_PHASE, ours) for ours, theirs in _NAMES.items()}
     total = {"count": times["compute_infer"]["count"], "ns": sum(each["ns"] for each in times.values())}
     nothing = {"count": 0, "ns": 0}
     return {
@@ -60,6 +60,6 @@ def _statistics(name: str, version: str, figures: Figures) -> dict[str, Any]:
         "version": version,
         "inference_count": of(f"{_BATCH}_sum"),
         "execution_count": of(f"{_BATCH}_count"),
-        "inference_stats": {"success": total, "fail": nothing, **times, "compute_output": nothing},
+        "inference_stats": {"success": total, "fail": time_of(_FAILED), **times, "compute_output": nothing},
         "batch_stats": [],
     }

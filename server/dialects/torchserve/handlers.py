@@ -33,6 +33,7 @@ from server.dialects.torchserve.replies import (
     prediction,
     refusal,
     status_response,
+    too_long,
     wrong_key,
 )
 from server.dialects.torchserve.route import PREDICTIONS, Place, Route, route_of
@@ -211,14 +212,14 @@ class TorchServe:
     def _fields(self, exchange: Exchange, route: Route, given: Given) -> tuple[Fields, PartReceiver | None]:
         request = exchange.request
         can_stream = request.version >= HttpVersion11 and request.method != "HEAD"
-        receiver = PartReceiver(exchange) if can_stream else None
+        receiver = PartReceiver(exchange, self._given.max_response_size) if can_stream else None
         action = "explain" if route.explains else "predict"
         headers = headers_for_handler(request, route, given)
         return Fields(given.values, headers, action, receiver, exchange.id), receiver
 
     def render(self, exchange: Exchange, call: Call, answers: Sequence[Output | Exception]) -> web.StreamResponse:
         """What the model answers. Raises the error of the call, unless its response was begun."""
-        (given,) = answers
+        given = self._within_limit(answers[0], call.asked)
         begun: PartsResponse | None = call.asked.response if call.asked else None
         if not isinstance(given, Exception):
             route = exchange.request[ROUTE]
@@ -233,6 +234,15 @@ class TorchServe:
             log.warning("request %s: its response was broken off: %s", exchange.id, given)
             begun.break_off()
         return begun
+
+    def _within_limit(self, given: Output | Exception, receiver: PartReceiver | None) -> Output | Exception:
+        """What a handler has answered, or the error of an answer, or of a part of it, that is too long."""
+        if isinstance(given, Exception):
+            return given
+        actual, limit = receiver.too_long if receiver else 0, self._given.max_response_size
+        if isinstance(given, Reply):
+            actual = max(actual, len(given.body))
+        return too_long(actual, limit) if actual > limit else given
 
     def refuse(self, fault: Fault, request_id: str) -> web.Response:
         """TorchServe's error."""

@@ -11,12 +11,13 @@ from models.images.formats import IMAGES, sniff
 from runtime.errors import InvalidInput
 from runtime.inputs import Image, JsonText
 from server.dialects.torchserve.fields import BODY
-from server.http.base64_text import BrokenBase64, decode_base64
+from server.http.base64_text import BrokenBase64, decode_base64, is_data_url
 from server.http.faults import BadRequest
 
 DATA = "data"
 _BEGINNING = 64  # bytes in which JSON begins
-_OF_PILLOW = ("BMP", "GIF", "TIFF")
+_OF_BASE64 = 200  # characters that tell a file's kind
+_OF_PILLOW = ("BMP", "GIF", "ICO", "JPEG 2000", "PSD", "TIFF")
 
 
 def is_image(body: bytearray) -> bool:
@@ -25,11 +26,24 @@ def is_image(body: bytearray) -> bool:
 
 
 def is_for_handler(values: Mapping[str, Any]) -> bool:
-    """Whether a request is for the built-in handler only: the values of a tensor, or a file that Pillow knows."""
+    """Whether a request is for the built-in handler only: the values of a tensor, or a file that Pillow knows.
+
+    Such a file may be in base64, but not in a data URL, which the handler does not read.
+    """
     given = _opened(values.get(DATA, values.get(BODY)))
+    if isinstance(given, str) and not is_data_url(given):
+        given = _beginning_of(given)
     if isinstance(given, bytes | bytearray | memoryview):
         return sniff(given, IMAGES).name in _OF_PILLOW
     return isinstance(given, list)
+
+
+def _beginning_of(text: str) -> bytes:
+    """The first bytes that a text in base64 holds; none where it is broken."""
+    try:
+        return decode_base64(text[:_OF_BASE64])
+    except BrokenBase64:
+        return b""
 
 
 def image_of(values: Mapping[str, Any]) -> Image:

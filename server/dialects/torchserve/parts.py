@@ -82,15 +82,27 @@ class PartReceiver:
 
     Attributes:
         response: that was begun; None before the first part.
+        too_long: bytes of a part that is longer than allowed, at which the response ends; 0: of none.
     """
 
-    def __init__(self, exchange: Exchange) -> None:
-        """Creates it for a request."""
+    def __init__(self, exchange: Exchange, most_bytes: int) -> None:
+        """Creates it for a request.
+
+        Args:
+            exchange: of the request.
+            most_bytes: of a part.
+        """
         self.response: PartsResponse | None = None
+        self.too_long = 0
         self._exchange = exchange
+        self._most_bytes = most_bytes
 
     def __call__(self, part: Part) -> None:
         """Takes a part, on the event loop."""
+        if not self.too_long and len(part.body) > self._most_bytes:
+            self.too_long = len(part.body)
+        if self.too_long:
+            return
         if self.response is None:
             self.response = PartsResponse(self._exchange, part)
         self.response.add(part.body)

@@ -95,6 +95,12 @@ def wrong_key(what: str = "Authorization") -> Exception:
     return refusal(400, "unauthorized", "InvalidKeyException", message)
 
 
+def too_long(actual: int, limit: int) -> Exception:
+    """The error of a response with more bytes than allowed: that of a worker which died, as in TorchServe."""
+    message = f"The response has {actual:,} bytes, at most {limit:,} are allowed: max_response_size."
+    return refusal(500, "response-too-large", _INTERNAL, message)
+
+
 def status_response(text: str, status: int = 200) -> web.Response:
     """`{"status": text}`."""
     return json_response({"status": text}, status)

@@ -12,6 +12,7 @@ from runtime.batch_limit import BatchLimit
 from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
 from runtime.inputs import Fields
+from runtime.kinds.handler_items import Front
 from runtime.kinds.handler_model import HandlerModel
 from runtime.model_set import ArchiveAsked
 from runtime.phases import PhaseClock
@@ -62,6 +63,9 @@ class Observer:
     def item_answered(self, phases_s):
         pass
 
+    def item_failed(self, seconds):
+        pass
+
 
 class Served:
     """A deployment of a handler, and how it is asked."""
@@ -82,7 +86,7 @@ class Served:
 @contextlib.asynccontextmanager
 async def serving(archive, spares=None, limit_s=60.0, envelope="", delay_ms=0.0, **asked):
     """Deploys an archive on one process."""
-    model = HandlerModel(archive.folder.name, archive, ArchiveAsked(**asked), envelope=envelope)
+    model = HandlerModel(archive.folder.name, archive, ArchiveAsked(**asked), front=Front(envelope))
     async with deployed(model, spares, limit_s, delay_ms) as served:
         yield served
 

@@ -179,6 +179,7 @@ async def test_a_handler_is_told_of_its_model(probe):
         None,
         [200, None],
     )
+    assert told["env"] == ["TS_DECODE_INPUT_REQUEST", "TS_IPEX_ENABLE", "TS_IPEX_GPU_ENABLE"]
     assert {"cl_socket", "get_sequence_id", "stopping_criteria", "set_all_response_status"} <= set(told["attrs"])
 
 
@@ -368,3 +369,22 @@ async def test_a_handler_with_another_name_is_asked_for(folder_of, spares):
         archive_of(folder_of("x", source), "wrong.py"), spares, handler="x_handler:other"
     ) as served:
         assert (await served.say("x")).body == b"x"
+
+
+STARTING = """
+import subprocess, sys
+
+class Starting:
+    def handle(self, data, context):
+        return [subprocess.run([sys.executable, "tools/helper.py"], capture_output=True, text=True).stdout]
+"""
+
+
+async def test_a_program_that_a_handler_starts_imports_from_its_own_folder_and_from_the_archive(folder_of, spares):
+    folder = folder_of("starting", STARTING)
+    (folder / "tools").mkdir()
+    (folder / "tools" / "helper.py").write_text("import beside, shared; print(beside.NAME, shared.NAME, end='')")
+    (folder / "tools" / "beside.py").write_text("NAME = 'beside'")
+    (folder / "shared.py").write_text("NAME = 'shared'")
+    async with serving(archive_of(folder, "starting_handler.py"), spares) as served:
+        assert (await served.say("go")).body == b"beside shared"

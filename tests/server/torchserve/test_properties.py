@@ -59,10 +59,22 @@ def test_the_environment_fills_values_and_beats_them_where_that_is_on():
     assert settings_of(properties, FILE, environment)["job_queue_size"] == 5
     found = settings_of({**properties, "enable_envvars_config": "true"}, FILE, environment)
     assert (found["job_queue_size"], found["allowed_urls"]) == (7, "a")
+    properties |= {"enable_envvars_config": "true", "use_env_allowed_urls": "true"}
+    assert settings_of(properties, FILE, environment)["allowed_urls"] == "b"
     with pytest.raises(
         ConfigError, match=r"config\.properties: model_store: the environment has no variable PLACE"
     ):
         settings_of(properties, FILE, {})
+
+
+def test_every_key_has_a_variable_of_torchserve_s_name():
+    named = {"token_expiration_min": "TS_TOKEN_EXPIRATION_TIME_MIN"}
+    values = dict.fromkeys(("number_of_gpu", "job_queue_size", "token_expiration_min", "max_response_size"), "1")
+    environment = {named.get(key, f"TS_{key.upper()}"): value for key, value in values.items()}
+    found = settings_of({"enable_envvars_config": "true"}, FILE, environment)
+    assert found == {
+        "device": "auto", "job_queue_size": 1, "token_expiration_min": 1.0, "max_response_size": 1
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("line", ["job_queue_size=many", "enable_model_api=perhaps", "inference_address=unix:/x"])
@@ -83,6 +95,9 @@ def test_a_flag_beats_the_file_which_turns_the_api_on(tmp_path, monkeypatch):
     assert parse_config(["--torchserve"], {"TS_CONFIG_FILE": str(file)})[0].models.model_store == "here"
     logs = parse_config(["--torchserve"], {"LOG_LOCATION": "/logs"})[0].torchserve
     assert logs.snapshots == Path("/logs/config")
+    for text, is_on in (("oip", True), ("none", False), ("", False)):
+        found = parse_config(["--torchserve"], {"TS_OPEN_INFERENCE_PROTOCOL": text})[0]
+        assert found.torchserve.ts_open_inference_protocol == is_on, text
     file.rename(tmp_path / "config.properties")
     assert parse_config(["--torchserve"], {})[0].models.model_store == "here", "it lies where the server starts"
 

@@ -27,6 +27,7 @@ from server.dialects.open_inference.rpc.messages import (
     server_message,
     statistics_message,
 )
+from server.dialects.open_inference.rpc.repository import ManagedRepository
 from server.dialects.open_inference.rpc.stream import Stream
 from server.dialects.open_inference.statistics import statistics_of
 from server.http.answer import infer_all
@@ -54,8 +55,9 @@ class InferenceService(GRPCInferenceServiceServicer):
 
     def __init__(self, context: Context) -> None:
         """Creates it; context: of the process."""
-        limits = context.config.limits
+        limits, management = context.config.limits, context.config.management
         self._context = context
+        self._managed = ManagedRepository(management) if management.is_on else None
         self._reader = InputReader(limits)
         self._timeout_s = limits.request_timeout_ms / 1000
         self._streams: set[Stream[Any, Any]] = set()
@@ -114,10 +116,11 @@ class InferenceService(GRPCInferenceServiceServicer):
     async def RepositoryModelLoad(
         self, request: pb.RepositoryModelLoadRequest, call: Call
     ) -> pb.RepositoryModelLoadResponse:
-        """Loads a model that is known, as a request to it would."""
+        """Loads a model that is known, as a request to it would; with the management's token, adds one."""
 
         async def work() -> pb.RepositoryModelLoadResponse:
-            await load_model(self._context, request.model_name, _authorization(call))
+            if not await self._managed_change(call, request.model_name, "load"):
+                await load_model(self._context, request.model_name, _authorization(call))
             return pb.RepositoryModelLoadResponse()
 
         return await self._answered(call, work)
@@ -125,13 +128,22 @@ class InferenceService(GRPCInferenceServiceServicer):
     async def RepositoryModelUnload(
         self, request: pb.RepositoryModelUnloadRequest, call: Call
     ) -> pb.RepositoryModelUnloadResponse:
-        """Is refused."""
+        """Removes a model, with the management's token; is refused without one."""
 
         async def work() -> pb.RepositoryModelUnloadResponse:
-            refuse_unload(self._context.store, request.model_name)
+            if not await self._managed_change(call, request.model_name, "unload"):
+                refuse_unload(self._context.store, request.model_name)
             return pb.RepositoryModelUnloadResponse()
 
         return await self._answered(call, work)
+
+    async def _managed_change(self, call: Call, name: str, action: str) -> bool:
+        """Changes models where the call has a token; False where it has none, or there is no management."""
+        authorization = _authorization(call)
+        if self._managed is None or not authorization:
+            return False
+        await self._managed.change(name, action, authorization, call.time_remaining())
+        return True
 
     async def ModelInfer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         """One inference."""

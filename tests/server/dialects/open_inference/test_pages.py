@@ -95,7 +95,19 @@ async def test_statistics_count_images_and_batches(start):
     assert times["success"]["count"] == 15 and times["compute_infer"]["ns"] > 0
     parts = ("queue", "compute_input", "compute_infer")
     assert times["success"]["ns"] == sum(times[each]["ns"] for each in parts)
+    assert times["fail"] == {"count": 0, "ns": 0}
     assert (await asked(server, "/v2/models/stats"))[1] == document
+
+
+async def test_statistics_count_what_the_model_did_not_answer(start):
+    server = await start()
+    damaged, unknown = GREY[0][:40], {"inputs": [{"name": "no", "shape": [1], "datatype": "FP32", "data": [1]}]}
+    assert (await infer(server, "hash", image_request(damaged)))[0] == 422
+    assert (await infer(server, "hash", image_request(GREY[0])))[0] == 200
+    assert (await infer(server, "hash", unknown))[0] == 400
+    _, document = await asked(server, "/v2/models/hash/stats")
+    times = document["model_stats"][0]["inference_stats"]
+    assert (times["success"]["count"], times["fail"]["count"]) == (1, 1) and times["fail"]["ns"] > 0
 
 
 async def test_the_repository_of_this_port_loads_what_is_known_and_unloads_nothing(start):

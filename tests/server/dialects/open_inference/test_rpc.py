@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from scripts.generate_grpc import PROTO, ROOT, generate
-from server.config import Config, ConfigError, ServerConfig
+from server.config import Config, ConfigError, ServerConfig, TorchServeConfig
+from server.dialects.open_inference.rpc import listener
 from server.dialects.open_inference.rpc.generated import open_inference_pb2 as pb
 from server.dialects.open_inference.rpc.generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from server.dialects.open_inference.rpc.service import InferenceService
 from server.http.faults import Unauthorized
-from server.operations.rpc_port import reserve_rpc_port
+from server.operations.rpc_port import reserve_rpc_port, rpc_lines
 from tests.conftest import flat, lacking
 from tests.engines import expected
 
@@ -34,7 +36,12 @@ def rpc(serve):
         config, socket = reserve_rpc_port(Config(server=ServerConfig(grpc_port="0")))
         held.append(socket)
         server = await serve(*names, grpc_port=config.server.grpc_port, **options)
-        channel = grpc.aio.insecure_channel(f"127.0.0.1:{config.server.grpc_port}")
+        address = f"127.0.0.1:{config.server.grpc_port}"
+        if "certificate_file" in options:
+            trusted = grpc.ssl_channel_credentials(options["certificate_file"].read_bytes())
+            channel = grpc.aio.secure_channel(address, trusted)
+        else:
+            channel = grpc.aio.insecure_channel(address)
         channels.append(channel)
         return server, GRPCInferenceServiceStub(channel), channel
 
@@ -128,6 +135,9 @@ async def test_what_lies_is_an_invalid_argument(rpc):
     assert np.array_equal(
         np.frombuffer((await stub.ModelInfer(image(GREY))).raw_output_contents[0], "<f4"), SCORES
     )
+    statistics = await stub.ModelStatistics(pb.ModelStatisticsRequest(name="hash"))
+    times = statistics.model_stats[0].inference_stats
+    assert (times.success.count, times.fail.count) == (2, 1) and times.fail.ns > 0, "no image is in an empty text"
     assert server.service.context.bodies.memory.used == server.service.context.in_flight == 0
     await channel.close()
 
@@ -202,6 +212,29 @@ async def test_a_stream_goes_on_after_an_error_and_ends_when_the_server_drains(r
     await channel.close()
 
 
+async def test_connections_are_renewed_and_no_call_is_lost(rpc, monkeypatch):
+    clients, live = set(), InferenceService.ServerLive
+
+    async def noting(self, request, call):
+        clients.add(call.peer())
+        return await live(self, request, call)
+
+    monkeypatch.setattr(listener, "_CONNECTION_AGE_MS", 50)
+    monkeypatch.setattr(InferenceService, "ServerLive", noting)
+    _, stub, channel = await rpc()
+    stream = stub.ModelStreamInfer()
+    await stream.write(image(GREY, id="0"))
+    assert (await stream.read()).infer_response.id == "0"
+    async with asyncio.timeout(30):
+        while len(clients) < 3:
+            assert (await stub.ServerLive(pb.ServerLiveRequest())).live
+    await stream.write(image(GREY, id="1"))
+    assert (await stream.read()).infer_response.id == "1", "a stream keeps its connection"
+    await stream.done_writing()
+    assert await stream.read() == grpc.aio.EOF
+    await channel.close()
+
+
 async def test_the_drain_answers_what_runs(rpc):
     server, stub, channel = await rpc()
     deployment = server.service.context.store.find("hash")
@@ -226,6 +259,25 @@ async def test_health_says_what_requests_would_meet(rpc):
     server.service.context.leaving = True
     assert not (await stub.ServerReady(pb.ServerReadyRequest())).ready
     await channel.close()
+
+
+async def test_with_a_certificate_the_port_speaks_tls_alone(rpc, certificate):
+    server, stub, channel = await rpc(**certificate)
+    address = f"127.0.0.1:{server.service.context.config.server.grpc_port}"
+    async with grpc.aio.insecure_channel(address) as plain:
+        status, _ = await error_of(_awaited(GRPCInferenceServiceStub(plain).ModelInfer(image(GREY), timeout=20)))
+    assert status == grpc.StatusCode.UNAVAILABLE
+    assert (await stub.ModelInfer(image(GREY))).model_name == "hash"
+    await channel.close()
+
+
+def test_a_certificate_that_cannot_be_is_told_at_the_start(certificate, tmp_path):
+    (tmp_path / "no.pem").write_text("no")
+    torchserve = TorchServeConfig(**{**certificate, "certificate_file": tmp_path / "no.pem"})
+    with pytest.raises(ConfigError, match=r"--certificate-file .*no\.pem"):
+        reserve_rpc_port(Config(server=ServerConfig(grpc_port="0"), torchserve=torchserve))
+    served = Config(server=ServerConfig(grpc_port="8001"), torchserve=TorchServeConfig(**certificate))
+    assert rpc_lines(served) == ["  Open Inference over gRPC with TLS on 127.0.0.1:8001"]
 
 
 def test_a_port_that_is_taken_is_told_at_the_start():

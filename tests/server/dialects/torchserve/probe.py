@@ -97,6 +97,14 @@ class ProbeEngine:
             raise HandlerFailed("raised")
         return Reply(b"last")
 
+    def _length(self, fields, size):
+        return Reply(b"x" * int(size))
+
+    def _grow(self, fields, size):
+        for body in (b"part", b"x" * int(size)):
+            self._give(fields, Part(body, 201))
+        return Reply(b"last")
+
     def _flood(self, fields):
         self.gate.clear()
         while not self.gate.is_set():

@@ -158,6 +158,31 @@ async def test_chunked_bodies_and_expect_continue(server):
     assert (await server.echo(data="echo", expect100=True))["values"] == {"body": "echo"}
 
 
+async def test_a_response_that_is_too_long_fails_alone(serve):
+    server = await serve(max_response_size=20)
+    server.probe.gate.clear()
+    first = asyncio.ensure_future(server.answer("/predictions/probe", "wait"))
+    while not server.probe.running.is_set():
+        await asyncio.sleep(0.001)
+    long, short = "length:21", "length:20"  # they share a batch
+    others = asyncio.gather(*(server.answer("/predictions/probe", each) for each in (long, short)))
+    deployment = server.running.service.context.store.find("probe")
+    while deployment.batcher.queued < 2:
+        await asyncio.sleep(0.001)
+    server.probe.gate.set()
+    message = "The response has 21 bytes, at most 20 are allowed: max_response_size."
+    assert await first == (200, "waited")
+    assert await others == [error(500, "InternalServerException", message), (200, "x" * 20)]
+
+
+async def test_a_part_that_is_too_long_ends_its_response_alone(serve):
+    server = await serve(max_response_size=20)
+    assert (await server.answer("/predictions/probe", "stream:4"))[0] == 500, "nothing was sent yet"
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await server.answer("/predictions/probe", "grow:21")
+    assert await server.answer("/predictions/probe", "grow:20") == (201, "part" + "x" * 20 + "last")
+
+
 async def test_a_body_that_is_too_large_is_refused_before_it_is_sent(serve):
     server = await serve(max_request_size=10)
     assert (await server.answer("/predictions/probe", b"x" * 10))[0] == 200

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import subprocess
 
 import pytest
 
@@ -14,18 +13,6 @@ from server.operations.tls import tls_of
 from tests.conftest import flat
 
 ADDRESSES = {"inference_address": "https://127.0.0.1:0", "metrics_address": "127.0.0.1:0"}
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory, require):
-    """A self-signed certificate and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    files = folder / "certificate.pem", folder / "key.pem"
-    asked = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1")
-    names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
-    command = [require("openssl"), "req", *asked, *names, "-out", files[0], "-keyout", files[1]]
-    subprocess.run(command, check=True, capture_output=True)
-    return {"certificate_file": files[0], "private_key_file": files[1]}
 
 
 async def test_the_port_speaks_https_and_the_others_do_not(serve, certificate):
