@@ -85,7 +85,7 @@ class Admission:
         """Accepts a request, or refuses it.
 
         Args:
-            forecast_s: seconds until its first item would be done; None: nothing lies before it.
+            forecast_s: seconds until its first item would be done; None: the queue before it is empty.
             deadline: monotonic time after which no client waits for it.
             is_retry: its client was refused and comes back when it was told to.
             own_s: seconds that its further items take, which do not count against the target.

@@ -18,7 +18,7 @@ _NOT_SAID = -1
 
 @dataclass(frozen=True)
 class ArchiveWishes:
-    """What a request asks for; "" or a negative number: nothing.
+    """What a request asks for; "" or a negative number: not given.
 
     Attributes as those of `ArchiveAsked`.
     """
@@ -39,7 +39,7 @@ class Registered(NamedTuple):
     Attributes:
         asked: how it is run.
         config: what its YAML file says.
-        job_queue_size: most requests that wait, where that says nothing of it.
+        job_queue_size: most requests that wait, where that has no such key.
     """
 
     asked: ArchiveAsked

@@ -171,7 +171,7 @@ class Room:
         return [each for each in self._loaded if not each.is_resident]
 
     def _first_to_go(self) -> Version:
-        """The one that was asked for longest ago, of those that nobody uses where there are any."""
+        """The least recently used: of those without a request, where there are any."""
         guests = self._guests()
         return min([each for each in guests if each.stay and not each.stay.users] or guests, key=_asked)
 

@@ -157,7 +157,7 @@ class Control:
         ]
 
     async def describe(self, name: str, version: str, headers: Mapping[str, str]) -> Any:
-        """What the handler of an archive says of itself, as JSON; None where it says nothing.
+        """The description that the handler of an archive gives, as JSON; None where it gives none.
 
         Raises:
             UnknownModel, NoWorkers: it cannot be asked.

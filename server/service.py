@@ -98,7 +98,7 @@ class Service:
             acceptor.start()
 
     async def adopt(self, connection: socket.socket) -> None:
-        """Serves a connection that somebody else has accepted, with the APIs of its port."""
+        """Serves a connection that another process has accepted, with the APIs of its port."""
         runner = self._runners.get(port_of(connection), self._runner) if self._runners else self._runner
         connect, loop = partial(self._connect, runner), asyncio.get_running_loop()
         secured = runner.app.get(SECURED)
@@ -115,7 +115,7 @@ class Service:
             await self._rpc.start()
 
     def watch_loop(self) -> None:
-        """Begins to measure the event loop's delay: that of a start is nobody's."""
+        """Begins to measure the event loop's delay; that of the start delays no request."""
         self._loop_lag.start()
 
     def describe(self) -> list[str]:

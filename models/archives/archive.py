@@ -68,6 +68,6 @@ class Archive:
     lease: Lease | None = field(default=None, repr=False, compare=False)
 
     def release(self) -> None:
-        """Removes what was unpacked. Without it that is done when nobody refers to the archive any more."""
+        """Removes what was unpacked. Without it that is done with the last reference to the archive."""
         if self.lease is not None:
             self.lease.release()

@@ -67,7 +67,7 @@ def open_archive(
 ) -> Archive:
     """Checks an archive and unpacks it. A folder stays where it is.
 
-    What was unpacked is removed when nobody refers to the result any more, and at the end of the process.
+    What was unpacked is removed with the last reference to the result, and at the end of the process.
 
     Args:
         path: file or folder, in the model store.
@@ -129,7 +129,7 @@ def _packed(path: Path, resolve: Resolver, limits: ArchiveLimits) -> Packed:
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         return FolderArchive(path, limits, resolve)
-    if not stat.S_ISREG(mode):  # a pipe, which nobody may ever write
+    if not stat.S_ISREG(mode):  # a pipe, whose reader could wait for ever
         raise NoManifest("is neither a file nor a folder")
     with path.open("rb") as stream:
         is_compressed = stream.read(len(_GZIP)) == _GZIP

@@ -22,7 +22,7 @@ _owners: dict[LockedFolder, int] = {}  # the process that has made it: one that 
 
 
 class UnpackedFolder:
-    """Exists as long as somebody refers to it, at most as long as the process.
+    """Exists as long as it is referred to, at most as long as the process.
 
     Attributes:
         content: folder of the archive's files.

@@ -83,7 +83,7 @@ def decode(data: Encoded, job: Job, formats: Sequence[str] = SUPPORTED) -> Decod
         UnsupportedFormat: the magic bytes are of none of `formats`.
         UnsupportedImage: it is of a kind that cannot be decoded.
         UndecodableImage: anything that the decoder cannot read to the end.
-        ImageError: what `job.admit` raises; Stopped, when nobody waits for it.
+        ImageError: what `job.admit` raises; Stopped, when its client has left.
     """
     name = sniff(data).name
     if name is None or name not in formats:

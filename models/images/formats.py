@@ -47,7 +47,7 @@ _SNIFFED_BYTES = 64
 
 
 class Format(NamedTuple):
-    """A recognised kind of file; `name` is None when the bytes are like nothing known."""
+    """A recognised kind of file; `name` is None for an unknown one."""
 
     name: str | None
     supported: bool
@@ -69,7 +69,7 @@ def installation(name: str) -> str | None:
 
 
 def check_formats(names: Sequence[str]) -> None:
-    """Raises ValueError, with one line, for the first that is unknown or that nothing decodes here."""
+    """Raises ValueError, with one line, for the first that is unknown or has no decoder here."""
     for name in names:
         if name not in SUPPORTED + OPTIONAL:
             raise ValueError(f"{name} is not one of {', '.join(SUPPORTED + OPTIONAL)}")

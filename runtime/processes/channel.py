@@ -36,7 +36,7 @@ class PartChannel:
         frames.send(self._end, {"id": self._batch, "part": None})
 
     def has_left(self, index: int) -> bool:
-        """Whether nobody waits for the response to that item any more."""
+        """Whether the client of that item has left."""
         while not self._is_closed and select.select([self._end], [], [], 0)[0]:
             received = frames.receive(self._end)
             if received is None:

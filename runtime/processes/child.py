@@ -20,9 +20,9 @@ from runtime.processes.recipe import Recipe
 from runtime.processes.shared import Area, BrokenBatch
 
 REASONS = ("timeout", "cancelled", "killed", "signal", "exit", "spare", "load", "unknown")
-"""Why a child ended: killed at the time limit of a batch, or because nobody waited for its batch any more; killed
+"""Why a child ended: killed at the time limit of a batch, or because no client waited for its batch; killed
 by others, the kernel for lack of memory, say; by another signal; by itself; with the process that it was forked
-from; because the engine did not load; nobody knows."""
+from; because the engine did not load; unknown."""
 
 _CODE_S = 2.0  # time for the report of how a child ended, after its socket closed
 

@@ -114,7 +114,7 @@ class Area:
 
 
 def _anonymous() -> int:
-    """A descriptor of memory that can grow and never shrinks: a shrunk one would kill whoever reads it."""
+    """A descriptor of memory that can grow and never shrinks: a shrunk one would kill its readers."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("snapserve", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)

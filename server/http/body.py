@@ -34,7 +34,7 @@ class UploadMemory:
 
 
 class Pace:
-    """When a body is too slow: nothing for `timeout_s`, or fewer bytes per second than `rate` after as long.
+    """When a body is too slow: no byte for `timeout_s`, or after that fewer bytes per second than `rate`.
 
     The rule is that of Apache's mod_reqtimeout: `timeout_s`, and a second more for every `rate` bytes.
     https://httpd.apache.org/docs/current/mod/mod_reqtimeout.html

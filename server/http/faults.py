@@ -382,7 +382,7 @@ INTERNAL = Fault(
     "The server failed on this request; its log names the request_id.",
 )
 
-# 422: who repeats a request after a 5xx, as proxies do, would end one engine after another.
+# 422: proxies and clients repeat requests that end in 5xx, and each repetition would end an engine.
 _CAUSES: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     EngineDied: lambda error: Fault(
         422,

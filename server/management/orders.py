@@ -21,10 +21,10 @@ _SETTINGS = tuple(each.name for each in dataclasses.fields(AddedModel) if each.n
 
 
 class Addition(NamedTuple):
-    """What is to be added.
+    """A model that is to be added.
 
     Attributes:
-        model: of an archive as if that said nothing.
+        model: of an archive without the settings of its YAML file.
         is_default: it becomes the default version.
         wishes: of an archive: how it is to be run.
     """

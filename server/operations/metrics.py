@@ -27,7 +27,7 @@ class _DroppedLines:
     """The counter of this process's dropped log lines, brought up to date now and then, not in `write`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        text = "Log lines that were dropped: nobody read them, or the disk was full."
+        text = "Log lines that were dropped: their reader was too slow, or the disk was full."
         self._counter = Counter("snapserve_log_lines_dropped", text, registry=registry)
         self._counted = 0
 
@@ -115,7 +115,7 @@ class Metrics:
         """Records one delay of the event loop, in seconds."""
         self._loop_lag.observe(seconds)
         if self._shared:
-            self._set_gauges()  # 50 times a second: for the other workers, who cannot ask
+            self._set_gauges()  # 50 times a second: other workers read them from the shared folder
 
     def count_request(self, outcome: str) -> None:
         """Counts an answered (or abandoned) request to /classify."""

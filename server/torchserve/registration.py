@@ -47,8 +47,8 @@ def registered(
         path: of the archive, below the model store.
         archive: what it says of itself.
         said: by a client or a file.
-        workers: processes where nothing says how many.
-        config: of what nothing else is said of.
+        workers: processes, where neither gives a number.
+        config: defaults of the other settings.
 
     Raises:
         RecordError: a name or a number cannot be.

@@ -146,7 +146,7 @@ class Changes:
 
     def _ended(self, running: asyncio.Task[ModelSet]) -> None:
         self._running.discard(running)
-        if not running.cancelled() and running.exception():  # nobody may be there to be told
+        if not running.cancelled() and running.exception():  # its client may have left
             log.info("the models were not changed: %s", running.exception())
 
     async def _in_turn(self, operation: Callable[[ModelSet], ModelSet]) -> ModelSet:

@@ -186,7 +186,7 @@ class TorchServe:
         is_classifier = model.facts.kind == IMAGE_CLASSIFIER
         has_handler = getattr(model, "has_handler", not is_classifier)
         if route.explains and not has_handler:
-            message = "This model runs without a handler, so it explains nothing."
+            message = "This model runs without a handler, so it has no explanations."
             raise refusal(501, "not-implemented", "UnsupportedOperationException", message)
         takes_image = is_classifier and not route.explains
         if takes_image and is_image(body):

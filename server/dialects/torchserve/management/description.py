@@ -108,7 +108,7 @@ class Facts(NamedTuple):
 
     Attributes:
         device: "cpu" or "gpu".
-        job_queue_size: most requests that wait, where an archive says nothing of it.
+        job_queue_size: most requests that wait, where an archive sets none.
     """
 
     device: str
