@@ -105,5 +105,9 @@ class TooMuchMemory(ImageError):
         self.actual = actual
 
 
+class StrippedImage(ImageError):
+    """An image without its NUL, CR and LF bytes: `curl -d @FILE` removes them."""
+
+
 class UndecodableImage(ImageError):
     """The bytes begin like an image and cannot be decoded (cut short, damaged, not what they seem)."""

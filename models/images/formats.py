@@ -35,6 +35,7 @@ _MAGIC = (
     (b"PK\x03\x04", "ZIP"),
     (b"\x1f\x8b", "gzip"),
 )
+_STRIPPED = (b"\xff\xd8\xff", b"\x89PNG\x1a", b"RIFF")  # of the formats above, without NUL, CR and LF
 _FIRST_BYTES = frozenset(magic[0] for magic, _ in _MAGIC)
 # Brands of ISO base media files, ISO/IEC 14496-12: 4 bytes size, "ftyp", 4 bytes brand, 4 bytes version, further
 # brands.
@@ -57,6 +58,11 @@ def sniff(data: bytes | bytearray | memoryview, accepted: Sequence[str] = SUPPOR
     """Tells the format from the first 64 bytes; accepted: the formats that count as supported."""
     name = _name(bytes(data[:_SNIFFED_BYTES]))
     return Format(name, name in accepted)
+
+
+def is_stripped(data: bytes | bytearray | memoryview) -> bool:
+    """Whether an image has lost its NUL, CR and LF bytes: no JPEG, PNG or WebP file is without any of them."""
+    return bytes(data[:5]).startswith(_STRIPPED) and not any(byte in data for byte in b"\0\r\n")
 
 
 def installation(name: str) -> str | None:

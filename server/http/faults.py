@@ -18,6 +18,7 @@ from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.errors import (
     CodeRefused,
     ModelError,
+    StrippedImage,
     TooCostly,
     TooManyPixels,
     TooMuchMemory,
@@ -235,6 +236,11 @@ def _compressed_body(error: CompressedBody) -> Fault:
     return Fault(415, "compressed-body", "The body is compressed", str(error), {"hint": hint})
 
 
+def _stripped(error: StrippedImage) -> Fault:
+    detail = "The NUL, CR and LF bytes of the image are missing: curl -d removes them, --data-binary and -F do not."
+    return Fault(422, "undecodable", "The image cannot be decoded", detail)
+
+
 def _undecodable(error: UndecodableImage) -> Fault:
     detail = f"It begins like a {error} image, but is damaged or cut short."
     return Fault(422, "undecodable", "The image cannot be decoded", detail)
@@ -418,6 +424,7 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     UnsupportedImage: _unsupported_image,
     FormWithoutType: _form_without_type,
     CompressedBody: _compressed_body,
+    StrippedImage: _stripped,
     UndecodableImage: _undecodable,
     UnknownModel: _unknown_model,
     CodeRefused: _code_refused,
