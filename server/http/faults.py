@@ -237,7 +237,7 @@ def _compressed_body(error: CompressedBody) -> Fault:
 
 
 def _stripped(error: StrippedImage) -> Fault:
-    detail = "The NUL, CR and LF bytes of the image are missing: curl -d removes them, --data-binary and -F do not."
+    detail = "Its NUL, CR and LF bytes are missing: curl -d removes them, --data-binary and -F do not."
     return Fault(422, "undecodable", "The image cannot be decoded", detail)
 
 
