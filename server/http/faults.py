@@ -477,6 +477,6 @@ def fault_of(error: BaseException, hint: str = "") -> Fault:
 
 
 def log_if_internal(error: BaseException, fault: Fault, request_id: str) -> None:
-    """Logs an error of the server's own, with the request's id; no other error deserves a line."""
-    if fault.status == 500:
+    """Logs an error of the server's own, with the request's id. A Refusal without a cause is none."""
+    if fault.status == 500 and not (isinstance(error, Refusal) and error.__cause__ is None):
         log.error("request %s failed", request_id, exc_info=error)

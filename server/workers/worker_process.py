@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import pickle
 import socket
-import sys
 import time
 from collections.abc import Callable
 
@@ -24,6 +23,7 @@ from server.workers.messages import (
     SupervisorEnd,
     WorkerSettings,
 )
+from snapserve.interpreter import module_command
 
 _DOUBTFUL_HEARTBEATS = 4  # missed within a second
 
@@ -89,8 +89,7 @@ class WorkerProcess:
         with theirs:
             self.channel = SupervisorEnd(ours)
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", "server.workers.worker", *words),
+                *module_command("server.workers.worker", *words),
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=(theirs.fileno(), lifeline),
                 start_new_session=True,

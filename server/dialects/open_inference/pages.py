@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from runtime.errors import UnknownModel
 from runtime.model import ModelFacts
 from runtime.store import ModelStore
 from server.dialects.open_inference.handlers import OpenInference
@@ -25,6 +26,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _MODEL = "/v2/models/{model}"
 _VERSION = f"{_MODEL}/versions/{{version}}"
+_LOADING = Fault(
+    404,
+    "unknown-model",
+    "No such model",
+    "No model of that name is loaded. Models of --model-store are loaded on the port of --management-port.",
+)
 _UNLOADING = Fault(
     403,
     "not-here",
@@ -132,9 +139,12 @@ def versions_of(store: ModelStore, name: str) -> list[str]:
 
 
 async def load_model(context: Context, name: str) -> None:
-    """Loads what is known; further models come by --management-port. Raises UnknownModel, ModelError."""
-    async with context.store.use(name):
-        pass
+    """Loads what is known. Raises UnknownModel, ModelError; Refusal: only --management-port adds models."""
+    try:
+        async with context.store.use(name):
+            pass
+    except UnknownModel:
+        raise Refusal(_LOADING) from None
 
 
 def refuse_unload(store: ModelStore, name: str) -> None:

@@ -208,7 +208,7 @@ class Archives:
         except UnknownModel:  # it was removed meanwhile, or its file
             raise words.unknown_version(*model.key) from None
         except (ModelRefused, NoWorkers) as error:
-            log.warning("%s %s: %s", *model.key, error)
+            log.warning("%s %s does not start: %s", *model.key, error)
             raise words.not_started(model.name, version) from None
         except RecordError as error:
             raise words.bad_request(f"{error}.") from None
