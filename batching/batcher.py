@@ -306,7 +306,7 @@ class Batcher(Generic[In, Out]):
     async def _run_or_split(
         self, batch: list[_Pending[In, Out]], started_at: float
     ) -> list[tuple[_Pending[In, Out], Answer[Out]]]:
-        """Returns the answers; halves a batch that fails, so that only what fails alone is told so.
+        """Returns the answers; halves a batch that fails, so that only items that fail alone get the error.
 
         A batch whose halves succeed was too large, for the memory say: batches are smaller for a while.
         """

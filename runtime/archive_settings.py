@@ -80,5 +80,5 @@ def settled(wishes: ArchiveWishes, config: ArchiveConfig, workers: int = 0) -> A
 
 
 def _first(*numbers: int | None) -> int:
-    """The first that says something."""
+    """The first value that is given."""
     return next(number for number in numbers if number is not None and number >= 0)

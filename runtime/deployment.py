@@ -150,7 +150,7 @@ class Deployment(Generic[Item, Row]):
         Args:
             count: of its inputs.
             deadline: `time.monotonic()` after which no client waits for the outputs.
-            is_retry: its client was refused before and comes back when it was told to.
+            is_retry: its client was refused before, and repeats its request after Retry-After.
 
         Raises:
             QueueFull: no further input can be accepted.

@@ -1,4 +1,4 @@
-"""The memory for models: what is loaded in it, and what gives way to what."""
+"""The memory for models: which are loaded, and which are evicted."""
 
 from __future__ import annotations
 

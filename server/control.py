@@ -275,7 +275,7 @@ class Control:
 
 
 def _reason(error: BaseException) -> BaseException:
-    """What the one that asked for a change is told."""
+    """The answer to a change."""
     if isinstance(error, ModelError):
         return ModelRefused(str(error))
     if isinstance(error, RuntimeFault | asyncio.CancelledError):

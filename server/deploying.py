@@ -30,7 +30,7 @@ class Deployer:
         """Creates it.
 
         Args:
-            opener: knows the settings of each model.
+            opener: has the settings of each model.
             cpu_pool: where inputs are prepared.
             spares: from which the processes of engines are forked.
             metrics: of the deployments.
@@ -92,6 +92,6 @@ def _of_archive(config: Config, model: AnyModel, archive: Registered) -> Batchin
 
 
 def _batch_size(config: Config, model: AnyModel) -> int:
-    """Largest batch; of other models than image classifiers what they say of themselves is a limit."""
+    """Largest batch; models other than image classifiers have a limit of their own."""
     asked, own = config.batching.max_batch_size, model.facts.max_batch_size
     return asked or own if model.facts.kind == KIND else min(asked or own, own)

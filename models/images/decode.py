@@ -46,7 +46,7 @@ class Job(NamedTuple):
     Attributes:
         max_pixels: the most that an image may have, width times height.
         choose: names the region that is needed.
-        admit: is told what it will cost, before it costs that; raises ImageError where that is too much.
+        admit: gets the estimated cost before the decoding; raises ImageError where that is too much.
         stop: is looked at while it is decoded.
     """
 

@@ -45,7 +45,7 @@ _LIMITS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 
 def cpu_name() -> str:
-    """The processor's marketing name where Linux tells it, else what Python knows."""
+    """The processor's marketing name where Linux has it, else Python's name."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 

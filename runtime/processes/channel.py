@@ -11,7 +11,7 @@ from runtime.processes import frames
 
 
 class PartChannel:
-    """Sends parts of the batch that runs, and hears which clients have left."""
+    """Sends parts of the batch that runs, and receives which clients have left."""
 
     def __init__(self, end: socket.socket) -> None:
         """Creates it; `end`: of the socket to the parent."""

@@ -41,7 +41,7 @@ class Child:
         ended: is set when it is gone.
         was_killed: its parent has killed it.
         was_orphaned: it ended because the process that it was forked from did.
-        code: exit code, or minus the signal; None while it lives, or where nobody knows.
+        code: exit code, or minus the signal; None while it lives, or if unknown.
     """
 
     def __init__(self, name: str, kill: Callable[[int], None]) -> None:

@@ -112,7 +112,7 @@ class Connection(web.RequestHandler):
             manager: of aiohttp.
             connections: among which it is counted.
             limits: of time.
-            refuse: makes the response to a request that no application sees, in the words of the port.
+            refuse: makes the response to a request that no application sees, in the format of the port.
             options: of aiohttp.
         """
         super().__init__(

@@ -1,4 +1,4 @@
-"""Exception class -> fault: what a client is told of an error, independent of a dialect.
+"""Exception class -> fault: status and text of an error, independent of a dialect.
 
 No text of a library, no path and no address reaches a client.
 """
@@ -69,7 +69,7 @@ class BadRequest(RequestError):
 
 
 class FormWithoutType(RequestError):
-    """The body is a form, and the Content-Type does not say so."""
+    """The body is a form without the Content-Type of one."""
 
 
 class BodyTooLarge(RequestError):
@@ -120,7 +120,7 @@ class OutOfUploadMemory(RequestError):
 
 @dataclass(frozen=True)
 class Fault:
-    """What a client is told of an error.
+    """Status and text of an error.
 
     Attributes:
         status: HTTP status.
@@ -140,7 +140,7 @@ class Fault:
 
 
 class Refusal(RequestError):
-    """A fault in the words of the API that the request was sent to.
+    """A fault in the format of the API that the request was sent to.
 
     Attributes:
         fault: that it is.

@@ -85,7 +85,7 @@ def _object(body: bytes, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def as_it_says(model: AddedModel, wishes: ArchiveWishes, folder: StoreFolder) -> AddedModel:
-    """An archive with what it says of itself. Raises ModelRefused, UnknownModel, BadRequest."""
+    """An archive with its own settings. Raises ModelRefused, UnknownModel, BadRequest."""
     try:
         config = describe(folder.resolve(model.path), folder.inside).config
     except ModelError as error:

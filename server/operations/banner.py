@@ -35,7 +35,7 @@ def banner(
         seconds: that the start took.
         workers: processes that serve.
         reason: why these models are served, or "".
-        root_path: under which a proxy serves it; this server knows it with that path, too.
+        root_path: under which a proxy serves it; this server answers below it, too.
         apis: the further APIs, and the port of each that has one of its own.
         torchserve: where TorchServe's API listens.
     """

@@ -1,4 +1,4 @@
-"""What Prometheus is told, of one process or of all workers together."""
+"""Metrics for Prometheus, of one process or of all workers together."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class Metrics:
             gauge.remove(*key)
 
     def evicted(self) -> None:
-        """Counts a model that gives way to another one."""
+        """Counts a model that is evicted for another one."""
         self._evictions.inc()
 
     def of(self, facts: ModelFacts) -> ModelObserver:

@@ -252,7 +252,7 @@ class Changes:
         return {worker.number: worker.process.pid for worker in self._workers()}
 
     async def describe(self, name: str, version: str, headers: Mapping[str, str]) -> Any:
-        """What the handler of an archive says of itself in one worker; None where it says nothing.
+        """The description that the handler of an archive gives in one worker; None where it gives none.
 
         Raises:
             NoWorkers: it has none.

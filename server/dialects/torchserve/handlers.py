@@ -71,7 +71,7 @@ class TorchServe:
 
         Args:
             context: of all applications.
-            control: that knows which archives were loaded at the start.
+            control: has the archives that were loaded at the start.
             metrics: of its requests.
             keys: that requests must have; None: they need none.
             page: that answers `/metrics`, where the port has the management API, too.

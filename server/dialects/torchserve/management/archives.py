@@ -50,7 +50,7 @@ class Changer(Protocol):
         ...
 
     async def show(self) -> Mapping[int, Sequence[Mapping[str, Any]]]:
-        """What each worker knows of its models."""
+        """The state of the models in each worker."""
         ...
 
     def pids(self) -> Mapping[int, int]:
@@ -58,7 +58,7 @@ class Changer(Protocol):
         ...
 
     async def describe(self, name: str, version: str, headers: Mapping[str, str], /) -> Any:
-        """What the handler of an archive says of itself."""
+        """The description that the handler of an archive gives."""
         ...
 
 
@@ -254,7 +254,7 @@ class Archives:
             name: of the model.
             version: of it; None for the default one.
             is_all: every version is described.
-            headers: of a request whose client wants to know what the handler says of itself; None: it does not.
+            headers: of a request that asks for the handler's description; None: it does not.
         """
         models = list(self._versions(name).values()) if is_all else [self._find(name, version)]
         if headers is not None and not is_all and not self._workers_of(models[0])[0]:

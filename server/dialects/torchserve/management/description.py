@@ -19,7 +19,7 @@ _RETRY_S = 300
 
 
 class Observed(NamedTuple):
-    """What the processes of the server say of a version.
+    """The state of a version in the processes of the server.
 
     Attributes:
         pids: of its workers; `NOT_STARTED` of one that does not run.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import filecmp
+import os
 import time
 from importlib.util import find_spec
 
@@ -13,9 +14,11 @@ import pytest
 
 from scripts.generate_grpc import PROTO, ROOT, generate
 from server.config import Config, ConfigError, ServerConfig
+from server.dialects.open_inference.rpc import listener
 from server.dialects.open_inference.rpc.generated import open_inference_pb2 as pb
 from server.dialects.open_inference.rpc.generated.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.operations.rpc_port import reserve_rpc_port
+from server.service import _rpc_listener
 from tests.conftest import flat, lacking
 from tests.engines import expected
 
@@ -250,3 +253,11 @@ def test_the_generated_code_is_that_of_the_proto_file(tmp_path):
     assert len(made) == 3
     for each in made:
         assert filecmp.cmp(each, ROOT / PROTO.parent / each.name, shallow=False), each.name
+
+
+def test_grpc_does_not_watch_forks_which_only_exec_here(monkeypatch):
+    found, variable = [], "GRPC_ENABLE_FORK_SUPPORT"
+    monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(listener, "RpcListener", lambda *_: found.append(os.environ.get(variable)))
+    _rpc_listener(Config(server=ServerConfig(grpc_port="0")), None)
+    assert found == ["0"] and variable not in os.environ, "it logs each fork; a handler may need it"
