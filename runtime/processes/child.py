@@ -84,7 +84,7 @@ class Child:
 
     @property
     def is_usable(self) -> bool:
-        """Whether it takes a batch: it runs, and nobody has killed it."""
+        """Whether it takes a batch: it runs, and was not killed."""
         return not self.was_killed and self._socket.fileno() >= 0
 
     @property
@@ -178,7 +178,7 @@ class Child:
         except EngineDied:
             await self._settled()
             raise EngineDied(f"the process of the engine ended with {self.how}") from None
-        except BaseException:  # too late, or nobody waits: it is in the middle of something
+        except BaseException:  # too late, or the caller has left: it is in the middle of something
             self.kill()
             raise
         finally:
@@ -220,7 +220,7 @@ class Child:
         self._limit = limit_s, self._loop.call_later(limit_s, self._too_late, reply, limit_s)
 
     def _tell_left(self, index: int) -> None:
-        """Tells it that nobody waits for an item of its batch; it may end its work on it."""
+        """Tells it that the client of an item of its batch has left; it may end its work on it."""
         if self._awaited is not None and self.is_usable:
             data = frames.packed({"id": self._awaited[0], "left": index})
             with contextlib.suppress(OSError):
