@@ -22,8 +22,8 @@ _LEAST_DRAIN_S = 1.0
 _LOWERED_S = 60.0
 
 ANSWERS_PER_TURN = 8
-"""Answers handed out in one turn of the event loop: each wakes a caller, who has a response to write, and
-what else waits for the loop must not wait for a whole batch of them."""
+"""Answers handed out in one turn of the event loop: each wakes a caller that writes a response, and
+other events of the loop must not wait for a whole batch of them."""
 
 
 class Answer(NamedTuple, Generic[Out]):
@@ -173,7 +173,7 @@ class Batcher(Generic[In, Out]):
 
         Args:
             item: what `run` will be given.
-            deadline: time of the clock after which nobody wants the result.
+            deadline: time of the clock after which the result is not needed.
             start_by: time of the clock at which the item's batch has to have begun.
 
         Raises:
@@ -306,7 +306,7 @@ class Batcher(Generic[In, Out]):
     async def _run_or_split(
         self, batch: list[_Pending[In, Out]], started_at: float
     ) -> list[tuple[_Pending[In, Out], Answer[Out]]]:
-        """Returns the answers; halves a batch that fails, so that only what fails alone is told so.
+        """Returns the answers; halves a batch that fails, so that only items that fail alone get the error.
 
         A batch whose halves succeed was too large, for the memory say: batches are smaller for a while.
         """

@@ -32,14 +32,14 @@ class RequirementsRefused(ModelError):
 
 
 class ImageError(Exception):
-    """An image that cannot be prepared. It concerns this one image and nobody else's."""
+    """An image that cannot be prepared. It concerns this image alone."""
 
 
 class UnsupportedFormat(ImageError):
     """The bytes are of none of the formats that are accepted.
 
     Attributes:
-        seen: what the bytes look like ("GIF", "PDF", ...), or None when they look like nothing known.
+        seen: what the bytes look like ("GIF", "PDF", ...), or None for an unknown format.
         accepted: the formats.
     """
 
@@ -50,7 +50,7 @@ class UnsupportedFormat(ImageError):
 
 
 class UnsupportedImage(ImageError):
-    """The format is accepted, but this kind of it cannot be decoded; nothing says that it is damaged.
+    """The format is accepted, but this kind of it cannot be decoded; it need not be damaged.
 
     Attributes:
         kind: what is not supported, as a subject: "JPEG with 12 bits per sample".
@@ -103,6 +103,10 @@ class TooMuchMemory(ImageError):
         super().__init__(f"about {actual} bytes to decode, {limit} are there for all images")
         self.limit = limit
         self.actual = actual
+
+
+class StrippedImage(ImageError):
+    """An image without its NUL, CR and LF bytes: `curl -d @FILE` removes them."""
 
 
 class UndecodableImage(ImageError):

@@ -56,7 +56,7 @@ class RetryBook:
         return max(1, math.floor(self._last - now + self._chance()))
 
     def note_return(self, now: float) -> None:
-        """A client came back when it was told to."""
+        """A client has repeated its request after Retry-After."""
         self._patient_until = now + self._patience_s
 
 
@@ -85,9 +85,9 @@ class Admission:
         """Accepts a request, or refuses it.
 
         Args:
-            forecast_s: seconds until its first item would be done; None: nothing lies before it.
+            forecast_s: seconds until its first item would be done; None: the queue before it is empty.
             deadline: monotonic time after which no client waits for it.
-            is_retry: its client was refused and comes back when it was told to.
+            is_retry: its client was refused before, and repeats its request after Retry-After.
             own_s: seconds that its further items take, which do not count against the target.
             item_s: seconds that the model takes for one item under full load.
             batch_s: seconds that the batch of its first item takes.

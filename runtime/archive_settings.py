@@ -18,7 +18,7 @@ _NOT_SAID = -1
 
 @dataclass(frozen=True)
 class ArchiveWishes:
-    """What a request asks for; "" or a negative number: nothing.
+    """What a request asks for; "" or a negative number: not given.
 
     Attributes as those of `ArchiveAsked`.
     """
@@ -39,7 +39,7 @@ class Registered(NamedTuple):
     Attributes:
         asked: how it is run.
         config: what its YAML file says.
-        job_queue_size: most requests that wait, where that says nothing of it.
+        job_queue_size: most requests that wait, where that has no such key.
     """
 
     asked: ArchiveAsked
@@ -80,5 +80,5 @@ def settled(wishes: ArchiveWishes, config: ArchiveConfig, workers: int = 0) -> A
 
 
 def _first(*numbers: int | None) -> int:
-    """The first that says something."""
+    """The first value that is given."""
     return next(number for number in numbers if number is not None and number >= 0)

@@ -58,7 +58,7 @@ class CpuPool:
 
         Args:
             work: an image that it holds is let go at once when the caller leaves, not when a thread comes to it.
-            deadline: `time.monotonic()` after which nobody waits for the result.
+            deadline: `time.monotonic()` after which the result is not needed.
 
         Raises:
             DeadlineExceeded: the deadline passed first. Work that has begun goes on.
@@ -102,7 +102,7 @@ class CpuPool:
         """Asks the loop to take what is done, unless it was asked already and has not begun."""
         if not self._woken:
             self._woken = True
-            with contextlib.suppress(RuntimeError):  # it is closed, nobody waits
+            with contextlib.suppress(RuntimeError):  # the loop is closed, no caller waits
                 loop.call_soon_threadsafe(self._hand_out)
 
     def _hand_out(self) -> None:

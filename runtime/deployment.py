@@ -59,7 +59,7 @@ class Deployment(Generic[Item, Row]):
         model: that is served.
         runner: that hosts its engine.
         batcher: that gathers its items.
-        audience: is told of each input; None: nobody is.
+        audience: is told of each input; None: there is none.
         load_s: seconds that the runner took to load the engine.
     """
 
@@ -150,7 +150,7 @@ class Deployment(Generic[Item, Row]):
         Args:
             count: of its inputs.
             deadline: `time.monotonic()` after which no client waits for the outputs.
-            is_retry: its client was refused before and comes back when it was told to.
+            is_retry: its client was refused before, and repeats its request after Retry-After.
 
         Raises:
             QueueFull: no further input can be accepted.
@@ -298,7 +298,7 @@ class Deployment(Generic[Item, Row]):
 
 
 def _leave(item: Any) -> None:
-    """Nobody waits for an item any more: its runner may hear of it."""
+    """The client of an item has left: tells its runner, if the item can."""
     if leave := getattr(item, "leave", None):
         leave()
 

@@ -43,13 +43,13 @@ class Fields(NamedTuple):
     """Named values of a request, for a handler.
 
     Attributes:
-        values: by name: text, bytes, what JSON knows, or a `JsonText`. Bytes may be a view into the body of a
+        values: by name: text, bytes, another JSON value, or a `JsonText`. Bytes may be a view into the body of a
             request.
         headers: names as they were sent, and values; and what else a handler finds among them, as JSON knows it:
             `url_path`, or the type of a part by its name.
         action: "predict", "explain" or "describe".
         on_part: called on the event loop with each part of a response before its end; None: parts are joined.
-        request_id: that the handler is told; "" for one of its own.
+        request_id: for the handler; "": a new one.
     """
 
     values: Mapping[str, Any]

@@ -16,7 +16,7 @@ _REST_S = 5.0  # without a job
 
 
 class Job(Generic[Out]):
-    """Work that was asked for, until a thread or whoever gives it up takes it.
+    """Work in the queue of a lane, until a thread takes it or its caller gives it up.
 
     Attributes:
         future: of its result.

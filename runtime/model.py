@@ -36,7 +36,7 @@ class ModelFacts:
         weights: where they come from.
         num_classes: length of a row; 0: rows are no scores.
         max_batch_size: largest batch that pays; 1: items cannot be stacked.
-        is_untried: whether nobody has run it yet; the optimiser runs what it puts into a bundle.
+        is_untried: whether it was never run; the optimiser runs what it puts into a bundle.
         version: its number.
         size: of its files, in bytes; 0: unknown.
         inputs: its tensors, in order; none: not known, or it takes none.
@@ -95,7 +95,7 @@ class Model(Protocol[Item, Row]):
     """One version of something that can be served. Cheap to build, picklable.
 
     It may have a method `may_take_long(given: Input) -> bool`: whether an input may take long to prepare, told on
-    the event loop in microseconds. `prepare` then gets a Stop, which is set when nobody waits for the item.
+    the event loop in microseconds. `prepare` then gets a Stop, which is set when its client has left.
 
     Attributes:
         facts: known before it is loaded.

@@ -99,7 +99,7 @@ class AddedModel:
         version: of it.
         path: of its bundle or file, below the model store.
         kind: one of `KINDS`: an image classifier; a program of any signature, without labels and golden set; or a
-            model archive, which says itself what it is.
+            model archive, which has its own settings.
         on_use: it is loaded on first use, and may be evicted.
         labels: of a TorchScript file: a label file, below the model store; "": what the file says.
         preprocess: of a TorchScript file: a preset, or a JSON file below the model store.

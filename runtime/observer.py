@@ -28,7 +28,7 @@ class ReportObserver(Protocol):
     """A RunnerObserver that also wants what an engine reports in its process."""
 
     def reported(self, report: Any) -> None:
-        """An engine has answered a batch; `report`: what goes with it, as JSON knows it.
+        """An engine has answered a batch; `report`: what goes with it, as a JSON value.
 
         Of a handler it is a list of metrics: `models.handlers.metrics.metric.Metric.to_json`.
         """
@@ -79,7 +79,7 @@ class Observer(Protocol):
         ...
 
     def evicted(self) -> None:
-        """A deployment gives way to another one; `removed` follows when its users have left."""
+        """A deployment is evicted for another one; `removed` follows when its requests have ended."""
         ...
 
 

@@ -16,8 +16,8 @@ _OF_OTHERS = (ImageError, BatchingError, RuntimeFault)  # the client's image, or
 def is_models_fault(error: BaseException | None) -> bool:
     """Whether an input failed because of the model, not because of its client or the load.
 
-    Of `ItemFailed` the cause decides. A passed deadline and a full queue are load. What nobody foresaw, in
-    `prepare` or `finish`, is the model's.
+    Of `ItemFailed` the cause decides. A passed deadline and a full queue are load. Unexpected
+    exceptions of `prepare` and `finish` are the model's.
     """
     if isinstance(error, ItemFailed) and error.__cause__ is not None:
         return is_models_fault(error.__cause__)

@@ -64,7 +64,7 @@ class Value(NamedTuple):
     """What a call returned.
 
     Attributes:
-        tree: its arrays are contiguous, and owned by whoever gets it.
+        tree: its arrays are contiguous, and owned by the caller.
     """
 
     tree: Nested

@@ -166,7 +166,7 @@ class ProcessRunner(Generic[Item, Row]):
     def _is_tried_again(self, batch: Sequence[Item], child: Child, fault: EngineFault) -> bool:
         """Notes which items may be at fault.
 
-        A batch has a second try where the spare process was lost, a single item also where somebody else killed
+        A batch has a second try where the spare process was lost, a single item also where another process killed
         its process.
         """
         log.error("engine %s: %s; batch of %d", self._name, fault, len(batch))
@@ -401,7 +401,7 @@ class ProcessRunner(Generic[Item, Row]):
         return EngineUnavailable(rest_s) if rest_s > _PATIENCE_S else None
 
     def _give_back(self, child: Child) -> None:
-        """Gives an idle child to whoever waits longest; the one that was used last is used next."""
+        """Gives an idle child to the batch that waits longest; the one that was used last is used next."""
         while self._waiting:
             waiting = self._waiting.popleft()
             if not waiting.done():

@@ -1,4 +1,4 @@
-"""The memory for models: what is loaded in it, and what gives way to what."""
+"""The memory for models: which are loaded, and which are evicted."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ class Room:
         return [each for each in self._loaded if not each.is_resident]
 
     def _first_to_go(self) -> Version:
-        """The one that was asked for longest ago, of those that nobody uses where there are any."""
+        """The least recently used: of those without a request, where there are any."""
         guests = self._guests()
         return min([each for each in guests if each.stay and not each.stay.users] or guests, key=_asked)
 

@@ -92,6 +92,6 @@ class Use:
 
 
 def _look_at_error(ready: asyncio.Future[AnyDeployment]) -> None:
-    """A load that fails after its clients have left is nobody's unawaited error."""
+    """Retrieves the error of a load whose clients have left; asyncio would log it as never retrieved."""
     if not ready.cancelled() and ready.exception() is not None:
         log.debug("a model did not load: %s", ready.exception())

@@ -53,7 +53,7 @@ class Catalog(Protocol):
         Args:
             name: of the model; None for the default one.
             version: of it; None for the default one.
-            deadline: `time.monotonic()` after which nobody waits for its load.
+            deadline: `time.monotonic()` after which its load is not waited for.
         """
         ...
 

@@ -1,1 +1,1 @@
-"""HTTP and composition: the only folder that knows aiohttp. Start with `python -m server`."""
+"""HTTP and composition: the only folder that imports aiohttp. Start with `python -m server`."""

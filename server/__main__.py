@@ -82,7 +82,7 @@ def _check_formats(config: Config) -> None:
 
     for name in config.limits.accept_format:
         if line := installation(name):
-            raise ConfigError(f"--accept-format {name}: nothing that is installed decodes it; {line}")
+            raise ConfigError(f"--accept-format {name}: no decoder for it is installed; {line}")
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ class Control:
         ]
 
     async def describe(self, name: str, version: str, headers: Mapping[str, str]) -> Any:
-        """What the handler of an archive says of itself, as JSON; None where it says nothing.
+        """The description that the handler of an archive gives, as JSON; None where it gives none.
 
         Raises:
             UnknownModel, NoWorkers: it cannot be asked.
@@ -279,7 +279,7 @@ class Control:
 
 
 def _reason(error: BaseException) -> BaseException:
-    """What the one that asked for a change is told."""
+    """The answer to a change."""
     if isinstance(error, ModelError):
         return ModelRefused(str(error))
     if isinstance(error, RuntimeFault | asyncio.CancelledError):

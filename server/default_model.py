@@ -25,9 +25,9 @@ def reason(config: ModelConfig, bundles: Mapping[str, ModelBundle]) -> str:
     """Why the default model is the one that is served, in one line; "" where a model was named."""
     if config.model:
         return ""
-    (bundle,) = bundles.values()
+    ((name, bundle),) = bundles.items()
+    served = f"{name} is the default, as no --model was named"
     if bundle.file.parent == DEMO:
-        return "no --model was named, and no ImageNet model has been optimised here: make serve does that"
+        return f"{served}; make serve optimises an ImageNet model"
     missing = [str(each).partition(":")[0] for each in bundle.spec.source.get("instead_of", ())]
-    instead = f", made because the weights of {' and '.join(missing)} could not be downloaded" if missing else ""
-    return f"no --model was named: this is the ImageNet model that was optimised here{instead}"
+    return f"{served}; the weights of {' and '.join(missing)} could not be downloaded" if missing else served

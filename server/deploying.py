@@ -30,7 +30,7 @@ class Deployer:
         """Creates it.
 
         Args:
-            opener: knows the settings of each model.
+            opener: has the settings of each model.
             cpu_pool: where inputs are prepared.
             spares: from which the processes of engines are forked.
             metrics: of the deployments.
@@ -60,7 +60,7 @@ class Deployer:
 
 
 def runs_in_process(given: ModelConfig, model: AnyModel) -> bool:
-    """Whether an engine has processes of its own: a file that nobody has tried may do anything."""
+    """Whether an engine has processes of its own: `auto` isolates files that the optimiser has not run."""
     return model.facts.is_untried if given.runner == "auto" else given.runner == "process"
 
 
@@ -77,7 +77,7 @@ def _batching(config: Config, model: AnyModel, in_process: bool) -> Batching:
 
 
 def _of_archive(config: Config, model: AnyModel, archive: Registered) -> Batching:
-    """As the archive and who registered it say: they have limits of time, and no target latency.
+    """As the archive and its registration say: they have time limits, and no target latency.
 
     An image classifier of ours that is to get one image at a time gets those that wait while it works: its answers
     are the same, and no handler sees the batch.
@@ -92,6 +92,6 @@ def _of_archive(config: Config, model: AnyModel, archive: Registered) -> Batchin
 
 
 def _batch_size(config: Config, model: AnyModel) -> int:
-    """Largest batch; of other models than image classifiers what they say of themselves is a limit."""
+    """Largest batch; models other than image classifiers have a limit of their own."""
     asked, own = config.batching.max_batch_size, model.facts.max_batch_size
     return asked or own if model.facts.kind == KIND else min(asked or own, own)

@@ -45,7 +45,7 @@ def store_folder(config: ModelConfig) -> StoreFolder | None:
 
 
 def model_settings(config: ModelConfig, models: Mapping[str, bool]) -> dict[str, Settings]:
-    """What the options say of each model that is no bundle.
+    """The options of each model that is no bundle.
 
     Args:
         config: its options of `_FIELDS`, each [NAME=]VALUE.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -45,6 +46,7 @@ from server.operations.shared_metrics import SharedMetrics
 if TYPE_CHECKING:
     from server.dialects.open_inference.rpc.listener import RpcListener
 
+_FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
 _READ_BUFFER = 1 << 18  # bytes of a body that are read ahead of the handler
 _GIVE_UP_S = 2.0  # from the moment when an engine counts as hung to the end of the process
 _LINGERING_S = 5.0  # how long the rest of a refused upload is read, so that the client sees the answer
@@ -98,7 +100,7 @@ class Service:
             acceptor.start()
 
     async def adopt(self, connection: socket.socket) -> None:
-        """Serves a connection that somebody else has accepted, with the APIs of its port."""
+        """Serves a connection that another process has accepted, with the APIs of its port."""
         runner = self._runners.get(port_of(connection), self._runner) if self._runners else self._runner
         connect, loop = partial(self._connect, runner), asyncio.get_running_loop()
         secured = runner.app.get(SECURED)
@@ -115,7 +117,7 @@ class Service:
             await self._rpc.start()
 
     def watch_loop(self) -> None:
-        """Begins to measure the event loop's delay: that of a start is nobody's."""
+        """Begins to measure the event loop's delay; that of the start delays no request."""
         self._loop_lag.start()
 
     def describe(self) -> list[str]:
@@ -220,9 +222,15 @@ def _rpc_listener(config: Config, context: Context) -> RpcListener | None:
     """Of --grpc-port."""
     if config.server.grpc_port == "off":
         return None
+    # gRPC writes a line to the log for each fork while its threads run; forks of a worker only exec.
+    is_given = _FORK_SUPPORT in os.environ
+    os.environ.setdefault(_FORK_SUPPORT, "0")
     from server.dialects.open_inference.rpc.listener import RpcListener  # gRPC, which nothing else needs
 
-    return RpcListener(config, context)
+    listener = RpcListener(config, context)
+    if not is_given:
+        del os.environ[_FORK_SUPPORT]  # handlers of archives may use gRPC themselves
+    return listener
 
 
 def _target_line(deployment: AnyDeployment) -> str:

@@ -125,13 +125,11 @@ class TorchServeConfig(SettingsSource):
         auto=True,
     )
     default_startup_timeout: int = option(
-        120, "longest time to load an archive that says nothing of it, in seconds", 1, 86_400
+        120, "longest time to load an archive that sets none, in seconds", 1, 86_400
     )
-    job_queue_size: int = option(
-        100, "most requests that wait for an archive that says nothing of it", 1, 1_000_000
-    )
+    job_queue_size: int = option(100, "most requests that wait for an archive that sets none", 1, 1_000_000)
     default_response_timeout: int = option(
-        120, "longest time for a batch of an archive that says nothing of it, in seconds", 1, 86_400
+        120, "longest time for a batch of an archive that sets none, in seconds", 1, 86_400
     )
     max_request_size: int = option(6_553_500, "largest body of a request, in bytes", 1, 2_000_000_000)
     max_response_size: int = option(

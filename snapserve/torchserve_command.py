@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from snapserve import __version__
+from snapserve.interpreter import module_command
 from snapserve.pid_file import PidFile, RunningServer
 
 READY_VARIABLE = "SNAPSERVE_READY_FD"  # descriptor on which the server says that it answers
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     for name in _WITHOUT_EFFECT:
         if getattr(given, name):
             print(f"torchserve: --{name.replace('_', '-')} has no effect on this server", file=sys.stderr)
-    command = [sys.executable, "-m", "server", *_options(given), *further]
+    command = module_command("server", *_options(given), *further)
     if given.foreground:
         _run_instead(command, pid_file, environment)
     return _start(command, pid_file, environment)

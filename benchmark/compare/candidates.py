@@ -159,18 +159,18 @@ def _gunicorn(app: str, workers: str) -> tuple[str, ...]:
     return (*words, "--worker-class", "uvicorn_worker.UvicornWorker", "--bind", f"127.0.0.1:{PORT}")
 
 
-def chosen(everybody: Sequence[Candidate], names: Sequence[str], variants: Sequence[str]) -> list[Candidate]:
+def chosen(available: Sequence[Candidate], names: Sequence[str], variants: Sequence[str]) -> list[Candidate]:
     """Those that are named, and the variants.
 
     Args:
-        everybody: the candidates that there are.
+        available: the candidates that there are.
         names: those that are compared; none for all but the extra ones.
-        variants: each "NAME=BASE OPTIONS…", where BASE is one of `everybody`.
+        variants: each "NAME=BASE OPTIONS…", where BASE is one of `available`.
 
     Raises:
         ValueError: there is none of that name.
     """
-    known = {each.name: each for each in everybody}
+    known = {each.name: each for each in available}
     for variant in variants:
         name, _, change = variant.partition("=")
         base, _, words = change.partition(" ")

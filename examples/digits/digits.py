@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: the split, and a sample as the image that somebody would upload."""
+"""scikit-learn's handwritten digits: the split, and a sample as an image file for upload."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def split(digits: Digits) -> tuple[Digits, Digits]:
     """Indices to train on and indices held out: of each digit every fifth sample, beginning with the first.
 
     The samples are stored writer by writer, so all writers are in both parts. With the last fifth held out
-    instead, which is by people whom the network has never seen, the same training reads two points less.
+    instead, by writers that the training set does not have, the same training reads two points less.
     """
     held_out = np.zeros(len(digits), bool)
     for digit in range(10):

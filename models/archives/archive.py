@@ -68,7 +68,7 @@ class Archive:
     lease: Lease | None = field(default=None, repr=False, compare=False)
 
     def release(self, waits: bool = False) -> None:
-        """Removes what was unpacked. Without it that is done when nobody refers to the archive any more.
+        """Removes what was unpacked. Without it that is done with the last reference to the archive.
 
         Args:
             waits: until it is gone, which may take long on an event loop.

@@ -14,7 +14,7 @@ _DAY_S = 86_400
 
 @dataclass(frozen=True)
 class ArchiveConfig:
-    """What an archive asks for; None where it says nothing.
+    """The settings of an archive; None: not given.
 
     Attributes:
         min_workers: processes that run.

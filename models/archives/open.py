@@ -68,8 +68,8 @@ def open_archive(
 ) -> Archive:
     """Checks an archive and unpacks it. A folder stays where it is.
 
-    Processes of one server share what was unpacked. It is removed when none refers to the result any more, and at
-    the end of the last one.
+    Processes of one server share what was unpacked. It is removed with the last reference to the result and at
+    the end of the last process.
 
     Args:
         path: file or folder, in the model store.
@@ -139,7 +139,7 @@ def _packed(path: Path, resolve: Resolver, limits: ArchiveLimits) -> Packed:
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         return FolderArchive(path, limits, resolve)
-    if not stat.S_ISREG(mode):  # a pipe, which nobody may ever write
+    if not stat.S_ISREG(mode):  # a pipe, whose reader could wait for ever
         raise NoManifest("is neither a file nor a folder")
     with path.open("rb") as stream:
         is_compressed = stream.read(len(_GZIP)) == _GZIP

@@ -16,7 +16,7 @@ _LONGEST_LINE = 300
 
 
 def install(requirements: Path, into: Path, limit_s: float = LIMIT_S) -> None:
-    """Installs packages with pip; nobody else imports them.
+    """Installs packages with pip, for the archive alone.
 
     Args:
         requirements: file in pip's format; paths in it are relative to its folder.
@@ -61,5 +61,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _reason(said: bytes) -> str:
     """Its last error in one line."""
     lines = [line.strip() for line in said.decode(errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR:")] or lines or ["it says nothing"]
+    errors = [line for line in lines if line.startswith("ERROR:")] or lines or ["it printed no reason"]
     return errors[-1].removeprefix("ERROR:").strip()[:_LONGEST_LINE]

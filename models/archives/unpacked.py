@@ -31,7 +31,7 @@ def unpack_with(group: str) -> None:
 
 
 class UnpackedFolder:
-    """Exists as long as a process uses it.
+    """Exists as long as a process of the server refers to it.
 
     Attributes:
         content: folder of the archive's files.

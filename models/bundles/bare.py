@@ -36,7 +36,7 @@ def bare_bundle(file: Path, settings: Settings, name: str | None = None) -> Mode
 def bundle_around(
     file: Path, settings: Settings, engine: EngineSpec, architecture: str, name: str | None = None
 ) -> ModelBundle:
-    """What settings say of a file, as a bundle's facts.
+    """The settings of a file, as a bundle's facts.
 
     Args:
         file: the program.

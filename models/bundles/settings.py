@@ -32,8 +32,8 @@ class Settings:
     """What is known of a file that is no bundle.
 
     Attributes:
-        labels: one per class; None where nothing names them.
-        preprocess: how images are prepared; None where nothing says so.
+        labels: one per class; None: not given.
+        preprocess: how images are prepared; None: not given.
         activation: one of `ACTIVATIONS`; "" is found out from the outputs.
         output: which of several outputs holds the scores: a name, or a position from 0; "" is found out.
     """

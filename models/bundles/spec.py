@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from models.errors import BundleError
 
 FORMAT = 1
-MEASURED = 0  # classes of a program of which nobody has said how many it has: as many as it answers with
+MEASURED = 0  # classes of a program without labels: as many as its output has columns
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp64")
 WEIGHTS_ENGINE = "weights"  # name in a bundle of the engine that is compiled where it is loaded

@@ -67,7 +67,7 @@ def run(arguments: Namespace) -> int:
     try:
         with torch.inference_mode():
             output = model(ones)
-    # The program is somebody else's: anything may come out of it.
+    # The program is a user's: it may raise any exception.
     except Exception:
         shape = ", ".join(map(str, arguments.ones))
         error = EngineError(f"{arguments.file}: does not run on {arguments.dtype} [{shape}]")

@@ -31,7 +31,7 @@ def load_package(file: Path) -> Graph:
     """The program of a package. Raises EngineError where torch cannot load it."""
     try:
         package: Graph = load_aoti_package(file)
-    # The package is native code that somebody built elsewhere: anything may come out of it.
+    # The package is native code from elsewhere: any exception may come out of it.
     except Exception:
         raise EngineError(f"{file}: not an AOTInductor package for this machine") from None
     return package

@@ -158,7 +158,7 @@ def choose_activation(outputs: torch.Tensor, extreme: torch.Tensor, wanted: str)
 
     Args:
         outputs: float [N, columns], the network's, to different images.
-        extreme: float [M, columns], its outputs to images far beyond what pixels can be; NaN tells nothing. Logits
+        extreme: float [M, columns], its outputs to images far beyond what pixels can be; NaN is ignored. Logits
             may lie between 0 and 1 by chance, but not these.
         wanted: what was asked for, or "" to find out.
 

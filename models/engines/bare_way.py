@@ -1,4 +1,4 @@
-"""In which way a program that somebody else wrote takes images, and what its outputs mean."""
+"""How a program of a user takes images, and what its outputs mean."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def _fit(module: Any, bundle: ModelBundle, spec: EngineSpec, images: torch.Tenso
         asked = images[:1] if one_by_one else images
         try:
             answer = way.answer(asked)
-        # A program that somebody else wrote: any exception may come out of it.
+        # A program of a user may raise any exception.
         except Exception as error:
             reason = reason or _last_line(error)
             continue

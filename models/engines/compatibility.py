@@ -60,6 +60,6 @@ def _minor(version: str) -> str:
 
 def gpu_name() -> str | None:
     """The graphics card that torch runs on; None where there is none."""
-    import torch  # it knows best which cards are visible; asked for bundles of such a card only
+    import torch  # it has the visible cards; imported for bundles of such a card only
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None

@@ -46,7 +46,7 @@ def converted(graph: torch.jit.ScriptModule, images: torch.Tensor, threads: int)
         same = all(torch.allclose(found(each), graph(each), **_CLOSE, equal_nan=True) for each in batches)
     except ImportError:
         return None
-    except Exception as error:  # the program is somebody else's
+    except Exception as error:  # the program is a user's and may raise anything
         log.info("it stays TorchScript, OpenVINO does not take it: %s", type(error).__name__)
         return None
     return found if same else None

@@ -18,7 +18,7 @@ _one_capture = threading.Lock()
 
 
 class Event(Protocol):
-    """A mark in a stream; one that was never recorded holds nobody up."""
+    """A mark in a stream; one that was never recorded is not waited for."""
 
     def record(self, stream: Any) -> None:
         """Marks what has been asked of the stream so far."""

@@ -60,7 +60,7 @@ def record(
             shape = module(torch.zeros(1, side, side, 3, dtype=torch.uint8, device=spec.device)).shape
         if shape == (1, num_classes):
             return GraphEngine(CudaDevice(), module, spec, side, num_classes, largest_piece, bucket_factor)
-    # The module is somebody's program, perhaps not compiled before: any exception may come out of it.
+    # The module is a user's program, perhaps not compiled before: it may raise any exception.
     except Exception as error:
         raise EngineError(f"{bundle.file}: cannot be recorded as CUDA graphs ({_in_one_line(error)})") from error
     raise EngineError(f"{bundle.file}: the graph's output has shape {list(shape)}, expected [1, {num_classes}]")

@@ -96,7 +96,7 @@ class GraphEngine:
         return answers
 
     def _free_slot(self, running: _Running, answers: Probabilities) -> Slot:
-        # Who holds slots never waits for another's, so that two threads cannot wait for each other.
+        # A thread that holds slots never waits for another's, so two threads cannot wait for each other.
         while running:
             with suppress(Empty):
                 return self._free.get_nowait()

@@ -20,7 +20,7 @@ MODE = "max-autotune-no-cudagraphs"
 # Every bucket is compiled by itself, in about a minute: of 1, 4, 16, 64 there are four. Batches of other sizes
 # pay for the padding.
 _BUCKET_FACTOR = 4
-# torch's own limit is 8 per function, whoever compiles it.
+# torch's own limit is 8 per function, for the whole process.
 _MOST_COMPILATIONS = 64
 
 

@@ -135,7 +135,7 @@ class BaseHandler:
         return output
 
     def explain_handle(self, data_preprocess: Any, raw_data: Sequence[Any]) -> list[Any]:
-        """What in each input speaks for a class: `target` of the request, else class 0.
+        """The attribution of each input to a class: `target` of the request, else class 0.
 
         Args:
             data_preprocess: what `preprocess` returned.

@@ -1,4 +1,4 @@
-"""What a handler is told of its model and of the requests of a batch, and where it says how to answer them."""
+"""Facts of the model and of the requests of a batch for a handler, and the settings of its responses."""
 
 from __future__ import annotations
 

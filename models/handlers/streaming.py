@@ -9,7 +9,7 @@ from models.handlers.context import Context
 
 
 class ClientLeft(Exception):
-    """Nobody waits for any response of the batch: a handler that is told so may end its work."""
+    """All clients of the batch have left; a handler that does not catch it ends its work."""
 
 
 def send_intermediate_predict_response(
@@ -28,7 +28,7 @@ def send_intermediate_predict_response(
         True.
 
     Raises:
-        ClientLeft: nobody waits for any response of the batch.
+        ClientLeft: all clients of the batch have left.
         ValueError: there are more or fewer parts than requests.
     """
     if context is None or context.cl_socket is None:

@@ -17,7 +17,7 @@ DEFAULT_MEMORY = 512_000_000  # bytes; enough for nearly every kind of image of 
 # Of an image that takes less than this neither the memory is counted nor the machine's speed asked for.
 FREE_BYTES = 24 << 20
 _FREE_S = 0.05
-_LOOK_S = 0.1  # how often one that waits looks whether anybody waits for it
+_LOOK_S = 0.1  # how often one that waits looks whether its client has left
 
 
 class DecodeBudget:
@@ -65,7 +65,7 @@ class DecodeBudget:
 
         Raises:
             TooMuchMemory: there will never be so many.
-            Stopped: nobody waits for the image any longer.
+            Stopped: the client of the image has left.
         """
         if size > self.memory:
             raise TooMuchMemory(int(self.memory), math.ceil(size))
@@ -103,7 +103,7 @@ class Hold:
         Raises:
             TooCostly: it would take too long.
             TooMuchMemory: it would take more than all images together may.
-            Stopped: nobody waits for it any longer.
+            Stopped: its client has left.
         """
         self._budget.check_time(cost)
         self._give_back()  # first: two that hold some and wait for more would wait for each other

@@ -12,12 +12,19 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from models.errors import ImageError, TooManyPixels, UndecodableImage, UnsupportedFormat, UnsupportedImage
+from models.errors import (
+    ImageError,
+    StrippedImage,
+    TooManyPixels,
+    UndecodableImage,
+    UnsupportedFormat,
+    UnsupportedImage,
+)
 from models.images import cost
 from models.images.colour import pixels_of
 from models.images.cost import Cost
 from models.images.exif import Metadata
-from models.images.formats import SUPPORTED, sniff
+from models.images.formats import SUPPORTED, is_stripped, sniff
 from models.images.geometry import TURNS, Pixels, Region, Turn
 from models.images.heif import open_avif, open_heic
 from models.images.jpeg import decode_jpeg
@@ -39,7 +46,7 @@ class Job(NamedTuple):
     Attributes:
         max_pixels: the most that an image may have, width times height.
         choose: names the region that is needed.
-        admit: is told what it will cost, before it costs that; raises ImageError where that is too much.
+        admit: gets the estimated cost before the decoding; raises ImageError where that is too much.
         stop: is looked at while it is decoded.
     """
 
@@ -83,16 +90,19 @@ def decode(data: Encoded, job: Job, formats: Sequence[str] = SUPPORTED) -> Decod
         UnsupportedFormat: the magic bytes are of none of `formats`.
         UnsupportedImage: it is of a kind that cannot be decoded.
         UndecodableImage: anything that the decoder cannot read to the end.
-        ImageError: what `job.admit` raises; Stopped, when nobody waits for it.
+        StrippedImage: it was sent as text, which no decoder can read either.
+        ImageError: what `job.admit` raises; Stopped, when its client has left.
     """
     name = sniff(data).name
     if name is None or name not in formats:
-        raise UnsupportedFormat(name, formats)
+        raise StrippedImage if is_stripped(data) else UnsupportedFormat(name, formats)
     try:
         return _DECODERS[name](bytes(data), job)  # what is bytes already is not copied
-    except ImageError:
-        raise
     except Exception as error:
+        if is_stripped(data):
+            raise StrippedImage from None
+        if isinstance(error, ImageError):
+            raise
         # Pillow raises OSError, SyntaxError, ValueError, struct.error … for damaged input, with texts
         # that hold object addresses. Only the type of the fault leaves.
         raise UndecodableImage(name) from error

@@ -1,4 +1,4 @@
-"""The orientation of an image, by its EXIF or XMP. What cannot be read says nothing, and fails nothing."""
+"""The orientation of an image, by its EXIF or XMP. Unreadable metadata is ignored."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Metadata(NamedTuple):
 
     @property
     def orientation(self) -> int:
-        """1 to 8, or what else EXIF says; 1 where nothing says anything. EXIF wins."""
+        """1 to 8, or another number of EXIF's; 1 where there is none. EXIF beats XMP."""
         found = _of_exif(self.exif) if self.exif else None
         if found is None and self.xmp:
             found = _of_xmp(self.xmp)

@@ -35,6 +35,7 @@ _MAGIC = (
     (b"PK\x03\x04", "ZIP"),
     (b"\x1f\x8b", "gzip"),
 )
+_STRIPPED = (b"\xff\xd8\xff", b"\x89PNG\x1a", b"RIFF")  # of the formats above, without NUL, CR and LF
 _FIRST_BYTES = frozenset(magic[0] for magic, _ in _MAGIC)
 # Brands of ISO base media files, ISO/IEC 14496-12: 4 bytes size, "ftyp", 4 bytes brand, 4 bytes version, further
 # brands.
@@ -47,7 +48,7 @@ _SNIFFED_BYTES = 64
 
 
 class Format(NamedTuple):
-    """A recognised kind of file; `name` is None when the bytes are like nothing known."""
+    """A recognised kind of file; `name` is None for an unknown one."""
 
     name: str | None
     supported: bool
@@ -57,6 +58,11 @@ def sniff(data: bytes | bytearray | memoryview, accepted: Sequence[str] = SUPPOR
     """Tells the format from the first 64 bytes; accepted: the formats that count as supported."""
     name = _name(bytes(data[:_SNIFFED_BYTES]))
     return Format(name, name in accepted)
+
+
+def is_stripped(data: bytes | bytearray | memoryview) -> bool:
+    """Whether an image has lost its NUL, CR and LF bytes: no JPEG, PNG or WebP file is without any of them."""
+    return bytes(data[:5]).startswith(_STRIPPED) and not any(byte in data for byte in b"\0\r\n")
 
 
 def installation(name: str) -> str | None:
@@ -69,7 +75,7 @@ def installation(name: str) -> str | None:
 
 
 def check_formats(names: Sequence[str]) -> None:
-    """Raises ValueError, with one line, for the first that is unknown or that nothing decodes here."""
+    """Raises ValueError, with one line, for the first that is unknown or has no decoder here."""
     for name in names:
         if name not in SUPPORTED + OPTIONAL:
             raise ValueError(f"{name} is not one of {', '.join(SUPPORTED + OPTIONAL)}")

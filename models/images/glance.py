@@ -5,7 +5,7 @@ from __future__ import annotations
 from models.images.formats import OPTIONAL, sniff
 from models.images.jpeg_file import MAX_SCANS
 
-# About 20 ms, ten times a photo of 500 x 700. What is larger goes where it delays nothing small.
+# About 20 ms, ten times a photo of 500 x 700. What is larger goes to the other lane, behind no small image.
 _MOST_PNG_PIXELS, _MOST_WEBP_PIXELS, _MOST_JPEG_PIXELS = 1_000_000, 1_000_000, 6_000_000
 _MOST_BYTES = 1_000_000
 _MOST_PASSES = 20_000_000  # pixels times scans of a JPEG

@@ -54,7 +54,7 @@ def _by_region(file: JpegFile, data: bytes, region: Region, stop: Stop | bytes) 
     # From where a block begins, and with neighbours, which interpolated colour takes into account.
     first = max(0, across.start - _NEIGHBOURS) // _BLOCK * _BLOCK
     end = min(-(-file.width // scale), across.stop + _NEIGHBOURS)
-    # What is not written is not touched either, and costs nothing.
+    # Pages that are not written are not allocated.
     pixels = np.empty((down.stop, end, len(file.mode)), np.uint8)
     try:
         jpeg_region.decode(data, file.size, scale, (first, down.start), pixels[down.start :, first:], stop)

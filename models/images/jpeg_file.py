@@ -1,4 +1,4 @@
-"""The segments of a JPEG file: what they say of the image, and which the decoder needs (ITU T.81, B.1)."""
+"""The segments of a JPEG file: facts of the image, and which of them the decoder needs (ITU T.81, B.1)."""
 
 from __future__ import annotations
 

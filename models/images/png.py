@@ -76,7 +76,7 @@ class PngFile(NamedTuple):
 
 
 def read_png(data: bytes) -> PngFile:
-    """Finds what counts; nothing else is looked at, checked or unpacked.
+    """Finds what counts; other chunks are skipped, neither checked nor unpacked.
 
     EXIF and XMP are found wherever they are stored, and unpacked up to `MOST_BYTES`.
 

@@ -65,7 +65,7 @@ class Preprocessor:
 
         Args:
             data: a file of one of the formats that are accepted.
-            stop: is set by another thread when nobody waits for the image any longer.
+            stop: is set by another thread when the client of the image has left.
 
         Returns:
             uint8 [crop_size, crop_size, 3], RGB. Of an image that is decoded whole: within one level of

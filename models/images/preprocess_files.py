@@ -21,7 +21,7 @@ _PROCESSOR = (
     "do_normalize",
     "image_mean",
 )
-_MODEL = ("model_type", "architectures")  # of Hugging Face's config.json, which says nothing of the images
+_MODEL = ("model_type", "architectures")  # of Hugging Face's config.json, which has no preprocessing
 
 
 def is_library_file(document: _Document) -> bool:

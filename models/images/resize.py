@@ -24,7 +24,7 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
 }
 # torch has no box: it computes an axis from where an output pixel and a source pixel begin together, which may be
-# the image's border. In a long strip that would be many pixels for nothing.
+# the image's border. In a long strip that would be many pixels without an effect.
 _ELONGATED = 4
 # From here on it makes a difference whether an image that is squashed is upright. Rounding alone gives less.
 _UPRIGHT = 1.05

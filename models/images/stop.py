@@ -1,4 +1,4 @@
-"""How a decode that nobody waits for any longer is stopped."""
+"""Stops a decode whose client has left, or whose deadline has passed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from models.errors import ImageError
 
 
 class Stopped(ImageError):
-    """The decode was stopped: nobody waits for its pixels."""
+    """The decode was stopped: its client has left, or its deadline has passed."""
 
 
 class Stop(bytearray):
@@ -18,13 +18,13 @@ class Stop(bytearray):
         super().__init__(1)
 
     def set(self) -> None:
-        """Asks whatever looks at it to stop."""
+        """Asks the decoder that looks at it to stop."""
         self[0] = 1
 
     def check(self) -> None:
         """Raises Stopped when it was set."""
         if self[0]:
-            raise Stopped("nobody waits for this image")
+            raise Stopped("the request of this image has ended")
 
 
 class StoppableFile(BytesIO):

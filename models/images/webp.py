@@ -39,7 +39,7 @@ class WebpFile(NamedTuple):
 
 
 def read_webp(data: bytes) -> WebpFile:
-    """Finds what counts; nothing else is looked at.
+    """Finds what counts; other chunks are skipped.
 
     Raises:
         ValueError: there are no pixels, or they do not tell their size.

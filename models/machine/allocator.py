@@ -20,7 +20,7 @@ def keep_freed_memory() -> None:
 
     Otherwise each batch's tensors are given back to the kernel, and every page of them faults in the next: with
     int8 ResNet18 in batches of 8, 400 faults and 1.1 ms of the kernel's time per image (docs/performance.md).
-    Who has set MALLOC_… variables himself knows better.
+    Does nothing if any MALLOC_* variable is set.
     """
     _set(_MMAP_THRESHOLD, _LARGEST_ON_HEAP)
     _set(_TRIM_THRESHOLD, _KEPT)

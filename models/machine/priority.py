@@ -1,4 +1,4 @@
-"""Threads that compute give way to the event loop."""
+"""Threads that compute have a lower priority than the event loop."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _ISA = (
 )
 _VNNI = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
-# Instructions that remain under a limit; a value that is not listed limits nothing. oneDNN reads either of two
+# Instructions that remain under a limit; a value that is not listed is no limit. oneDNN reads either of two
 # names (https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html); torch's own kernels are
 # limited by ATEN_CPU_CAPABILITY.
 _UP_TO_AVX512 = ("avx2", "avx512f")
@@ -45,7 +45,7 @@ _LIMITS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 
 def cpu_name() -> str:
-    """The processor's marketing name where Linux tells it, else what Python knows."""
+    """The processor's marketing name where Linux has it, else Python's name."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 

@@ -41,7 +41,7 @@ def usable_cores() -> int:
 
 
 def usable_memory() -> int | None:
-    """Bytes of memory that this process and others of its container have together; None where nobody tells."""
+    """Bytes of memory that this process and others of its container have together; None where it is unknown."""
     try:
         installed: int | None = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):

@@ -140,7 +140,7 @@ def trace_or_script(graph: nn.Module, example: torch.Tensor) -> tuple[torch.jit.
         ModelError: neither gives the answers of `graph` at batch sizes 1 and 3.
     """
     for script, how in ((False, "traced"), (True, "scripted")):
-        # Both compile a program that somebody else wrote: any exception may come out of it.
+        # Both compile a program of a user: it may raise any exception.
         with suppress(Exception):
             recorded = _record(graph, example, script)
             if all(_answers_alike(recorded, graph, probe) for probe in _probes(example)):

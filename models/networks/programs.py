@@ -84,7 +84,7 @@ def _check_export(file: Path, names: list[str]) -> None:
     """Tells what a file that is called .pt2 is instead; a damaged one may look like the archives inside it."""
     if any("/aotinductor/" in name for name in names):
         raise EngineError(
-            f"{file}: compiled by AOTInductor, which nothing can convert; give what torch.export.save has written"
+            f"{file}: compiled by AOTInductor, which cannot be converted; give the file of torch.export.save"
         )
     if file.suffix == ".pt2":
         raise EngineError(f"{file}: not a program of torch.export, or damaged")

@@ -74,7 +74,7 @@ class Contestant:
             engine = self._candidate.build(self._job, self._folder)
         except ModelError:
             raise
-        # Compilers of programs that somebody else wrote: any exception may come out of them.
+        # Compilers of programs of users: any exception may come out of them.
         except Exception as error:
             first = (str(error).strip().splitlines() or [""])[0]
             raise EngineError(f"cannot be built ({type(error).__name__}: {first[:200]})") from None

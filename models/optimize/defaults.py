@@ -23,7 +23,7 @@ class Defaults:
     """Labels and preprocessing of pretrained weights.
 
     Attributes:
-        labels: one per class; None where nothing names them.
+        labels: one per class; None: not given.
         preprocess: how images are prepared for the library's own network.
         transforms: the library's own way to do that.
         renormalises: whether that network renormalises its input (`models.networks.architectures.RENORMALISING`).
@@ -51,7 +51,7 @@ class Defaults:
         if choice.labels is not None:
             return load_labels(choice.labels)
         if self.labels is None:
-            raise UsageError(f"{choice.architecture} needs --labels FILE: nothing names its classes")
+            raise UsageError(f"{choice.architecture} needs --labels FILE, with one label per class")
         return self.labels
 
 

@@ -39,8 +39,8 @@ class Evidence:
         expected: float32 [N, num_classes]: eager fp32 on these pixels.
         end_to_end: float32 [K, num_classes]: eager fp32 on what the library's own transforms make of the first K
             files: of all where any is labelled, else of some.
-        labels: int64 [N], the class that is shown; -1 where nobody knows.
-        photos: how many of the images are somebody's, not synthetic.
+        labels: int64 [N], the class that is shown; -1: unknown.
+        photos: how many of the images are given, not synthetic.
         calibration: uint8 [M, crop_size, crop_size, 3], from none of the images above.
         reference: what has given the answers, in words; eager fp32 stands for it above.
         independent: each label has a score of its own; they need not sum to 1.

@@ -12,11 +12,11 @@ Each = TypeVar("Each")
 # took 1.0 to 1.5 GB (docs/engines.md).
 _PROCESS = 1_000_000_000
 _PER_WEIGHT = 12
-_SHARE = 0.75  # of the memory; the rest is this process's and everybody else's
+_SHARE = 0.75  # of the memory; the rest is for this process and all others
 
 
 def at_once(weights: int, memory: int | None) -> int | None:
-    """How many candidates fit; at least one. None where nobody tells how much memory there is.
+    """How many candidates fit; at least one. None where the memory is unknown.
 
     Args:
         weights: bytes of the fp32 weights.

@@ -1,4 +1,4 @@
-"""An object in a process of its own: what it breaks, holds up or sets there is nobody else's."""
+"""An object in a process of its own: what it breaks, holds up or sets there stays there."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def reason_of(failure: BaseException) -> str:
 
 
 def _settle() -> None:
-    """What compilers print belongs to nobody's table; and no process outlives the one that wants its answers."""
+    """Discards what compilers print, and ends the process with its parent."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)

@@ -78,7 +78,7 @@ def weights_file(choice: WeightsChoice, console: Console) -> Path:
 
 
 def _installed() -> Path | None:
-    """The file of the package, where somebody has installed it; its code is not run."""
+    """The file of the package, where it is installed; its code is not run."""
     try:
         found = importlib.metadata.distribution(PACKAGE).locate_file(_MEMBER)
     except importlib.metadata.PackageNotFoundError:

@@ -48,11 +48,11 @@ class Process:
 
     @property
     def is_running(self) -> bool:
-        """Whether nobody has heard of its end. What was sent may still find it dead."""
+        """Whether its end is not known yet. A call that was just sent may still find it dead."""
         return not self._ended.is_set() and not _has_something(self.end)
 
     def gone(self, how: str) -> None:
-        """It has ended: whoever waits for an answer waits no more."""
+        """It has ended: ends the calls that wait for an answer."""
         self.how = how
         self._ended.set()
         with contextlib.suppress(OSError):

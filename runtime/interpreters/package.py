@@ -32,7 +32,7 @@ class Package:
 
         Args:
             pool: of the manager's interpreters.
-            library: that knows the file.
+            library: that has the file.
             number: in the library.
             replicate: makes an object of a pickle that an interpreter gave.
         """

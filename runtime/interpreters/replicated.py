@@ -19,7 +19,7 @@ class Pool:
 
     Attributes:
         interpreters: in their order.
-        balance: who uses them.
+        balance: the users of each.
     """
 
     def __init__(self, interpreters: Sequence[Interpreter]) -> None:

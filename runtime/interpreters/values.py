@@ -1,4 +1,4 @@
-"""Values that may cross between interpreters, as JSON and storages. Nothing is pickled, so nothing runs."""
+"""Values that may cross between interpreters, as JSON and storages. No pickles: no code of a message runs."""
 
 from __future__ import annotations
 

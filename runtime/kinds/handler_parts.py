@@ -18,7 +18,7 @@ _LEAST_STATUS, _MOST_STATUS = 200, 999
 
 
 class Parts:
-    """Of the batch that runs: sends parts, or keeps them for those who want their response as a whole."""
+    """Parts of the responses of the batch that runs: sent, or kept for requests that get theirs as a whole."""
 
     def __init__(
         self, context: Context, channel: PartChannel | None, places: Sequence[int], is_streamed: Sequence[bool]
@@ -74,7 +74,7 @@ class Parts:
 
 @contextmanager
 def _or_left() -> Iterator[None]:
-    """The parent has gone, so nobody waits."""
+    """Raises ClientLeft where the parent process is gone."""
     try:
         yield
     except OSError:

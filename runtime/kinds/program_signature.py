@@ -1,4 +1,4 @@
-"""What a program's file says of its arguments and results. Nothing is loaded."""
+"""Arguments and results of a program, read from its file. Nothing is loaded."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from runtime.processes import frames
 
 
 class PartChannel:
-    """Sends parts of the batch that runs, and hears which clients have left."""
+    """Sends parts of the batch that runs, and receives which clients have left."""
 
     def __init__(self, end: socket.socket) -> None:
         """Creates it; `end`: of the socket to the parent."""
@@ -36,7 +36,7 @@ class PartChannel:
         frames.send(self._end, {"id": self._batch, "part": None})
 
     def has_left(self, index: int) -> bool:
-        """Whether nobody waits for the response to that item any more."""
+        """Whether the client of that item has left."""
         while not self._is_closed and select.select([self._end], [], [], 0)[0]:
             received = frames.receive(self._end)
             if received is None:

@@ -20,9 +20,9 @@ from runtime.processes.recipe import Recipe
 from runtime.processes.shared import Area, BrokenBatch
 
 REASONS = ("timeout", "cancelled", "killed", "signal", "exit", "spare", "load", "unknown")
-"""Why a child ended: killed at the time limit of a batch, or because nobody waited for its batch any more; killed
+"""Why a child ended: killed at the time limit of a batch, or because no client waited for its batch; killed
 by others, the kernel for lack of memory, say; by another signal; by itself; with the process that it was forked
-from; because the engine did not load; nobody knows."""
+from; because the engine did not load; unknown."""
 
 _NO_MESSAGE = "no message of an engine"
 _CODE_S = 2.0  # time for the report of how a child ended, after its socket closed
@@ -42,7 +42,7 @@ class Child:
         ended: is set when it is gone.
         was_killed: its parent has killed it.
         was_orphaned: it ended because the process that it was forked from did.
-        code: exit code, or minus the signal; None while it lives, or where nobody knows.
+        code: exit code, or minus the signal; None while it lives, or if unknown.
     """
 
     def __init__(self, name: str, kill: Callable[[int], None]) -> None:
@@ -85,7 +85,7 @@ class Child:
 
     @property
     def is_usable(self) -> bool:
-        """Whether it takes a batch: it runs, and nobody has killed it."""
+        """Whether it takes a batch: it runs, and was not killed."""
         return not self.was_killed and self._socket.fileno() >= 0
 
     @property
@@ -183,7 +183,7 @@ class Child:
         except EngineDied:
             await self._settled()
             raise EngineDied(f"the process of the engine ended with {self.how}") from None
-        except BaseException:  # too late, or nobody waits: it is in the middle of something
+        except BaseException:  # too late, or the caller has left: it is in the middle of something
             self.kill()
             raise
         finally:
@@ -225,7 +225,7 @@ class Child:
         self._limit = limit_s, self._loop.call_later(limit_s, self._too_late, reply, limit_s)
 
     def _tell_left(self, index: int) -> None:
-        """Tells it that nobody waits for an item of its batch; it may end its work on it."""
+        """Tells it that the client of an item of its batch has left; it may end its work on it."""
         if self._awaited is not None and self.is_usable:
             data = frames.packed({"id": self._awaited[0], "left": index})
             with contextlib.suppress(OSError):

@@ -43,7 +43,7 @@ class ChildProgram:
                 continue
             reply, going = self._reply(message)
             frames.send(self._end, {"id": message["id"], **reply})
-            if hasattr(self._engine, "serve"):  # it speaks with the parent in its own way
+            if hasattr(self._engine, "serve"):  # it has a protocol of its own
                 self._engine.serve(self._end)
                 break
         close = getattr(self._engine, "close", None)

@@ -104,8 +104,8 @@ class Spare:
             os.close(output)
             ChildProgram(socket.socket(fileno=end), Area(batch), Area(rows)).run()
             code = 0
-        except BaseException:
-            logging.exception("the engine's process failed")
+        except BaseException as error:
+            logging.exception("the engine's process failed: %s: %s", type(error).__name__, error)
         finally:
             os._exit(code)
 

@@ -21,8 +21,8 @@ class StreamedItem(dict[str, Any]):
     Attributes:
         content: what tells it from other items.
         has_begun: a part of its response was given away, so that it cannot be run again.
-        is_left: nobody waits for its response any more.
-        on_left: called when that becomes so; None while it does not run.
+        is_left: its client has left.
+        on_left: called when its client leaves; None while it does not run.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class StreamedItem(dict[str, Any]):
         Args:
             form: for shared memory.
             content: what tells it from other items.
-            on_part: called with each part of its response; None: nobody wants them.
+            on_part: called with each part of its response; None: they are dropped.
         """
         super().__init__(form)
         self.content = content
@@ -53,7 +53,7 @@ class StreamedItem(dict[str, Any]):
             self.leave()
 
     def leave(self) -> None:
-        """Nobody waits for the response any more; who runs the item is told so."""
+        """Its client has left: tells the process that runs it."""
         self.is_left = True
         if self.on_left is not None:
             self.on_left()
@@ -67,7 +67,7 @@ class BatchParts:
 
         Args:
             batch: of items, some of which may be streamed.
-            tell: called with the index of an item that nobody waits for any more.
+            tell: called with the index of an item whose client has left.
         """
         self._items = {index: item for index, item in enumerate(batch) if isinstance(item, StreamedItem)}
         for index, item in self._items.items():

@@ -1,4 +1,4 @@
-"""What a child is told to load."""
+"""The program and settings that a child loads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Recipe:
     Attributes:
         name: of what is loaded, in error messages.
         target: "module:attribute".
-        settings: keyword arguments, as JSON knows them.
+        settings: keyword arguments, JSON values.
         preload: modules that a waiting process imports beforehand.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-STABLE_S = 10.0  # a worker that was ready for so long has nothing to do with the one before it
+STABLE_S = 10.0  # a worker that was ready for so long is not counted as a failed start
 MOST_FAILED_STARTS = 5
 
 _FIRST_DELAY_S = 0.5

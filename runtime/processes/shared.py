@@ -1,6 +1,6 @@
 """Batches and rows in memory that two processes share; a message then says only what lies there.
 
-An item is an array, bytes, what JSON knows, or a tree of these: lists, tuples and dicts. A bytearray or a view of
+An item is an array, bytes, a JSON value, or a tree of these: lists, tuples and dicts. A bytearray or a view of
 bytes arrives as a bytearray.
 """
 
@@ -33,7 +33,7 @@ _LEAST_BYTES = 1 << 16
 
 
 class BrokenBatch(Exception):
-    """What a message says of shared memory cannot be."""
+    """A message whose positions in shared memory are impossible."""
 
 
 class Area:
@@ -114,7 +114,7 @@ class Area:
 
 
 def _anonymous() -> int:
-    """A descriptor of memory that can grow and never shrinks: a shrunk one would kill whoever reads it."""
+    """A descriptor of memory that can grow and never shrinks: a shrunk one would kill its readers."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("snapserve", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)

@@ -15,6 +15,7 @@ from runtime.processes import frames
 from runtime.processes.child import Child
 from runtime.processes.frames import FrameReader, Message
 from runtime.processes.log_relay import LogRelay
+from snapserve.interpreter import module_command
 
 _MAIN = "runtime.processes.main"
 
@@ -90,7 +91,7 @@ class Spare:
         try:
             with theirs:
                 self._process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", _MAIN, str(theirs.fileno()), str(self._lifeline[0])),
+                    *module_command(_MAIN, str(theirs.fileno()), str(self._lifeline[0])),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output.descriptor,
                     stderr=output.descriptor,

@@ -12,7 +12,7 @@ _LEAF, _TUPLE, _DICT = "leaf", "tuple", "dict"
 
 
 def flatten(item: Any, leaves: list[Any]) -> Any:
-    """Returns what JSON knows of a value, and appends its arrays and bytes to `leaves`.
+    """Returns the JSON part of a value, and appends its arrays and bytes to `leaves`.
 
     An object of that JSON has one key: "leaf", "tuple" or "dict"; what is no object stands for itself.
 

@@ -34,7 +34,7 @@ class UploadMemory:
 
 
 class Pace:
-    """When a body is too slow: nothing for `timeout_s`, or fewer bytes per second than `rate` after as long.
+    """When a body is too slow: no byte for `timeout_s`, or after that fewer bytes per second than `rate`.
 
     The rule is that of Apache's mod_reqtimeout: `timeout_s`, and a second more for every `rate` bytes.
     https://httpd.apache.org/docs/current/mod/mod_reqtimeout.html
@@ -67,7 +67,7 @@ class Pace:
         return min(pause_ends, self._began + self._timeout_s + self._received / self._rate)
 
     def is_slow(self, now: float) -> bool:
-        """Whether the body is at fault when its request is too late: it stands still, or is below the rate."""
+        """Whether the body is at fault when its request is too late: it pauses, or is below the rate."""
         lasted = now - self._began
         return now - self._last >= _STANDS_STILL_S or (
             lasted >= _STANDS_STILL_S and self._received < lasted * self._rate

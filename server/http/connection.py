@@ -25,7 +25,7 @@ log = logging.getLogger("snapserve")
 SERVER = f"snapserve/{__version__}"
 Refuse = Callable[[Fault, str], web.Response]
 
-# Two different numbers, as aiohttp's parser tells which of the two was passed by nothing else.
+# Two different numbers: by them alone aiohttp's parser tells which of the two was exceeded.
 MAX_ADDRESS = 8192  # bytes of a request's path and query
 MAX_HEADER = 8190  # bytes of a header's name, and of its value
 MAX_HEADERS = 128
@@ -112,7 +112,7 @@ class Connection(web.RequestHandler):
             manager: of aiohttp.
             connections: among which it is counted.
             limits: of time.
-            refuse: makes the response to a request that no application sees, in the words of the port.
+            refuse: makes the response to a request that no application sees, in the format of the port.
             options: of aiohttp.
         """
         super().__init__(
@@ -320,7 +320,7 @@ class Connection(web.RequestHandler):
         self._feed(data)
 
     def _is_paused(self) -> bool:
-        """Whether aiohttp has enough: of a body that nobody reads yet, or of requests that wait."""
+        """Whether aiohttp has paused reading: a body is not read yet, or requests wait."""
         return self._reading_paused or self._buffer_paused
 
     def _is_answered(self) -> bool:

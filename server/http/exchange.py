@@ -62,12 +62,12 @@ class Exchange:
 
     @property
     def is_retry(self) -> bool:
-        """Whether the connection's client was refused and comes back when it was told to, or later."""
+        """Whether the connection's client was refused, and repeats its request after Retry-After."""
         connection = self.request.protocol
         return isinstance(connection, Connection) and connection.retry_at - _EARLY_S <= self.clock.started
 
     def note_retry(self, after_s: float) -> None:
-        """Notes that the connection's client was told to come back; infinite: that it has."""
+        """Notes the Retry-After that the connection's client got; infinite: it has repeated its request."""
         connection = self.request.protocol
         if isinstance(connection, Connection):
             connection.retry_at = self.clock.last + after_s

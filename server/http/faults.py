@@ -1,4 +1,4 @@
-"""Exception class -> fault: what a client is told of an error, independent of a dialect.
+"""Exception class -> fault: status and text of an error, independent of a dialect.
 
 No text of a library, no path and no address reaches a client.
 """
@@ -18,6 +18,7 @@ from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.errors import (
     CodeRefused,
     ModelError,
+    StrippedImage,
     TooCostly,
     TooManyPixels,
     TooMuchMemory,
@@ -68,7 +69,7 @@ class BadRequest(RequestError):
 
 
 class FormWithoutType(RequestError):
-    """The body is a form, and the Content-Type does not say so."""
+    """The body is a form without the Content-Type of one."""
 
 
 class BodyTooLarge(RequestError):
@@ -119,7 +120,7 @@ class OutOfUploadMemory(RequestError):
 
 @dataclass(frozen=True)
 class Fault:
-    """What a client is told of an error.
+    """Status and text of an error.
 
     Attributes:
         status: HTTP status.
@@ -139,7 +140,7 @@ class Fault:
 
 
 class Refusal(RequestError):
-    """A fault in the words of the API that the request was sent to.
+    """A fault in the format of the API that the request was sent to.
 
     Attributes:
         fault: that it is.
@@ -233,6 +234,11 @@ def _form_without_type(error: FormWithoutType) -> Fault:
 def _compressed_body(error: CompressedBody) -> Fault:
     hint = "Send the body without Content-Encoding; images are compressed already."
     return Fault(415, "compressed-body", "The body is compressed", str(error), {"hint": hint})
+
+
+def _stripped(error: StrippedImage) -> Fault:
+    detail = "Its NUL, CR and LF bytes are missing: curl -d removes them, --data-binary and -F do not."
+    return Fault(422, "undecodable", "The image cannot be decoded", detail)
 
 
 def _undecodable(error: UndecodableImage) -> Fault:
@@ -382,7 +388,7 @@ INTERNAL = Fault(
     "The server failed on this request; its log names the request_id.",
 )
 
-# 422: who repeats a request after a 5xx, as proxies do, would end one engine after another.
+# 422: proxies and clients repeat requests that end in 5xx, and each repetition would end an engine.
 _CAUSES: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     EngineDied: lambda error: Fault(
         422,
@@ -418,6 +424,7 @@ TABLE: Mapping[type[BaseException], Callable[[Any], Fault]] = {
     UnsupportedImage: _unsupported_image,
     FormWithoutType: _form_without_type,
     CompressedBody: _compressed_body,
+    StrippedImage: _stripped,
     UndecodableImage: _undecodable,
     UnknownModel: _unknown_model,
     CodeRefused: _code_refused,
@@ -470,6 +477,6 @@ def fault_of(error: BaseException, hint: str = "") -> Fault:
 
 
 def log_if_internal(error: BaseException, fault: Fault, request_id: str) -> None:
-    """Logs an error of the server's own, with the request's id; no other error deserves a line."""
-    if fault.status == 500:
+    """Logs an error of the server's own, with the request's id. A Refusal without a cause is none."""
+    if fault.status == 500 and not (isinstance(error, Refusal) and error.__cause__ is None):
         log.error("request %s failed", request_id, exc_info=error)

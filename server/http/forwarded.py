@@ -17,7 +17,7 @@ _HOST = re.compile(r"[\w.:\[\]-]{1,255}", re.ASCII)
 class Proxies:
     """The proxies whose X-Forwarded headers count, and the path under which they serve.
 
-    Without a proxy anyone can send these headers; so of all others they are passed over.
+    Any client can send these headers, so those of other addresses are ignored.
     """
 
     def __init__(self, trusted: Sequence[str], root_path: str) -> None:

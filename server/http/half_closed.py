@@ -1,4 +1,4 @@
-"""The connection of a client that has said that it sends nothing more."""
+"""The connection of a client that has closed its sending side."""
 
 from __future__ import annotations
 

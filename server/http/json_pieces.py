@@ -18,7 +18,7 @@ def loads_in_pieces(text: bytes | bytearray) -> Any:
         orjson.JSONDecodeError: as `orjson.loads` does.
     """
     lists: dict[str, list[Any]] = {}
-    key, parts, copied = secrets.token_hex(), [], 0  # nobody can guess what stands for a list
+    key, parts, copied = secrets.token_hex(), [], 0  # random: no body can contain the placeholder of a list
     try:
         for begin, end in _long_lists(text):
             name = f"{key}{len(lists)}"

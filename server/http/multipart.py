@@ -90,7 +90,7 @@ def _scan(body: bytes | bytearray, delimiter: bytes, max_parts: int) -> list[Par
         parts.append(Part(name, filename, view[blank + 4 : end], kind))
         after = end + len(line_delimiter)
         if body.startswith(b"--", after):
-            # RFC 2046 allows an epilogue; nobody sends one.
+            # RFC 2046 allows an epilogue; no client sends one.
             return parts if body[after + 2 :] in (b"", b"\r\n") else None
         if not body.startswith(b"\r\n", after):
             return None

@@ -24,5 +24,5 @@ class Changer(Protocol):
         ...
 
     async def show(self) -> Mapping[int, Sequence[Mapping[str, Any]]]:
-        """What each worker knows of its models."""
+        """The state of the models in each worker."""
         ...

@@ -51,7 +51,7 @@ class Listener:
 
     @property
     def line(self) -> str:
-        """What the terminal shows of it; "" for nothing."""
+        """Its line in the banner; "" for none."""
         return ""
 
     @property

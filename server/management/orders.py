@@ -21,10 +21,10 @@ _SETTINGS = tuple(each.name for each in dataclasses.fields(AddedModel) if each.n
 
 
 class Addition(NamedTuple):
-    """What is to be added.
+    """A model that is to be added.
 
     Attributes:
-        model: of an archive as if that said nothing.
+        model: of an archive without the settings of its YAML file.
         is_default: it becomes the default version.
         wishes: of an archive: how it is to be run.
     """
@@ -85,7 +85,7 @@ def _object(body: bytes, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def as_it_says(model: AddedModel, wishes: ArchiveWishes, folder: StoreFolder) -> AddedModel:
-    """An archive with what it says of itself. Raises ModelRefused, UnknownModel, BadRequest."""
+    """An archive with its own settings. Raises ModelRefused, UnknownModel, BadRequest."""
     try:
         config = describe(folder.resolve(model.path), folder.inside).config
     except ModelError as error:

@@ -72,8 +72,9 @@ class Repository:
 
 
 def error_response(fault: Fault) -> web.Response:
-    """`{"error": text}`."""
-    return web.json_response({"error": fault.detail or fault.title}, status=fault.status, headers=fault.headers)
+    """`{"error": text}`, with the hint for a missing token."""
+    text = f"{fault.detail} {fault.extras.get('hint', '')}" if fault.status == 401 else fault.detail
+    return web.json_response({"error": text or fault.title}, status=fault.status, headers=fault.headers)
 
 
 def model_of(name: str, folder: StoreFolder) -> AddedModel:

@@ -17,7 +17,7 @@ _MOST = 1024
 
 
 class Token:
-    """A secret, compared in a time that tells nothing of it.
+    """A secret, compared in constant time.
 
     Attributes:
         text: of the token.
@@ -29,7 +29,7 @@ class Token:
 
     @classmethod
     def new(cls) -> Token:
-        """One that nobody can guess."""
+        """A random one."""
         return cls(secrets.token_urlsafe(32))
 
     @classmethod

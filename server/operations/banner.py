@@ -11,6 +11,7 @@ import PIL
 from models.images.jpeg import decoder
 from runtime.sources import Bundles
 from server.config import TorchServeConfig
+from server.operations.readiness import is_awaited
 from snapserve import __version__
 
 
@@ -34,7 +35,7 @@ def banner(
         seconds: that the start took.
         workers: processes that serve.
         reason: why these models are served, or "".
-        root_path: under which a proxy serves it; this server knows it with that path, too.
+        root_path: under which a proxy serves it; this server answers below it, too.
         apis: the further APIs, and the port of each that has one of its own.
         torchserve: where TorchServe's API listens.
     """
@@ -44,6 +45,7 @@ def banner(
     url = f"http://{host}:{port}"
     example = next(iter(bundles.values())).spec.example
     image = example if Path(example).exists() else "YOUR.jpg"
+    stops = "torchserve --stop" if is_awaited() else "Ctrl-C"
     facts = [pillow(), f"JPEG by {decoder()}", *([f"{workers} workers"] if workers > 1 else [])]
     return "\n".join(
         [
@@ -53,7 +55,7 @@ def banner(
             *(f"  {name} on http://{host}:{own or port}{root_path}" for name, own in (apis or {}).items()),
             *(_torchserve(torchserve) if torchserve and torchserve.is_on else []),
             f"  try: curl -F image=@{image} {url}{root_path}/classify",
-            f"  or open {url}{root_path}/ in a browser; Ctrl-C stops",
+            f"  or open {url}{root_path}/ in a browser; {stops} stops",
         ]
     )
 

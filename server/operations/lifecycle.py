@@ -109,7 +109,7 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 async def shutdown_delay(config: ServerConfig) -> None:
-    """Waits until those who send requests have heard that this server is to stop."""
+    """Waits `shutdown_delay_s`: load balancers see /readyz fail before the drain begins."""
     if config.shutdown_delay_s:
         say(f"stopping in {config.shutdown_delay_s:g} s: requests are still taken, again to stop at once")
         await asyncio.sleep(config.shutdown_delay_s)

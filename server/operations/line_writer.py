@@ -1,4 +1,4 @@
-"""Lines written by a thread of their own: a reader that stands still, or a full disk, stops nobody."""
+"""Lines written by a thread of their own: a reader that stands still, or a full disk, blocks no other thread."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class LineWriter(io.TextIOBase):
         while left:
             try:
                 left = left[os.write(self._descriptor, left) :]
-            except BlockingIOError:  # whoever shares the pipe has made it non-blocking
+            except BlockingIOError:  # another process that shares the pipe has made it non-blocking
                 select.select([], [self._descriptor], [])
 
 

@@ -1,4 +1,4 @@
-"""What Prometheus is told, of one process or of all workers together."""
+"""Metrics for Prometheus, of one process or of all workers together."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _DroppedLines:
     """The counter of this process's dropped log lines, brought up to date now and then, not in `write`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        text = "Log lines that were dropped: nobody read them, or the disk was full."
+        text = "Log lines that were dropped: their reader was too slow, or the disk was full."
         self._counter = Counter("snapserve_log_lines_dropped", text, registry=registry)
         self._counted = 0
 
@@ -117,7 +117,7 @@ class Metrics:
         """Records one delay of the event loop, in seconds."""
         self._loop_lag.observe(seconds)
         if self._shared:
-            self._set_gauges()  # 50 times a second: for the other workers, who cannot ask
+            self._set_gauges()  # 50 times a second: other workers read them from the shared folder
 
     def count_request(self, outcome: str) -> None:
         """Counts an answered (or abandoned) request to /classify."""
@@ -150,7 +150,7 @@ class Metrics:
             gauge.remove(*key)
 
     def evicted(self) -> None:
-        """Counts a model that gives way to another one."""
+        """Counts a model that is evicted for another one."""
         self._evictions.inc()
 
     def of(self, facts: ModelFacts) -> ModelObserver:

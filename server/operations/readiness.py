@@ -8,6 +8,11 @@ import os
 from snapserve.torchserve_command import READY_VARIABLE
 
 
+def is_awaited() -> bool:
+    """Whether a program has started the server in the background and waits until it answers."""
+    return READY_VARIABLE in os.environ
+
+
 def tell_ready() -> None:
     """Writes to the descriptor that the environment names, if it does, and closes it. Later calls do nothing."""
     text = os.environ.pop(READY_VARIABLE, "")

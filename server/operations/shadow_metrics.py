@@ -1,4 +1,4 @@
-"""What Prometheus is told of versions that run in the shadow of others."""
+"""Metrics for Prometheus of versions that are shadows of others."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class _AllocatedDict(mmap_dict.MmapedDict):
     """Values in a mapped file, all of which has its room before it is mapped.
 
     The library's own grows by `truncate`: a file system that is full then ends the process with SIGBUS at some
-    later write. Here a value for which there is no room is kept in a place that nobody reads.
+    later write. Here a value for which there is no room is kept in memory that is not reported.
     """
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:

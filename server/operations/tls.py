@@ -33,7 +33,7 @@ class Secured(NamedTuple):
 
         Raises:
             OSError: the client has left.
-            TimeoutError: it says nothing.
+            TimeoutError: it sent no byte.
         """
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self.handshake_s):
@@ -50,7 +50,7 @@ class Secured(NamedTuple):
 
 
 async def _first_byte(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> bytes:
-    """What the client sends first, which stays to be read; b"" where it sends nothing more."""
+    """What the client sends first, which stays to be read; b"" where it has closed its end."""
     connection.setblocking(False)
     readable: asyncio.Future[None] = loop.create_future()
     loop.add_reader(connection, _settle, readable)

@@ -25,7 +25,7 @@ NUMBERS = {
 
 @dataclass(frozen=True)
 class Registration:
-    """What a client or a file says of an archive.
+    """The settings of an archive, by a client or a file.
 
     Attributes:
         name: under which it is served; "": its own.
@@ -45,10 +45,10 @@ def registered(
 
     Args:
         path: of the archive, below the model store.
-        archive: what it says of itself.
+        archive: its manifest and settings.
         said: by a client or a file.
-        workers: processes where nothing says how many.
-        config: of what nothing else is said of.
+        workers: processes, where neither gives a number.
+        config: defaults of the other settings.
 
     Raises:
         RecordError: a name or a number cannot be.

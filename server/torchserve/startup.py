@@ -57,7 +57,8 @@ def models_at_start(config: Config, models: ModelSet) -> ModelSet:
         if file and SNAPSHOT in properties:
             found = remembered(properties[SNAPSHOT], file)
             _check_there(found.models, folder, file)
-            log.info("%s: its %d archives are served", file, len(found.models))
+            more = "; --models is ignored (--ncs starts without snapshots)" if config.torchserve.models else ""
+            log.info("%s: its %d archives are served%s", file, len(found.models), more)
             return found.restore(models)
         for model in _named(config, folder):
             models = models.with_model(model)

@@ -146,7 +146,7 @@ class Changes:
 
     def _ended(self, running: asyncio.Task[ModelSet]) -> None:
         self._running.discard(running)
-        if not running.cancelled() and running.exception():  # nobody may be there to be told
+        if not running.cancelled() and running.exception():  # its client may have left
             log.info("the models were not changed: %s", running.exception())
 
     async def _in_turn(self, operation: Callable[[ModelSet], ModelSet]) -> ModelSet:
@@ -254,7 +254,7 @@ class Changes:
         return {worker.number: worker.process.pid for worker in self._workers()}
 
     async def describe(self, name: str, version: str, headers: Mapping[str, str]) -> Any:
-        """What the handler of an archive says of itself in one worker; None where it says nothing.
+        """The description that the handler of an archive gives in one worker; None where it gives none.
 
         Raises:
             NoWorkers: it has none.

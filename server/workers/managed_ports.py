@@ -54,7 +54,7 @@ def open_managed_ports(config: Config, is_alone: bool) -> tuple[Config, ManagedP
         The configuration with the ports as they were chosen where 0 was asked for, and the sockets.
 
     Raises:
-        ConfigError: an address is not ours, a port is taken, or nobody would answer there.
+        ConfigError: an address is not ours, a port is taken, or no process would answer there.
     """
     own, given = _own(config.management, is_alone), config.torchserve
     if own:

@@ -38,4 +38,4 @@ def listeners_of(config: Config, changes: Changes, ports: ManagedPorts, counts: 
 
 
 def _count_nothing(status: int) -> None:
-    """Nobody would see it, or a worker counts it."""
+    """No page shows it, or a worker counts it."""

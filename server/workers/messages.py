@@ -172,7 +172,7 @@ class Closed:
 
 @dataclass(frozen=True)
 class Leaving:
-    """Somebody told the worker itself to stop."""
+    """The worker itself got a signal to stop."""
 
 
 @dataclass(frozen=True)

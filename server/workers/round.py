@@ -46,7 +46,7 @@ class Round:
     """
 
     def __init__(self, order: Asked, number: int) -> None:
-        """Creates it; nobody is asked yet.
+        """Creates it; no worker is asked yet.
 
         Args:
             order: its kind.

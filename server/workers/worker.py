@@ -160,7 +160,7 @@ class Worker:
                 await self._drain.wait()
 
     async def _end(self) -> NoReturn:
-        if self._channel.abandoned:  # nobody hears what is drained; the lifeline's end would end it at once, too
+        if self._channel.abandoned:  # the supervisor is gone; the lifeline would end it at once, too
             _end_orphaned(self._settings)
         context = self._service.context
         before = context.answered

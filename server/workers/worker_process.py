@@ -7,7 +7,6 @@ import contextlib
 import pickle
 import secrets
 import socket
-import sys
 import time
 from collections.abc import Callable
 
@@ -25,6 +24,7 @@ from server.workers.messages import (
     SupervisorEnd,
     WorkerSettings,
 )
+from snapserve.interpreter import module_command
 
 _DOUBTFUL_HEARTBEATS = 4  # missed within a second
 _GROUP = secrets.token_hex(8)
@@ -91,8 +91,7 @@ class WorkerProcess:
         with theirs:
             self.channel = SupervisorEnd(ours)
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", "server.workers.worker", *words),
+                *module_command("server.workers.worker", *words),
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=(theirs.fileno(), lifeline),
                 start_new_session=True,

@@ -273,7 +273,7 @@ class Ended(list):
         self.append(reason)
 
 
-async def test_why_processes_end_is_told(tmp_path):
+async def test_why_processes_end_is_told(tmp_path, caplog):
     ended, flag = Ended(), tmp_path / "flag"
     flag.touch()
     async with running(ONE, ended, limit_s=0.5, flag=str(flag)) as runner:
@@ -282,10 +282,11 @@ async def test_why_processes_end_is_told(tmp_path):
             await until(lambda: ended and ended[-1] == reason and runner._idle)
             assert runner.processes == 1
 
-        for item, reason in (("hang", "timeout"), ("crash", "signal"), ("leave", "exit")):
+        for item, reason in (("hang", "timeout"), ("crash", "signal"), ("leave", "exit"), ("end", "exit")):
             with pytest.raises(EngineFault):
                 await runner.run([item])
             await after(reason)
+        assert "the engine's process failed: SystemExit: 3" in caplog.text
         (pid,) = await runner.run(["pid"])
         os.kill(pid, signal.SIGKILL)
         await after("killed")

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from runtime.errors import UnknownModel
 from runtime.model import ModelFacts
 from runtime.store import ModelStore
 from server.dialects.open_inference.handlers import OpenInference
@@ -25,6 +26,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _MODEL = "/v2/models/{model}"
 _VERSION = f"{_MODEL}/versions/{{version}}"
+_LOADING = Fault(
+    404,
+    "unknown-model",
+    "No such model",
+    "No model of that name is loaded. Models of --model-store are loaded on the port of --management-port.",
+)
 _UNLOADING = Fault(
     403,
     "not-here",
@@ -134,16 +141,20 @@ def versions_of(store: ModelStore, name: str) -> list[str]:
 
 
 async def load_model(context: Context, name: str, authorization: str) -> None:
-    """Loads what is known; further models come by --management-port.
+    """Loads what is known.
 
     Raises:
-        UnknownModel, ModelError: it is not known, or does not load.
+        Refusal: it is not known; only --management-port adds models.
+        ModelError: it does not load.
         Unauthorized: it wants a key, which the header `authorization` has not.
     """
     if context.check_key is not None:
         context.check_key(name, None, authorization)
-    async with context.store.use(name):
-        pass
+    try:
+        async with context.store.use(name):
+            pass
+    except UnknownModel:
+        raise Refusal(_LOADING) from None
 
 
 def refuse_unload(store: ModelStore, name: str) -> None:

@@ -70,7 +70,7 @@ class TorchServing:
         return self._max_body
 
     async def parse(self, exchange: Exchange, body: bytearray, deadline: float) -> Call:
-        """Reads the JSON; what is wrong with the arguments is told after a missing model. Raises RequestError."""
+        """Reads the JSON; an unknown model is reported before invalid arguments. Raises RequestError."""
         request = exchange.request
         if request.content_type == "multipart/form-data":
             raise Refusal(_UNREADABLE)

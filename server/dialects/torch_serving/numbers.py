@@ -23,7 +23,7 @@ def array_of(values: Sequence[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     Fractions are cut toward zero for integers; true and false count as 1 and 0.
 
     Args:
-        values: what JSON knows.
+        values: of JSON.
         dtype: of the array.
 
     Raises:

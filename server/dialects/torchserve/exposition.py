@@ -1,4 +1,4 @@
-"""Prometheus' text format in the words of TorchServe, a comma before each brace, and our own metrics behind it."""
+"""TorchServe's variant of Prometheus' text format, a comma before each brace; our own metrics follow."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class TorchServe:
 
         Args:
             context: of all applications.
-            control: that knows which archives were loaded at the start.
+            control: has the archives that were loaded at the start.
             metrics: of its requests.
             keys: that requests must have; None: they need none.
             page: that answers `/metrics`, where the port has the management API, too.
@@ -191,7 +191,7 @@ class TorchServe:
         is_classifier = model.facts.kind == IMAGE_CLASSIFIER
         has_handler = getattr(model, "has_handler", not is_classifier)
         if route.explains and not has_handler:
-            message = "This model runs without a handler, so it explains nothing."
+            message = "This model runs without a handler, so it has no explanations."
             raise refusal(501, "not-implemented", "UnsupportedOperationException", message)
         takes_image = is_classifier and not route.explains
         if takes_image and is_image(body):

@@ -40,7 +40,7 @@ class Key:
 
     @classmethod
     def new(cls, minutes: float | None) -> Key:
-        """One that nobody can guess, for so many minutes; None: for ever."""
+        """A random one, valid for so many minutes; None: without an end."""
         return cls(
             secrets.token_urlsafe(_BYTES),
             None if minutes is None else datetime.now(UTC) + timedelta(minutes=minutes),
@@ -64,7 +64,7 @@ class Key:
         return {"key": self.text, _EXPIRY: self.expires_at.isoformat().replace("+00:00", "Z")}
 
     def is_in(self, authorization: str) -> bool:
-        """Whether a header Authorization has it, `Bearer KEY`; tells nothing of it by the time that it takes."""
+        """Whether a header Authorization has it, `Bearer KEY`; compared in constant time."""
         if not authorization.startswith(_SCHEME):
             return False
         given = authorization.removeprefix(_SCHEME).strip(" ")
@@ -129,7 +129,7 @@ class KeyFile:
         return Key.new(self._minutes if kind in EXPIRING else None)
 
     def _refresh(self) -> None:
-        """Reads the file if another one has taken its place; one that is gone or damaged changes nothing."""
+        """Reads the file if another one has taken its place; one that is gone or damaged is ignored."""
         try:
             now = _identity(self.path.stat())
         except OSError:

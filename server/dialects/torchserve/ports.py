@@ -13,7 +13,7 @@ from server.operations.torchserve_metrics import TorchServeMetrics
 
 
 def add_inference(app: web.Application, dialect: TorchServe, handle: Handler) -> None:
-    """Routes every request that nothing before it takes."""
+    """Routes every request that no other route takes."""
     for path in dialect.paths():
         app[DIALECTS].add("", path, dialect)
     app.router.add_route("*", "/{path:.*}", handle, expect_handler=dialect.expect)

@@ -80,7 +80,7 @@ def refusal(status: int, kind: str, java: str, message: str, headers: Mapping[st
 
 
 def not_found() -> Refusal:
-    """The error of an address where there is nothing."""
+    """The error of an unknown address."""
     return refusal(404, "not-found", _TYPES[404], _MESSAGES["not-found"])
 
 

@@ -50,6 +50,9 @@ class Obedient:
     def leave(self):
         os._exit(7)
 
+    def end(self):
+        sys.exit(3)
+
     def hang(self, *_):
         while True:
             time.sleep(60)

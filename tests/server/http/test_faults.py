@@ -17,6 +17,7 @@ from batching import DeadlineExceeded, ItemFailed, QueueFull
 from models.errors import (
     CodeRefused,
     ModelError,
+    StrippedImage,
     TooCostly,
     TooManyPixels,
     TooMuchMemory,
@@ -160,6 +161,13 @@ async def test_the_hint_names_the_format_that_was_seen(start, body, seen):
     server = await start()
     async with server.post(body) as response:
         assert seen in (await read_problem(response, 415))["hint"]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+async def test_an_image_that_curl_has_sent_as_text_is_told_from_a_damaged_one(start, kind):
+    server, form = await start(), {"Content-Type": "application/x-www-form-urlencoded"}
+    async with server.post(image(kind).translate(None, b"\0\r\n"), headers=form) as response:
+        assert "curl -d removes them, --data-binary" in (await read_problem(response, 422))["detail"]
 
 
 async def test_unknown_routes_and_methods(start):
@@ -386,6 +394,7 @@ ROWS = {
     FormWithoutType(): (415, "unsupported-format"),
     CompressedBody("x"): (415, "compressed-body"),
     aiohttp.web.HTTPExpectationFailed(): (417, "expectation-failed"),
+    StrippedImage(): (422, "undecodable"),
     UndecodableImage("PNG"): (422, "undecodable"),
     UnsupportedImage("lossless JPEG"): (422, "unsupported-picture"),
     InvalidInput("x"): (422, "invalid-input"),

@@ -78,6 +78,7 @@ async def test_the_reason_of_a_refusal_and_a_missing_store_and_token(client, sto
     assert await client.ask("POST", LOAD.format("new"), {}) == (422, {"error": "new: damaged"})
     (store / "labelled.json").write_text("{")
     assert (await client.ask("POST", LOAD.format("labelled"), {}))[0] == 422
-    assert (await client.ask("POST", INDEX, headers={}))[0] == 401
+    status, document = await client.ask("POST", INDEX, headers={})
+    assert status == 401 and "Authorization: Bearer TOKEN" in document["error"]
     storeless = await start(has_store=False)
     assert (await storeless.ask("POST", LOAD.format("new"), {}))[0] == 409

@@ -8,6 +8,7 @@ import pytest
 import models.images.jpeg
 from models.images.jpeg import DECODERS
 from server.operations.banner import banner, pillow
+from snapserve.torchserve_command import READY_VARIABLE
 
 
 def shown(server, address=("127.0.0.1", 1), seconds=0, workers=1):
@@ -39,6 +40,13 @@ def test_each_further_api_has_a_line_with_its_address(hash_bundle):
     for port, url in ((None, "http://[::1]:80/vision"), (8888, "http://[::1]:8888/vision")):
         text = banner([], bundles, address, 0, root_path="/vision", apis={"torch-serving": port})
         assert f"  torch-serving on {url}" in text.splitlines()
+
+
+def test_it_names_the_command_that_stops_the_server(hash_bundle, monkeypatch):
+    bundles, address = {"hash": hash_bundle}, ("127.0.0.1", 80)
+    assert banner([], bundles, address, 0).endswith("Ctrl-C stops")
+    monkeypatch.setenv(READY_VARIABLE, "9")
+    assert banner([], bundles, address, 0).endswith("torchserve --stop stops"), "it runs in the background"
 
 
 async def test_random_weights_are_announced(start, hash_bundle, monkeypatch):

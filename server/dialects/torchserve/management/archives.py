@@ -62,7 +62,7 @@ class Changer(Protocol):
         ...
 
     async def show(self) -> Mapping[int, Sequence[Mapping[str, Any]]]:
-        """What each worker knows of its models."""
+        """The state of the models in each worker."""
         ...
 
     def pids(self) -> Mapping[int, int]:
@@ -70,7 +70,7 @@ class Changer(Protocol):
         ...
 
     async def describe(self, name: str, version: str, headers: Mapping[str, str], /) -> Any:
-        """What the handler of an archive says of itself."""
+        """The description that the handler of an archive gives."""
         ...
 
 
@@ -238,7 +238,7 @@ class Archives:
         except UnknownModel:  # it was removed meanwhile, or its file
             raise words.unknown_version(*model.key) from None
         except (ModelRefused, NoWorkers) as error:
-            log.warning("%s %s: %s", *model.key, error)
+            log.warning("%s %s does not start: %s", *model.key, error)
             raise words.not_started(model.name, version) from None
         except RecordError as error:
             raise words.bad_request(f"{error}.") from None
@@ -328,7 +328,7 @@ class Archives:
             name: of the model.
             version: of it; None for the default one.
             is_all: every version is described.
-            headers: of a request whose client wants to know what the handler says of itself; None: it does not.
+            headers: of a request that asks for the handler's description; None: it does not.
         """
         models = list(self._versions(name).values()) if is_all else [self._find(name, version)]
         if headers is not None and not is_all and not self._workers_of(models[0])[0]:

@@ -20,7 +20,7 @@ _RETRY_S = 300
 
 
 class Observed(NamedTuple):
-    """What the processes of the server say of a version.
+    """The state of a version in the processes of the server.
 
     Attributes:
         pids: of its workers; `NOT_STARTED` of one that does not run.
@@ -114,7 +114,7 @@ class Facts(NamedTuple):
 
     Attributes:
         device: "cpu" or "gpu".
-        job_queue_size: most requests that wait, where an archive says nothing of it.
+        job_queue_size: most requests that wait, where an archive sets none.
     """
 
     device: str

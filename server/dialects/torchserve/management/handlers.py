@@ -103,6 +103,11 @@ class ManagementApi:
         if self._keys and not self._keys.is_allowed(kind, request.headers.get("Authorization", "")):
             raise wrong_key("Authentication") if kind == API else wrong_key()
 
+    def _check_changes(self) -> None:
+        if not self._changes_models:
+            log.info("registering and unregistering models needs --enable-model-api")
+            raise not_allowed()
+
     def _rotate(self, keys: KeyFile, request: web.Request) -> web.Response:
         kind = request.query.get("type", "")
         if kind not in EXPIRING:
@@ -114,8 +119,7 @@ class ManagementApi:
         _check_method(request, "GET", "POST")
         if request.method == "GET":
             return json_response(self._page(request.query))
-        if not self._changes_models:
-            raise not_allowed()
+        self._check_changes()
         status, text = await self._archives.register(read_addition(await self._parameters(request)))
         return status_response(text, status)
 
@@ -147,8 +151,7 @@ class ManagementApi:
             case "PUT":
                 return await self._scale(request, name, version)
             case "DELETE":
-                if not self._changes_models:
-                    raise not_allowed()
+                self._check_changes()
                 return status_response(await archives.unregister(name, version))
         is_all = version == _ALL
         headers = _headers(request) if request.query.get("customized", "").lower() == "true" else None

@@ -39,7 +39,7 @@ class Found(NamedTuple):
 
 
 class Urls:
-    """Finds archives. Nothing outside the model store is read, but for what a URL that is allowed names."""
+    """Finds archives: below the model store, and by URLs that are allowed."""
 
     def __init__(self, folder: StoreFolder | None, store: str, allowed: Sequence[str]) -> None:
         """Creates it.

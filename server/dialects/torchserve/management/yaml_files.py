@@ -18,7 +18,7 @@ class YamlFiles:
         self._known: dict[str, tuple[tuple[int, int], ArchiveConfig]] = {}
 
     def of(self, path: str) -> ArchiveConfig:
-        """What the archive at a path below the model store asks for; nothing where it is gone or damaged."""
+        """The settings of the archive at a path below the model store; empty where it is gone or damaged."""
         if self._folder is None:
             return ArchiveConfig()
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import filecmp
+import os
 import time
 from importlib.util import find_spec
 
@@ -19,6 +20,7 @@ from server.dialects.open_inference.rpc.generated.open_inference_pb2_grpc import
 from server.dialects.open_inference.rpc.service import InferenceService
 from server.http.faults import Unauthorized
 from server.operations.rpc_port import reserve_rpc_port, rpc_lines
+from server.service import _rpc_listener
 from tests.conftest import flat, lacking
 from tests.engines import expected
 
@@ -354,3 +356,11 @@ async def test_messages_count_as_bodies_while_they_are_held(rpc):
     assert (await error_of(stub.ModelInfer(large)))[0] == grpc.StatusCode.UNAVAILABLE
     assert (await stub.ModelInfer(numbers("FP32", bytes(8)))).raw_output_contents == [bytes(8)]
     assert server.service.context.bodies.memory.used == 0
+
+
+def test_grpc_does_not_watch_forks_which_only_exec_here(monkeypatch):
+    found, variable = [], "GRPC_ENABLE_FORK_SUPPORT"
+    monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(listener, "RpcListener", lambda *_: found.append(os.environ.get(variable)))
+    _rpc_listener(Config(server=ServerConfig(grpc_port="0")), None)
+    assert found == ["0"] and variable not in os.environ, "it logs each fork; a handler may need it"

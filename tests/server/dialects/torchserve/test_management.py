@@ -167,11 +167,13 @@ async def test_a_default_model_that_nobody_has_named_is_not_shown(client):
     assert (await client.ask("GET", "/models/digits"))[0] == 404
 
 
-async def test_clients_change_nothing_where_the_model_api_is_off(start):
+async def test_clients_change_nothing_where_the_model_api_is_off(start, caplog):
+    caplog.set_level("INFO", "snapserve")
     client = await start(enable_model_api=False)
     for method, path in (("POST", "/models?url=echo.mar"), ("DELETE", "/models/echo")):
         status, told = await client.ask(method, path)
         assert (status, told["type"]) == (405, "MethodNotAllowedException")
+    assert caplog.text.count("needs --enable-model-api") == 2, "the response has TorchServe's words"
 
 
 @pytest.mark.parametrize(
@@ -181,11 +183,12 @@ async def test_clients_change_nothing_where_the_model_api_is_off(start):
         (ChangeFailed("Worker 1 ended."), 503, "ServiceUnavailableException"),
     ],
 )
-async def test_a_change_that_fails_is_told_in_torchserves_words(client, error, status, kind):
+async def test_a_change_that_fails_is_told_in_torchserves_words(client, error, status, kind, caplog):
     client.changes.error = error
     got, told = await client.register("echo.mar", initial_workers="1")
     assert (got, told["type"]) == (status, kind)
     assert "secret" not in told["message"]
+    assert not [each for each in caplog.records if each.exc_info], "the reason is logged, no error of the server"
     assert client.changes.committed.added == ()
 
 
