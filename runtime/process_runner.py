@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import itertools
 import logging
@@ -20,17 +19,16 @@ from runtime.errors import EngineFault, EngineUnavailable
 from runtime.model import EngineFacts, Item, Row
 from runtime.observer import ReportObserver, RunnerObserver
 from runtime.processes.child import Child, ChildGone
+from runtime.processes.children import Children
 from runtime.processes.frames import Message
 from runtime.processes.parts import check_not_begun
 from runtime.processes.recipe import Recipe
 from runtime.processes.restarts import Restarts
-from runtime.processes.spare import Spare, SpareDied
 from runtime.processes.spares import Spares
 from runtime.processes.suspects import MOST_DEATHS, Suspects
 
 log = logging.getLogger("snapserve")
 
-_LEAVE_S = 5.0  # time for a child to free its engine
 _PATIENCE_S = 2.0  # longest wait for the next start of a child before a batch is refused
 
 
@@ -87,11 +85,9 @@ class ProcessRunner(Generic[Item, Row]):
         self._limits = limits
         self._observer = observer
         self._now = clock
-        self._spares = spares
-        self._spare: Spare | None = None
         self._suspects = Suspects(clock)
+        self._children = Children(name, recipe, limits.memory_mb, limits.load_s, spares, observer)
         self._idle: deque[Child] = deque()
-        self._children: set[Child] = set()
         self._waiting: deque[asyncio.Future[Child]] = deque()
         self._begun: dict[Child, float] = {}
         self._places: dict[int, asyncio.Task[None]] = {}
@@ -100,13 +96,12 @@ class ProcessRunner(Generic[Item, Row]):
         self._resting: dict[int, float] = {}  # places that wait to start a child -> until when
         self._is_down = False  # from the first refusal until a child is ready
         self._scaling = asyncio.Lock()
-        self._ending: set[asyncio.Task[None]] = set()  # one for each child that was dismissed
         self._closing: asyncio.Task[None] | None = None
 
     @property
     def pids(self) -> list[int]:
         """Process ids of the children that run."""
-        return [child.pid for child in self._children if child.pid and not child.ended.is_set()]
+        return self._children.pids
 
     @property
     def pids_by_place(self) -> list[int]:
@@ -120,10 +115,10 @@ class ProcessRunner(Generic[Item, Row]):
 
     async def start(self) -> None:
         """Starts the processes and loads the engine in each; the loaded spares come later. Raises ModelError."""
-        self._spare = self._spares.take(self._recipe.preload)
+        self._children.open()
         try:
-            first, facts = await self._loaded()  # alone: one that does not load says so once
-            children = [first, *await self._several(self._limits.processes - 1)]
+            first, facts = await self._children.load()  # alone: one that does not load says so once
+            children = [first, *await self._children.load_several(self._limits.processes - 1)]
         except BaseException:  # a cancellation, too
             await self.close()
             raise
@@ -189,7 +184,7 @@ class ProcessRunner(Generic[Item, Row]):
         async with self._scaling:
             before, limits = self.places, dataclasses.replace(self._limits, processes=processes)
             after = limits.processes + limits.loaded_spares
-            loaded = await self._several(after - before)
+            loaded = await self._children.load_several(after - before)
             self._limits = limits
             for place in range(before, after):
                 self._have(place, loaded.pop())
@@ -218,6 +213,7 @@ class ProcessRunner(Generic[Item, Row]):
     async def close(self) -> None:
         """Ends every process, after the batch that is running. It goes on when cancelled."""
         if self._closing is None:
+            self._children.stop()
             self._closing = asyncio.ensure_future(self._close())
         await asyncio.shield(self._closing)
 
@@ -226,75 +222,7 @@ class ProcessRunner(Generic[Item, Row]):
         for keeping in self._places.values():
             keeping.cancel()
         await asyncio.gather(*self._places.values(), return_exceptions=True)
-        for child in self._children:
-            self._dismiss(child)
-        while self._ending:
-            await asyncio.wait(self._ending)
-        if self._spare is not None:
-            self._spares.give_back(self._recipe.preload)
-
-    async def _loaded(self) -> tuple[Child, Message | None]:
-        """A new child that has loaded the engine, and the engine's facts. Raises EngineError."""
-        child = await self._forked()
-        self._children.add(child)
-        try:
-            self._check_open()
-            facts = await child.load(self._recipe, self._limits.memory_mb, self._limits.load_s)
-            self._check_open()
-        except BaseException as error:
-            child.kill()
-            self._dismiss(child)
-            if isinstance(error, EngineError):
-                await child.ended.wait()
-                self._forget(child, "load")
-            raise
-        return child, facts
-
-    async def _forked(self) -> Child:
-        """Raises EngineError."""
-        assert self._spare is not None
-        try:
-            return await self._spare.fork(self._name)
-        except (SpareDied, OSError) as error:  # there is no descriptor left, or no memory
-            raise EngineError(f"{self._name}: {error}") from None
-
-    def _check_open(self) -> None:
-        if self._closing is not None:
-            raise EngineError(f"{self._name}: it is not needed any more")
-
-    async def _several(self, count: int) -> list[Child]:
-        """Loads so many at once. Raises EngineError: one does not load; the others end."""
-        loading = [asyncio.ensure_future(self._loaded()) for _ in range(count)]
-        try:
-            children = [child for child, _ in await asyncio.gather(*loading)]
-            self._check_open()
-        except BaseException:  # a cancellation, too
-            for each in loading:
-                each.cancel()
-                each.add_done_callback(self._dismiss_loaded)
-            if loading:
-                await asyncio.wait(loading)
-            raise
-        return children
-
-    def _dismiss_loaded(self, loading: asyncio.Task[tuple[Child, Message | None]]) -> None:
-        if not loading.cancelled() and loading.exception() is None:
-            self._dismiss(loading.result()[0])
-
-    def _dismiss(self, child: Child) -> None:
-        """Ends a child that has no place; it counts until it is gone."""
-        child.leave()
-        ending = asyncio.ensure_future(self._gone(child))
-        self._ending.add(ending)
-        ending.add_done_callback(self._ending.discard)
-
-    async def _gone(self, child: Child) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LEAVE_S):
-                await child.ended.wait()
-        child.kill()
-        await child.ended.wait()
-        self._children.discard(child)
+        await self._children.close()
 
     async def _keep(self, place: int, child: Child | None) -> None:
         """Has a child in this place again and again, until the end."""
@@ -335,7 +263,7 @@ class ProcessRunner(Generic[Item, Row]):
 
     async def _replacement(self) -> Child | None:
         try:
-            child, _ = await self._loaded()
+            child, _ = await self._children.load()
             return child
         except EngineError as error:
             log.error("engine %s does not start again: %s", self._name, error)
@@ -353,7 +281,7 @@ class ProcessRunner(Generic[Item, Row]):
         """Waits for the end of a child. Returns whether it worked: its end does not speak against the next one."""
         await child.ended.wait()
         del self._serving[place]
-        self._forget(child, child.reason)
+        self._children.forget(child, child.reason)
         if child in self._idle:
             self._idle.remove(child)
         log.warning("engine %s: process %d ended with %s", self._name, child.pid, child.how)
@@ -368,12 +296,7 @@ class ProcessRunner(Generic[Item, Row]):
 
     def _end_retired(self, child: Child) -> None:
         self._retiring.discard(child)
-        self._dismiss(child)
-
-    def _forget(self, child: Child, reason: str) -> None:
-        self._children.discard(child)
-        if self._observer is not None:
-            self._observer.process_ended(reason)
+        self._children.dismiss(child)
 
     async def _take(self) -> Child:
         """A child that is idle. Raises EngineUnavailable where none is and none is about to be."""

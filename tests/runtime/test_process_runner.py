@@ -173,7 +173,7 @@ async def test_the_spare_process_is_replaced_with_its_children():
     async with running() as runner:
         (pid,) = await runner.run(["pid"])
         spare = psutil.Process(pid).parent()
-        assert spare.pid == runner._spare.pid
+        assert spare.pid == runner._children.spare.pid
         spare.kill()
         await until(lambda: not lives(pid))
         (other,) = await runner.run(["pid"])
@@ -222,7 +222,7 @@ async def test_what_does_not_load_is_an_engine_error_and_leaves_no_process(targe
         runner = ProcessRunner("obedient", recipe(target), DEFAULT, spares)
         with pytest.raises(EngineError, match=message):
             await runner.start()
-        assert psutil.Process(runner._spare.pid).children() == []
+        assert psutil.Process(runner._children.spare.pid).children() == []
 
 
 async def test_an_engine_that_does_not_start_again_is_unavailable(tmp_path, monkeypatch):
@@ -243,7 +243,7 @@ async def test_an_engine_that_does_not_start_again_is_unavailable(tmp_path, monk
         assert runner.unavailable() is None
         (other,) = await runner.run(["pid"])
         assert other != pid
-        spare = psutil.Process(runner._spare.pid)
+        spare = psutil.Process(runner._children.spare.pid)
         assert [each.pid for each in spare.children()] == [other], "none is left of the failed starts"
 
 
@@ -294,7 +294,7 @@ async def test_why_processes_end_is_told(tmp_path, caplog):
         await asyncio.sleep(0)
         hanging.cancel()
         await after("cancelled")
-        psutil.Process(runner._spare.pid).kill()
+        psutil.Process(runner._children.spare.pid).kill()
         await after("spare")
         (pid,) = await runner.run(["pid"])
         flag.unlink()
