@@ -241,7 +241,8 @@ class Helper:
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *words],
             cwd=ROOT,
-            env={**os.environ, **variables},
+            # Unbuffered, Python drops the rest of what a pipe takes in part.
+            env={**os.environ, "PYTHONUNBUFFERED": "", **variables},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

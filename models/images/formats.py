@@ -61,8 +61,9 @@ def sniff(data: bytes | bytearray | memoryview, accepted: Sequence[str] = SUPPOR
 
 
 def is_stripped(data: bytes | bytearray | memoryview) -> bool:
-    """Whether an image has lost its NUL, CR and LF bytes: no JPEG, PNG or WebP file is without any of them."""
-    return bytes(data[:5]).startswith(_STRIPPED) and not any(byte in data for byte in b"\0\r\n")
+    """Whether an image has lost its NUL, CR and LF bytes: every whole JPEG, PNG or WebP file has some of them."""
+    is_image = len(data) >= _SNIFFED_BYTES and bytes(data[:5]).startswith(_STRIPPED)
+    return is_image and not any(byte in data for byte in b"\0\r\n")
 
 
 def installation(name: str) -> str | None:

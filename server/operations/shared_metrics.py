@@ -19,7 +19,15 @@ log = logging.getLogger("snapserve")
 SUPERVISOR = "supervisor"
 _BYTES = 1 << 16  # of a file; it doubles where it is too small
 # One file each per process.
-_KINDS = ("counter", "histogram", "gauge_livesum", "gauge_livemax", "gauge_livemin", "gauge_livemostrecent")
+_KINDS = (
+    "counter",
+    "histogram",
+    "summary",
+    "gauge_livesum",
+    "gauge_livemax",
+    "gauge_livemin",
+    "gauge_livemostrecent",
+)
 _VALUE_BYTES = 16  # a value and its time
 _ENTRY_BYTES = 32  # of an entry, besides its name
 

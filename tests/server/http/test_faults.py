@@ -10,6 +10,7 @@ import struct
 import zlib
 
 import aiohttp
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -65,7 +66,7 @@ from server.http.faults import (
     Unauthorized,
     fault_of,
 )
-from tests.conftest import flat
+from tests.conftest import encode, flat
 from tests.server.conftest import problem_of as read_problem
 from tests.server.test_classify import form, until
 
@@ -166,7 +167,9 @@ async def test_the_hint_names_the_format_that_was_seen(start, body, seen):
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 async def test_an_image_that_curl_has_sent_as_text_is_told_from_a_damaged_one(start, kind):
     server, form = await start(), {"Content-Type": "application/x-www-form-urlencoded"}
-    async with server.post(image(kind).translate(None, b"\0\r\n"), headers=form) as response:
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    sent = encode(pixels, kind).translate(None, b"\0\r\n")
+    async with server.post(sent, headers=form) as response:
         assert "curl -d removes them, --data-binary" in (await read_problem(response, 422))["detail"]
 
 
