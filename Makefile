@@ -24,7 +24,7 @@ PYTHON ?= $(shell $(find_python))
 # Compiled modules are kept, whatever the environment says: some hundred processes of the tests would compile them again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: serve optimize test quick test-avx2 lint peers bench simd clean
+.PHONY: serve optimize test test-all quick test-avx2 lint peers bench simd clean
 
 serve: $(VENV)/.installed
 ifeq ($(MODEL),)
@@ -41,6 +41,10 @@ optimize: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term --cov-report=json:.cache/coverage.json $(PYTEST)
 	$(BIN)/python scripts/check_coverage.py .cache/coverage.json
+
+# Also the tests that take long and show for further members what others show.
+test-all:
+	$(MAKE) test PYTEST="--exhaustive $(PYTEST)"
 
 # Chosen by what the test files import: tests/quick.py.
 quick: $(VENV)/.installed-dev

@@ -26,6 +26,18 @@ def pytest_configure(config):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.addinivalue_line("markers", "quick: loads no torch and starts no process; set by the imports of a file")
     config.addinivalue_line("markers", "slow: is not quick although its file is")
+    config.addinivalue_line("markers", "exhaustive: takes long, and shows for a further member what others show")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--exhaustive", action="store_true", help="also the tests that are marked exhaustive")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.option.exhaustive:
+        left_out = [item for item in items if item.get_closest_marker("exhaustive")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 def pytest_ignore_collect(collection_path, config):

@@ -249,6 +249,7 @@ def test_a_missing_package_is_named(built, monkeypatch):
         load_engine(built.bundle(openvino.FP32), EngineOptions())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not aotinductor.has_compiler(), reason="no C++ compiler at hand")
 @pytest.mark.timeout(400)  # a compiler at work
 def test_aotinductor_freezes_answers_and_runs_by_hand(tmp_path, capsys):

@@ -100,7 +100,13 @@ NAMES = ("fastapi-plain", "ancestor", "fastapi-tuned", "litserve", "mosec", "ben
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peers' servers are for Linux")
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("ancestor", "mosec") else pytest.param(name, marks=pytest.mark.exhaustive)
+        for name in NAMES
+    ],
+)
 def test_a_peer_answers_as_the_reference_does(name, bundle):
     candidates = {each.name: each for each in all_candidates(bundle, Shared("torchscript-fp32", "fp32"))}
     others = {name for name, each in candidates.items() if not each.is_extra and not name.startswith("snapserve")}

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from benchmark.__main__ import main
 
 
+@pytest.mark.exhaustive
 def test_what_is_refused_is_told_when_to_come_back_and_nothing_is_lost(tmp_path):
     file = tmp_path / "overload.json"
     words = ["--item-ms", "5", "--seconds", "1.5", "--peak-seconds", "2", "--burst-seconds", "3", "--deadlines-ms"]

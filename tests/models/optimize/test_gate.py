@@ -117,12 +117,14 @@ def test_imagenet_weights_pass_by_their_recipe(lite0, candidate):
     assert result.decisive_images >= 240
 
 
+@pytest.mark.exhaustive
 def test_depthwise_convolutions_lose_more_in_int8_than_all_others(lite0, monkeypatch):
     usual = lite0.judge(openvino.INT8).top1_agreement
     monkeypatch.setattr(openvino, "_depthwise", lambda model: [])
     assert lite0.judge(openvino.INT8, dataclasses.replace(lite0.job)).top1_agreement < usual
 
 
+@pytest.mark.exhaustive
 def test_int8_that_was_calibrated_on_black_is_refused_by_the_recipe(lite0):
     black = dataclasses.replace(lite0.job, calibration=np.zeros_like(lite0.job.calibration[:8]))
     assert "agrees with eager fp32 on" in lite0.refusal(openvino.INT8, black)

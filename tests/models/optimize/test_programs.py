@@ -41,6 +41,7 @@ from tests.models.optimize.programs import LABELS, SETTINGS, SIDE, SUFFIXES, Sma
 from tests.models.small import quiet, save
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+OFTEN = (".pt", *(pytest.param(suffix, marks=pytest.mark.exhaustive) for suffix in SUFFIXES if suffix != ".pt"))
 ENGINES = (as_it_is.PROGRAM, openvino.FP32, openvino.INT8)
 EFFORT = Effort(rounds=1, batch_sizes=(1, 2, 8), cores=1, is_isolated=False)
 PIXELS = noise()
@@ -153,7 +154,7 @@ def of_another_machine(bundle, folder):
     return folder
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", OFTEN)
 def test_a_bundle_of_a_program_is_built_anew_from_the_program_in_it(bundles, suffix, tmp_path):
     folder = of_another_machine(bundles[suffix], tmp_path)
     words = ("--budget-s", "10000", "--threads", "1", "--engine", "openvino-fp32")
@@ -166,7 +167,7 @@ def test_a_bundle_of_a_program_is_built_anew_from_the_program_in_it(bundles, suf
     np.testing.assert_allclose(scores(bundle, "openvino-fp32"), expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", OFTEN)
 def test_the_program_is_in_the_bundle_though_time_was_too_short_to_try_it(suffix, tmp_path):
     file = write(Small(), tmp_path / f"mine{suffix}")
     bundle = optimize(weights_of(file), tmp_path / "bundle", few(), openvino.FP32)
