@@ -12,7 +12,7 @@ from runtime.model_set import ArchiveAsked
 from tests.runtime.kinds.archived import archive_of
 
 STEPS = """
-import os, time
+import itertools, os, time
 from pathlib import Path
 from ts.handler_utils.utils import send_intermediate_predict_response as send
 
@@ -28,7 +28,7 @@ class Steps:
             context.metrics.add_counter("texts_seen", len(data))
             return [f"{len(data)} {os.getpid()}" for _ in data]
         try:
-            for number in range(1000):
+            for number in itertools.count():  # until the client has left
                 context.set_response_content_type(0, "text/plain")
                 send([f"{number} "], context.request_ids, "", 201, context)
                 while not (self.folder / f"go{number}").exists():
