@@ -1,4 +1,4 @@
-"""What a request costs over each protocol: `python -m benchmark http --protocols`."""
+"""The cost of a request over each protocol: `python -m benchmark http --protocols`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ANSWERED = "snapserve_requests_total"
 
 
 class Way(NamedTuple):
-    """How a request is sent.
+    """A way to send a request.
 
     Attributes:
         load: connections and seconds -> requests and seconds.

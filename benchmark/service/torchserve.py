@@ -269,7 +269,7 @@ def scores(url: str, image: bytes) -> Scores:
 
 
 def compare(urls: Mapping[str, str], images: Sequence[bytes]) -> list[Row]:
-    """How servers' answers differ from those of the first; images that it refuses are only counted.
+    """Differences of servers' answers from those of the first; images that it refuses are only counted.
 
     Returns:
         A row for each further server: images with another best label, with other five best labels, with the same

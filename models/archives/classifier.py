@@ -15,7 +15,7 @@ SETTINGS = Settings(labels=(), preprocess=IMAGENET, activation="softmax")
 
 
 def has_form(path: Path) -> bool:
-    """Whether a path is that of an archive, by its name, or of an unpacked one, by its manifest's folder."""
+    """True for the path of an archive, by its name, and of an unpacked one, by its manifest's folder."""
     return path.name.endswith(ENDINGS) or (path / FOLDER).is_dir()
 
 

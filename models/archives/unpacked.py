@@ -1,4 +1,4 @@
-"""Where archives lie unpacked: temporary folders, each of one archive in the processes of one server."""
+"""Temporary folders of unpacked archives, each shared by the processes of one server."""
 
 from __future__ import annotations
 

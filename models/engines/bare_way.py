@@ -1,4 +1,4 @@
-"""How a program of a user takes images, and what its outputs mean."""
+"""The way in which a program of a user takes images, and the meaning of its outputs."""
 
 from __future__ import annotations
 
