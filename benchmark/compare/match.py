@@ -19,6 +19,7 @@ from benchmark.peers.environment import Environment, PeerMissing
 IDLE_S = 3.0
 _QUIET_PERCENT = 3.0  # of a core; a server that burns more while it idles is halted between its turns
 _SAMPLE_S = 0.5
+_SETTLE_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -150,12 +151,12 @@ def turn(server: CandidateServer, known: Sequence[Known], load: Load) -> Row:
     """
     if load.warm_up_s:
         checked_wrk(server.url, known, load.connections, load.warm_up_s, load.tolerance)
-        server.tree.settle()
+        server.tree.settle(_SETTLE_S)
     before = server.tree.cpu_seconds()
     with _peak(lambda: server.tree.memory_mb("rss")) as peak:
         report = checked_wrk(server.url, known, load.connections, load.seconds, load.tolerance)
     spent = spent_between(before, server.tree.cpu_seconds())
-    server.tree.settle()
+    server.tree.settle(_SETTLE_S)
     good = report["requests"] - report["non_2xx"]
     return {
         **report,
