@@ -19,7 +19,8 @@ import psutil
 import pytest
 
 from benchmark.harness.server import ROOT, ServerProcess
-from tests.end_to_end.test_workers import lives, shared_folder, workers_of
+from tests.end_to_end.test_workers import shared_folder, workers_of
+from tests.processes import outlive
 
 DEMO = ("--model", str(ROOT / "models" / "demo"))
 DIGIT = next((ROOT / "images").glob("digit-7-*")).read_bytes()
@@ -231,7 +232,7 @@ def test_what_is_left_behind_where_all_are_killed_the_next_start_removes():
         server.process.wait()
         for worker in workers:
             worker.kill()
-        until(lambda: not any(map(lives, workers)))
+        assert outlive(workers) == []
     start_again()  # another start, by a test beside this one, may have been quicker
     assert not folder.exists()
 

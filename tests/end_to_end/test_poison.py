@@ -13,6 +13,7 @@ import pytest
 
 from benchmark.harness.poison import CRASH, HANG, MEMORY, image, write_poisoned
 from benchmark.harness.server import ROOT, ServerProcess
+from tests.processes import outlive
 
 DEMO = ("--model", str(ROOT / "models" / "demo"))
 LIMITS = ("--engine-timeout-ms", "1000", "--engine-memory-mb", "1000")
@@ -38,10 +39,6 @@ def engines_of(server):
             if "runtime.processes.main" in each.cmdline():
                 named[each.pid] = each.ppid()
     return [psutil.Process(pid) for pid, parent in named.items() if parent in named and psutil.pid_exists(pid)]
-
-
-def lives(process):
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 async def ask(session, data):
@@ -154,7 +151,7 @@ def test_a_drain_does_not_wait_for_an_engine_that_hangs(server):
     code, output = server.end(20)
     assert code == 0, server.stderr()
     assert "1 requests answered, 0 left" in output
-    assert [each for each in processes if lives(each)] == []
+    assert outlive(processes) == []
 
 
 async def metrics(session):
@@ -171,6 +168,5 @@ def test_no_process_is_left_when_worker_or_supervisor_is_killed():
             below = victim.children(recursive=True)
             assert len(below) >= 2
             os.kill(victim.pid, signal.SIGKILL)
-            _, left = psutil.wait_procs(below, 20)
-            assert [each for each in left if lives(each)] == []
-        psutil.wait_procs([second], 20)
+            assert outlive(below) == []
+        assert outlive([second]) == []

@@ -18,6 +18,7 @@ import pytest
 from benchmark.harness.server import ROOT
 from server.torchserve.properties import read_properties
 from tests.end_to_end.archives import BROKEN, TorchServer, make_archive
+from tests.processes import lives
 
 # As TorchServe 0.12.0 wrote it.
 SNAPSHOT = r"""#Saving snapshot
@@ -220,7 +221,7 @@ def test_the_script_starts_in_the_background_and_stops(script, folder):
     assert script.start("--model-store", "store")[0] == 1, "it runs already"
     server = psutil.Process(script.pid)
     assert script("--stop")[0] == 0
-    assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
+    assert not lives(server)
     assert not (folder / "key_file.json").exists()
     assert not (folder / "tmp" / ".model_server.pid").exists()
 

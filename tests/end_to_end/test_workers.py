@@ -19,6 +19,7 @@ import pytest
 
 from benchmark.harness.server import ROOT, ServerProcess
 from tests.end_to_end.workers import figures, workers_of
+from tests.processes import outlive
 
 DIGIT = next((ROOT / "images").glob("digit-7-*"))
 DEMO = ("--model", str(ROOT / "models" / "demo"))
@@ -30,11 +31,6 @@ def server():
     """Two workers with the digits demo, which the last test that has it ends."""
     with ServerProcess(*DEMO, "--workers", "2") as running:
         yield running
-
-
-def lives(process):
-    """A dead child whose parent is gone stays as a zombie where nobody reaps it."""
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def shared_folder(server):
@@ -283,9 +279,7 @@ def test_workers_see_the_end_of_their_supervisor_by_the_channel_alone(moment):
             assert time.monotonic() < deadline
         with pipes_kept_open(server.process):
             server.process.kill()
-            deadline = time.monotonic() + 30
-            while any(map(lives, workers)):
-                assert time.monotonic() < deadline
+            assert outlive(workers) == []
     assert not folder.exists()
 
 
@@ -296,9 +290,7 @@ def test_no_worker_outlives_a_supervisor_that_is_killed(moment):
         while (folder := shared_folder(server)) is None or len(workers := workers_of(server)) < 2:
             assert time.monotonic() < deadline
         server.process.kill()
-        deadline = time.monotonic() + 2
-        while any(map(lives, workers)):
-            assert time.monotonic() < deadline
+        assert outlive(workers) == []
     assert not folder.exists()
 
 

@@ -25,6 +25,7 @@ from runtime.processes.child import REASONS
 from runtime.processes.recipe import Recipe
 from runtime.processes.spares import Spares
 from tests.conftest import ROOT
+from tests.processes import lives, outlive
 
 HANDLERS = "tests.runtime.processes.handlers"
 DEFAULT = ProcessLimits()
@@ -58,13 +59,7 @@ async def spare_processes(**settings):
     finally:
         seen = [each for each in psutil.Process().children(recursive=True) if each not in others]
         await spares.close()
-        assert [each for each in seen if lives(each.pid)] == []
-
-
-def lives(pid):
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return False
+        assert outlive(seen) == []
 
 
 async def until(condition):
@@ -328,8 +323,7 @@ def test_no_process_outlives_a_parent_that_is_killed():
         children = psutil.Process(parent.pid).children(recursive=True)
         assert len(children) >= 2
         parent.kill()
-    _, left = psutil.wait_procs(children, 10)
-    assert [each for each in left if lives(each.pid)] == []
+    assert outlive(children) == []
 
 
 async def test_it_names_its_processes():

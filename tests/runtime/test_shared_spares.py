@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -11,7 +12,8 @@ import psutil
 
 from runtime.process_runner import ProcessRunner
 from runtime.processes.recipe import Recipe
-from tests.runtime.test_process_runner import HANDLERS, ONE, lives, spare_processes, until
+from tests.processes import lives
+from tests.runtime.test_process_runner import HANDLERS, ONE, spare_processes, until
 
 
 def runner(spares, name="obedient", *preload):
@@ -20,7 +22,12 @@ def runner(spares, name="obedient", *preload):
 
 def spares_running():
     """Process ids of the spare processes, all of them: no other test leaves any."""
-    return [each.pid for each in psutil.Process().children() if "runtime.processes.main" in each.cmdline()]
+    named = []
+    for each in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # it is ending
+            if "runtime.processes.main" in each.cmdline():
+                named.append(each.pid)
+    return named
 
 
 async def started(spares, *words):

@@ -11,6 +11,7 @@ import torch
 from torch.package import PackageExporter
 
 from runtime.interpreters import InterpreterManager
+from tests.processes import lives
 from tests.runtime.interpreters import networks
 
 RESNET_SHAPE = (1, 3, 224, 224)
@@ -83,6 +84,6 @@ def processes():
 
     def left():
         mine = [each for each in psutil.Process().children(recursive=True) if each not in others]
-        return [each for each in mine if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+        return [each for each in mine if lives(each)]
 
     return left

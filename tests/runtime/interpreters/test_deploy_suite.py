@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
-import psutil
 import pytest
 import torch
 
 from runtime.interpreters import InterpreterError
 from tests.conftest import ROOT
+from tests.processes import outlive
 from tests.runtime.interpreters.conftest import RESNET_SHAPE, write_source
 
 close = partial(torch.testing.assert_close, rtol=1e-3, atol=1e-5)
@@ -77,18 +76,7 @@ def test_the_binding_and_managers_that_come_and_go():
     assert done.returncode == 0, done.stderr
     *printed, pids = done.stdout.splitlines()
     assert printed == ["hello! 0", "hello! 1", "hello!"] and done.stderr == ""
-    assert all(ends(int(pid)) for pid in pids.split())
-
-
-def ends(pid):
-    """Waits until a process has ended; who reaps it, and when, is not this project's."""
-    try:
-        process = psutil.Process(pid)
-        while process.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(0.01)
-    except psutil.NoSuchProcess:
-        pass
-    return True
+    assert outlive([int(pid) for pid in pids.split()]) == []
 
 
 def test_3_every_interpreter_is_another(manager):
