@@ -250,6 +250,20 @@ async def test_what_a_handler_has_started_ends_with_it():
         await until(lambda: not lives(other))
 
 
+async def test_a_process_whose_fork_nobody_waits_for_any_more_ends():
+    async with running(ONE) as runner:
+        spare = psutil.Process(runner._children.spare.pid)
+        spare.suspend()
+        loading = asyncio.ensure_future(runner._children.load())
+        await until(lambda: runner._children.spare._forks)
+        loading.cancel()
+        await asyncio.wait([loading])
+        spare.resume()
+        child, _ = await runner._children.load()  # orders are obeyed in turn
+        await until(lambda: len(spare.children()) == 2)
+        assert {child.pid, *await runner.run(["pid"])} == {each.pid for each in spare.children()}
+
+
 async def test_a_batch_that_nobody_waits_for_any_more_ends_its_process():
     async with running(ONE) as runner:
         (pid,) = await runner.run(["pid"])
