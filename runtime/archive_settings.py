@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from models.archives.config import ArchiveConfig
-from runtime.model_set import MOST_PROCESSES, ArchiveAsked
+from runtime.added_model import MOST_PROCESSES, ArchiveAsked
 
 BATCH_SIZE = 1
 MAX_BATCH_DELAY_MS = 100

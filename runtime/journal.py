@@ -10,6 +10,7 @@ from pathlib import Path
 
 from models.errors import ModelError
 from runtime.model_set import ModelSet
+from runtime.model_set_json import from_json, to_json
 from runtime.record import RecordError
 
 log = logging.getLogger("snapserve")
@@ -61,7 +62,7 @@ class Journal:
         """
         try:
             with open(self._new, "wb", opener=_private) as opened:
-                opened.write(json.dumps(_FORMAT).encode() + b"\n" + models.to_json().encode() + b"\n")
+                opened.write(json.dumps(_FORMAT).encode() + b"\n" + to_json(models).encode() + b"\n")
                 opened.flush()
                 os.fsync(opened.fileno())
             self._new.replace(self.file)
@@ -112,6 +113,6 @@ def read_journal(file: Path, fixed: tuple[str, ...]) -> ModelSet:
     if head != json.dumps(_FORMAT).encode():
         raise JournalError(f"{file}: not a journal of models, or damaged")
     try:
-        return ModelSet.from_json(rest, fixed).without_starting()
+        return from_json(rest, fixed).without_starting()
     except RecordError as error:
         raise JournalError(f"{file}: a damaged journal of models: {error}") from None

@@ -4,171 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
+from runtime.added_model import MOST_PROCESSES, AddedModel
 from runtime.errors import LastModel, TooManyModels, UnknownModel, VersionInUse, VersionTaken
-from runtime.record import RecordError, check_names, read_record
+from runtime.record import require
 
 FIXED_VERSION = "1"  # of the models that the command line names
 MOST_MODELS = 1000  # added while the server runs
-MOST_PROCESSES = 64
-RUNNERS = ("auto", "thread", "process")
-KINDS = IMAGE, TENSOR, ARCHIVE = "image", "tensor", "archive"
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_LONGEST_TEXT = 1024
-_MOST = 1_000_000_000  # of a setting of an archive; the server has limits of its own
 
 _Value = TypeVar("_Value")
-
-
-def is_name(text: str) -> bool:
-    """Whether a text can name a model or a version: up to 64 letters, digits, ".", "_" and "-"."""
-    return _NAME.fullmatch(text) is not None
-
-
-@dataclass(frozen=True)
-class GoldenAsked:
-    """What a new version must reach on images with expected labels.
-
-    Attributes:
-        folder: of the images, below the model store; "": `golden/` in the bundle.
-        least_agreement: share of expected labels, 0 to 1; 0: the server's setting.
-        max_latency_ms: longest time of an image; 0: no limit.
-    """
-
-    folder: str = ""
-    least_agreement: float = 0.0
-    max_latency_ms: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check(len(self.folder) <= _LONGEST_TEXT, "folder is too long")
-        _check(0 <= self.least_agreement <= 1, "least_agreement must be between 0 and 1")
-        _check(0 <= self.max_latency_ms <= 3_600_000, "max_latency_ms must be between 0 and 3600000")
-
-
-@dataclass(frozen=True)
-class ArchiveAsked:
-    """How a model archive is run; what is 0 or "" is as the archive says, or the default.
-
-    Attributes:
-        handler: file, module:function or built-in handler that takes the place of the manifest's.
-        batch_size: most requests that a handler gets at once.
-        max_batch_delay_ms: longest wait for a batch to fill.
-        response_timeout_s: longest time for a batch.
-        startup_timeout_s: longest time to load.
-        min_workers: processes that run, of all workers of the server together; 0: none, and requests are refused.
-        max_workers: processes that may be asked for.
-        is_loaded_at_start: it was named at the start of the server.
-        is_starting: its workers are started by a later change; until then requests wait for them.
-        url: that a client has named, where it is not the path; a copy of what is there lies at the path.
-    """
-
-    handler: str = ""
-    batch_size: int = 1
-    max_batch_delay_ms: int = 100
-    response_timeout_s: int = 120
-    startup_timeout_s: int = 120
-    min_workers: int = 0
-    max_workers: int = 0
-    is_loaded_at_start: bool = False
-    is_starting: bool = False
-    url: str = ""
-
-    def __post_init__(self) -> None:
-        for text in (self.handler, self.url):
-            _check(len(text) <= _LONGEST_TEXT, f"a text has more than {_LONGEST_TEXT} characters")
-        for name in ("min_workers", "max_workers"):
-            _check(0 <= getattr(self, name) <= MOST_PROCESSES, f"{name} must be between 0 and {MOST_PROCESSES}")
-        for name in ("batch_size", "max_batch_delay_ms", "response_timeout_s", "startup_timeout_s"):
-            _check(0 <= getattr(self, name) <= _MOST, f"{name} must be between 0 and {_MOST}")
-
-
-@dataclass(frozen=True)
-class AddedModel:
-    """A version that was added while the server runs.
-
-    Attributes:
-        name: of the model.
-        version: of it.
-        path: of its bundle or file, below the model store.
-        kind: one of `KINDS`: an image classifier; a program of any signature, without labels and golden set; or a
-            model archive, which has its own settings.
-        on_use: it is loaded on first use, and may be evicted.
-        labels: of a TorchScript file: a label file, below the model store; "": what the file says.
-        preprocess: of a TorchScript file: a preset, or a JSON file below the model store.
-        activation: of a TorchScript file: softmax, sigmoid or none.
-        output: of a TorchScript file: the one that holds the scores.
-        batchable: whether its items may share a batch.
-        runner: where its engine runs; "auto": as the server is set.
-        processes: of its engine, per worker; 0: as the server is set.
-        golden: what it must reach before it is served; None: nothing.
-        archive: of a model archive: how it is run.
-    """
-
-    name: str
-    version: str
-    path: str
-    kind: str = IMAGE
-    on_use: bool = False
-    labels: str = ""
-    preprocess: str = ""
-    activation: str = ""
-    output: str = ""
-    batchable: bool = True
-    runner: str = "auto"
-    processes: int = 0
-    golden: GoldenAsked | None = None
-    archive: ArchiveAsked | None = None
-
-    def __post_init__(self) -> None:
-        for each in (self.name, self.version):
-            rule = 'up to 64 letters, digits, ".", "_" and "-", the first a letter or digit'
-            _check(is_name(each), f"{each[:80]!r} is no name of a model or version: {rule}")
-        for each in (self.path, self.labels, self.preprocess, self.activation, self.output):
-            _check(len(each) <= _LONGEST_TEXT, f"a text has more than {_LONGEST_TEXT} characters")
-        _check(self.path != "", "path is empty")
-        _check(self.kind in KINDS, f"kind must be one of {', '.join(KINDS)}")
-        _check(
-            self.kind == IMAGE or not self._of_a_classifier,
-            f"a model of kind {self.kind} has no {self._of_a_classifier}",
-        )
-        _check(self.runner in RUNNERS, f"runner must be one of {', '.join(RUNNERS)}")
-        _check(0 <= self.processes <= MOST_PROCESSES, f"processes must be between 0 and {MOST_PROCESSES}")
-        _check((self.archive is None) == (self.kind != ARCHIVE), "a model archive has settings of its own")
-        _check(not (self.on_use and self.golden), "a model that is loaded on use has no golden set")
-        _check(not (self.on_use and self.archive), "a model archive is loaded when it has workers, not on use")
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Its name and version."""
-        return self.name, self.version
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether it has no workers: it is known, and not loaded."""
-        return self.archive is not None and (self.is_starting or not self.archive.min_workers)
-
-    @property
-    def is_starting(self) -> bool:
-        """Whether it is idle, and requests wait for the workers that a later change starts."""
-        return self.archive is not None and self.archive.is_starting
-
-    def processes_in(self, workers: int) -> int:
-        """Processes of its engine in one of so many workers of the server; 0: as the server is set."""
-        return math.ceil(self.archive.min_workers / workers) if self.archive else self.processes
-
-    @property
-    def _of_a_classifier(self) -> str:
-        """The first setting that only image classifiers have."""
-        names = ("labels", "preprocess", "activation", "output", "golden")
-        return next((name for name in names if getattr(self, name)), "")
 
 
 @dataclass(frozen=True)
@@ -184,7 +32,7 @@ class Shadow:
     share: float
 
     def __post_init__(self) -> None:
-        _check(0 < self.share <= 1, "share must be above 0 and at most 1")
+        require(0 < self.share <= 1, "share must be above 0 and at most 1")
 
 
 @dataclass(frozen=True)
@@ -323,7 +171,7 @@ class ModelSet:
     def without_archives(self) -> ModelSet:
         """Without any model archive."""
         rest = tuple(each for each in self.added if each.archive is None)
-        return dataclasses.replace(self, added=rest)._that_is_there()
+        return dataclasses.replace(self, added=rest).of_models_that_are_there()
 
     def without_starting(self) -> ModelSet:
         """Without the workers for which requests wait: what was to start them is no more."""
@@ -405,7 +253,7 @@ class ModelSet:
         """
         model = self.find(name, version)
         least = 0 if model and model.archive else 1
-        _check(least <= processes <= MOST_PROCESSES, f"processes must be between {least} and {MOST_PROCESSES}")
+        require(least <= processes <= MOST_PROCESSES, f"processes must be between {least} and {MOST_PROCESSES}")
         if model is None:
             return dataclasses.replace(self, processes={**self.processes, name: processes})
         if model.archive:
@@ -464,49 +312,7 @@ class ModelSet:
     def _with(self, model: AddedModel, changed: AddedModel) -> ModelSet:
         return dataclasses.replace(self, added=tuple(changed if each is model else each for each in self.added))
 
-    def to_json(self) -> str:
-        """Everything but `fixed`, which the command line says anew at each start."""
-        document = {
-            "added": [_plain(each) for each in self.added],
-            "removed": list(self.removed),
-            "defaults": {name: vars(each) for name, each in self.defaults.items()},
-            "shadows": {name: vars(each) for name, each in self.shadows.items()},
-            "processes": dict(self.processes),
-        }
-        return json.dumps(document)
-
-    @classmethod
-    def from_json(cls, text: str | bytes, fixed: tuple[str, ...]) -> ModelSet:
-        """The set that `to_json` wrote, beside the models of a command line, which may be another one since.
-
-        What concerns models that are no more is left out. The first model of the command line is served even if it
-        was removed, unless versions of it were added.
-
-        Args:
-            text: of `to_json`.
-            fixed: names that the command line gives.
-
-        Raises:
-            RecordError: the text is anything else; the message names the field.
-        """
-        document = _parsed(text)
-        check_names(document, _FIELDS, "models")
-        if document.keys() != set(_FIELDS):
-            raise RecordError(f"models: {', '.join(_FIELDS)} are needed")
-        added = tuple(_added(each) for each in _list(document, "added"))
-        if len({each.key for each in added}) < len(added):
-            raise RecordError("models: added: one version is there twice")
-        read = cls(
-            fixed=fixed,
-            added=added,
-            removed=tuple(_text(each) for each in _list(document, "removed")),
-            defaults=_records(Default, document, "defaults"),
-            shadows=_records(Shadow, document, "shadows"),
-            processes=_counts(document),
-        )
-        return read._that_is_there()
-
-    def _that_is_there(self) -> ModelSet:
+    def of_models_that_are_there(self) -> ModelSet:
         """Without what concerns models that are no more."""
         has_versions = any(each.name == self.default_name for each in self.added)
         kept = (self.default_name,) if not has_versions else ()
@@ -529,66 +335,9 @@ class ModelSet:
             raise UnknownModel(f"{name} has no version of that name; there are {there}.")
 
 
-_FIELDS = ("added", "removed", "defaults", "shadows", "processes")
-
-
 def _unknown(name: str) -> UnknownModel:
     return UnknownModel(f"No model is called {name[:80]!r}.")
 
 
 def _less(mapping: Mapping[str, _Value], name: str) -> dict[str, _Value]:
     return {key: value for key, value in mapping.items() if key != name}
-
-
-def _plain(model: AddedModel) -> dict[str, Any]:
-    """As `dataclasses.asdict`, which takes ten times as long."""
-    golden, archive = model.golden and vars(model.golden), model.archive and vars(model.archive)
-    return {**vars(model), "golden": golden, "archive": archive}
-
-
-def _check(holds: bool, rule: str) -> None:
-    if not holds:
-        raise RecordError(rule)
-
-
-def _parsed(text: str | bytes) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise RecordError("models: not valid JSON") from None
-
-
-def _list(document: Mapping[str, Any], name: str) -> list[Any]:
-    if not isinstance(document[name], list):
-        raise RecordError(f"models: {name}: must be a list")
-    return list(document[name])
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise RecordError("models: removed: must be strings")
-    return value
-
-
-def _added(document: Any) -> AddedModel:
-    check_names(document, [each.name for each in dataclasses.fields(AddedModel)], "models: added")
-    rest = {name: value for name, value in document.items() if name not in ("golden", "archive")}
-    golden, archive = document.get("golden"), document.get("archive")
-    rules = None if golden is None else read_record(GoldenAsked, golden, "models: added: golden")
-    asked = None if archive is None else read_record(ArchiveAsked, archive, "models: added: archive")
-    return read_record(AddedModel, rest, "models: added", golden=rules, archive=asked)
-
-
-def _records(kind: type[_Value], document: Mapping[str, Any], name: str) -> dict[str, _Value]:
-    if not isinstance(document[name], dict):
-        raise RecordError(f"models: {name}: must be an object")
-    return {key: read_record(kind, each, f"models: {name}") for key, each in document[name].items()}
-
-
-def _counts(document: Mapping[str, Any]) -> dict[str, int]:
-    counts = document["processes"]
-    if not isinstance(counts, dict) or not all(
-        type(count) is int and 1 <= count <= MOST_PROCESSES for count in counts.values()
-    ):
-        raise RecordError(f"models: processes: must be numbers between 1 and {MOST_PROCESSES}")
-    return counts

@@ -54,6 +54,12 @@ def check_names(document: Any, known: Any, where: str) -> None:
         raise RecordError(f"{where}: unknown field {unknown[0][:80]!r}; there are {', '.join(known)}")
 
 
+def require(holds: bool, rule: str) -> None:
+    """Raises RecordError, with the rule, unless it holds."""
+    if not holds:
+        raise RecordError(rule)
+
+
 def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 

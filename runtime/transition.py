@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runtime.model_set import AddedModel, ModelSet, Shadow
+from runtime.added_model import AddedModel
+from runtime.model_set import ModelSet, Shadow
 
 Key = tuple[str, str]
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.errors import ModelError
+from runtime.added_model import AddedModel
 from runtime.errors import ChangeFailed, InvalidInput, ModelRefused, NotScalable, RuntimeFault
 from runtime.inputs import Fields
-from runtime.model_set import FIXED_VERSION, AddedModel, ModelSet
+from runtime.model_set import FIXED_VERSION, ModelSet
 from runtime.outputs import Reply
 from runtime.phases import PhaseClock
 from runtime.processes.restarts import Restarts

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from runtime.model_set import GoldenAsked, Shadow
+from runtime.added_model import GoldenAsked
+from runtime.model_set import Shadow
 from runtime.stay import AnyDeployment, Use
 from runtime.version import AnyModel
 from runtime.version_status import VersionStatus

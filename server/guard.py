@@ -9,12 +9,12 @@ from functools import partial
 from typing import Any
 
 from models.errors import BundleError
+from runtime.added_model import GoldenAsked
 from runtime.deployment import Deployment
 from runtime.folder import StoreFolder
 from runtime.golden import GoldenRules, check
 from runtime.golden_set import GoldenSet
 from runtime.kinds.image_classifier import ImageClassifier
-from runtime.model_set import GoldenAsked
 from runtime.model_set import Shadow as ShadowAsked
 from runtime.shadow import Shadow, ShadowRules
 from runtime.store import ModelStore

@@ -22,6 +22,7 @@ from models.images.presets import PRESETS, read_preprocess
 from models.images.speed import relative_speed
 from models.machine.resources import usable_cores
 from models.networks.programs import is_package
+from runtime.added_model import ARCHIVE, TENSOR, AddedModel, ArchiveAsked
 from runtime.archive_settings import Registered
 from runtime.errors import UnknownModel
 from runtime.folder import StoreFolder
@@ -31,7 +32,7 @@ from runtime.kinds.handler_model import HandlerModel
 from runtime.kinds.image_classifier import ImageClassifier
 from runtime.kinds.package_model import PackageModel, open_package_model
 from runtime.kinds.tensor_model import TensorModel, open_tensor_model
-from runtime.model_set import ARCHIVE, TENSOR, AddedModel, ArchiveAsked, ModelSet
+from runtime.model_set import ModelSet
 from runtime.sources import Bundles, open_source
 from runtime.version import AnyModel
 from server.config import Config, ModelConfig

@@ -13,6 +13,7 @@ from models.engines.base import EngineOptions
 from models.errors import EngineError
 from models.handlers.entry import BUILT_IN
 from models.images.stop import Stop
+from runtime.added_model import ArchiveAsked
 from runtime.errors import InvalidInput
 from runtime.inputs import Fields, Input
 from runtime.kinds import handler_engine
@@ -20,7 +21,6 @@ from runtime.kinds.handler_engine import KIND
 from runtime.kinds.handler_items import DEFAULT, Front, item_of, reply_of, settings_of
 from runtime.kinds.handler_parts import Row
 from runtime.model import EngineFacts, ModelFacts
-from runtime.model_set import ArchiveAsked
 from runtime.outputs import Reply
 from runtime.processes.parts import StreamedItem
 from runtime.processes.recipe import Recipe

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from runtime.added_model import AddedModel
 from runtime.errors import ModelRefused
 from runtime.folder import StoreFolder
-from runtime.model_set import AddedModel, ModelSet
+from runtime.model_set import ModelSet
 from runtime.record import RecordError
 from server.config import LimitConfig
 from server.http.body import BodyReader

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from models.archives.config import ArchiveConfig
 from models.archives.open import describe
 from models.errors import ModelError
+from runtime.added_model import ARCHIVE, AddedModel, GoldenAsked
 from runtime.archive_settings import ArchiveWishes, settled
 from runtime.errors import ModelRefused
 from runtime.folder import StoreFolder
-from runtime.model_set import ARCHIVE, AddedModel, GoldenAsked, Shadow
+from runtime.model_set import Shadow
 from runtime.record import RecordError, check_names, read_record
 from server.http.faults import BadRequest
 

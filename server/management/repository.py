@@ -11,10 +11,11 @@ from aiohttp import web
 
 from models.bundles.text import read_json
 from models.errors import BundleError
+from runtime.added_model import ARCHIVE, IMAGE, TENSOR, AddedModel
 from runtime.archive_settings import ArchiveWishes
 from runtime.errors import ModelRefused, UnknownModel
 from runtime.folder import StoreFolder
-from runtime.model_set import ARCHIVE, IMAGE, TENSOR, AddedModel, ModelSet
+from runtime.model_set import ModelSet
 from server.http.faults import BadRequest, Fault, NoModelStore
 from server.management.changer import Changer
 from server.management.orders import as_it_says, read_addition

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from models.archives.archive import Manifest
 from models.archives.open import Description
 from models.errors import RequirementsRefused
+from runtime.added_model import ARCHIVE, AddedModel
 from runtime.archive_settings import ArchiveWishes, settled
-from runtime.model_set import ARCHIVE, AddedModel
 from server.config import Config, TorchServeConfig
 
 # TorchServe's name of a setting -> ours, in snapshots and in `models` of config.properties.

@@ -14,7 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from runtime.model_set import ARCHIVE, AddedModel, ArchiveAsked, ModelSet
+from runtime.added_model import ARCHIVE, AddedModel, ArchiveAsked
+from runtime.model_set import ModelSet
 from runtime.record import RecordError
 from server.config import Config, ConfigError
 from server.torchserve.properties import write_properties

@@ -13,10 +13,11 @@ from models.archives.classifier import has_form
 from models.archives.open import describe
 from models.errors import ArchiveError, RequirementsRefused
 from models.machine.resources import usable_cores, usable_memory
+from runtime.added_model import AddedModel
 from runtime.archive_settings import ArchiveWishes
 from runtime.errors import RuntimeFault, UnknownModel
 from runtime.folder import StoreFolder
-from runtime.model_set import AddedModel, ModelSet
+from runtime.model_set import ModelSet
 from runtime.record import RecordError
 from server.config import Config, ConfigError
 from server.model_options import store_folder

@@ -22,6 +22,7 @@ from runtime.errors import (
 )
 from runtime.journal import Journal, JournalError, read_journal
 from runtime.model_set import ModelSet
+from runtime.model_set_json import to_json
 from runtime.transition import Transition
 from server.config import Config, ModelConfig
 from server.torchserve.snapshots import SHUTDOWN, STARTUP, Snapshots
@@ -179,7 +180,7 @@ class Changes:
         await self._commit(workers, number)
 
     async def _prepare(self, workers: Sequence[WorkerProcess], number: int, models: ModelSet) -> None:
-        order, limit_s = Prepare(number, models.to_json()), self._limits.prepare_s
+        order, limit_s = Prepare(number, to_json(models)), self._limits.prepare_s
         with self._round(Prepare, number) as asked:
             asked.ask(workers, lambda each: each.channel.send(order))
             await asked.wait(limit_s, until_first_failure=True)

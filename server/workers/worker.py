@@ -22,7 +22,7 @@ from models.errors import ModelError
 from models.machine.locked_folder import remove_folder
 from models.machine.process import prepare_process
 from runtime.errors import ChangeFailed, RuntimeFault
-from runtime.model_set import ModelSet
+from runtime.model_set_json import from_json
 from server.model_options import find_bundles
 from server.operations.lifecycle import ExitCode, leave, loop_factory
 from server.operations.line_writer import take_over_streams
@@ -224,7 +224,7 @@ class Worker:
             case Prepare(number, models):
                 if models is None:
                     raise ChangeFailed("No descriptor is left; `ulimit -n` sets how many there are.")
-                await control.prepare(ModelSet.from_json(models, control.committed.fixed))
+                await control.prepare(from_json(models, control.committed.fixed))
                 return Prepared(number)
             case Commit(number):
                 await control.commit()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from models.archives.config import ArchiveConfig, read_config
+from runtime.added_model import ArchiveAsked
 from runtime.archive_settings import ArchiveWishes, Registered, settled
-from runtime.model_set import ArchiveAsked
 
 DEFAULTS = ArchiveAsked(
     batch_size=1,

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from runtime.added_model import ARCHIVE, AddedModel, ArchiveAsked
 from runtime.journal import Journal, JournalError, read_journal
-from runtime.model_set import ARCHIVE, AddedModel, ArchiveAsked, ModelSet
+from runtime.model_set import ModelSet
 
 FIXED = ("a",)
 ONE = ModelSet(FIXED).with_model(AddedModel("a", "2", "x"))
@@ -119,9 +120,11 @@ def test_the_file_is_on_the_disk_before_it_gets_its_name_and_the_name_after(jour
 
 WRITER = """
 import os, signal, sys
+import runtime.journal
 from pathlib import Path
 from runtime.journal import Journal
-from runtime.model_set import AddedModel, ModelSet
+from runtime.added_model import AddedModel
+from runtime.model_set import ModelSet
 journal, deadly = Journal(Path(sys.argv[1])), sys.argv[2]
 models = journal.read(("a",))
 def dying(call):
@@ -129,7 +132,7 @@ def dying(call):
         os.kill(os.getpid(), signal.SIGKILL)
     return die
 if deadly == "write":
-    ModelSet.to_json = dying(None)
+    runtime.journal.to_json = dying(None)
 if deadly == "fsync":
     os.fsync = dying(os.fsync)
 if deadly == "replace":

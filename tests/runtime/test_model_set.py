@@ -9,17 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.added_model import ARCHIVE, AddedModel, ArchiveAsked, GoldenAsked
 from runtime.errors import LastModel, RuntimeFault, TooManyModels, UnknownModel, VersionInUse, VersionTaken
-from runtime.model_set import (
-    ARCHIVE,
-    MOST_MODELS,
-    AddedModel,
-    ArchiveAsked,
-    Default,
-    GoldenAsked,
-    ModelSet,
-    Shadow,
-)
+from runtime.model_set import MOST_MODELS, Default, ModelSet, Shadow
+from runtime.model_set_json import from_json, to_json
 from runtime.record import RecordError
 from runtime.transition import Scaling, Transition
 
@@ -95,7 +88,7 @@ def test_a_model_of_the_command_line_can_be_replaced_and_removed():
     assert list(models) == [("a", "2"), ("a", "3")]
     again = models.with_model(AddedModel("b", "1", "new"))
     assert again.find("b", "1").path == "new"
-    assert list(ModelSet.from_json(again.to_json(), START.fixed)) == list(again)
+    assert list(from_json(to_json(again), START.fixed)) == list(again)
 
 
 def test_a_shadow_ends_with_its_version_and_when_it_becomes_the_default():
@@ -182,7 +175,7 @@ def test_whatever_is_asked_the_set_stays_whole_and_its_json_is_the_same_set(step
         for name, shadow in models.shadows.items():
             assert shadow.version in models.versions(name)
             assert shadow.version != models.default_of(name)
-        read = ModelSet.from_json(models.to_json(), models.fixed)
+        read = from_json(to_json(models), models.fixed)
         assert list(read) == keys
         assert {name: read.default_of(name) for name, _ in keys} == {
             name: models.default_of(name) for name, _ in keys
@@ -227,34 +220,34 @@ def test_the_json_of_a_set_that_has_everything():
         .without("b", "1")
         .scaled("a", "1", 2)
     )
-    assert ModelSet.from_json(models.to_json(), models.fixed) == models
+    assert from_json(to_json(models), models.fixed) == models
 
 
 def test_another_command_line_leaves_out_what_is_no_more():
     models = START.with_model(TWO).with_model(OTHER).with_default("a", "2").without("b", "1").scaled("a", "1", 2)
-    text = models.with_shadow("a", Shadow("1", 0.5)).to_json()
-    elsewhere = ModelSet.from_json(text, ("z", "a"))
+    text = to_json(models.with_shadow("a", Shadow("1", 0.5)))
+    elsewhere = from_json(text, ("z", "a"))
     assert list(elsewhere) == [("z", "1"), ("a", "1"), ("a", "2"), ("c", "1")]
     assert (elsewhere.default_of("a"), elsewhere.removed, elsewhere.processes) == ("2", (), {"a": 2})
-    gone = ModelSet.from_json(text, ("z",))
+    gone = from_json(text, ("z",))
     assert (gone.shadows, gone.processes, gone.default_of("a")) == ({}, {}, "2")
 
 
 def test_the_first_model_of_the_command_line_is_served_though_it_was_removed():
-    text = START.without("b", "1").to_json()
-    assert list(ModelSet.from_json(text, ("b",))) == [("b", "1")]
+    text = to_json(START.without("b", "1"))
+    assert list(from_json(text, ("b",))) == [("b", "1")]
 
 
 def test_what_was_written_before_models_had_kinds_is_read_as_image_classifiers():
-    document = json.loads(FULL.to_json())
+    document = json.loads(to_json(FULL))
     for each in document["added"]:
         del each["kind"]
-    assert ModelSet.from_json(json.dumps(document), FULL.fixed) == FULL
+    assert from_json(json.dumps(document), FULL.fixed) == FULL
     tensor = START.with_model(AddedModel("t", "1", "t.pt", kind="tensor"))
-    assert ModelSet.from_json(tensor.to_json(), START.fixed) == tensor
+    assert from_json(to_json(tensor), START.fixed) == tensor
 
 
-GOOD = json.loads(FULL.with_default("a", "2").with_shadow("a", Shadow("3", 0.5)).to_json())
+GOOD = json.loads(to_json(FULL.with_default("a", "2").with_shadow("a", Shadow("3", 0.5))))
 
 
 @pytest.mark.parametrize(
@@ -279,13 +272,13 @@ GOOD = json.loads(FULL.with_default("a", "2").with_shadow("a", Shadow("3", 0.5))
 )
 def test_json_that_is_anything_else_is_refused_with_the_place(change, text):
     with pytest.raises(RecordError, match=text):
-        ModelSet.from_json(json.dumps({**GOOD, **change}), START.fixed)
+        from_json(json.dumps({**GOOD, **change}), START.fixed)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense", "[" * 100_000, b"\xff\xfe", json.dumps(GOOD)[:-5]])
 def test_what_is_no_json_of_a_set_is_refused(text):
     with pytest.raises(RecordError):
-        ModelSet.from_json(text, START.fixed)
+        from_json(text, START.fixed)
 
 
 def test_a_default_knows_no_way_back_at_first():
@@ -321,7 +314,7 @@ def test_an_archive_may_have_no_workers_and_is_loaded_freed_or_scaled_by_their_n
     assert scaled == (Scaling("c", "1", 2, 4, is_of_archive=True),)
     assert two.first() == (("a", "1"), ("b", "1")), "an archive that does not load hurts itself only"
     assert [two.added[0].processes_in(workers) for workers in (1, 2, 3)] == [2, 1, 1]
-    assert ModelSet.from_json(two.to_json(), START.fixed) == two
+    assert from_json(to_json(two), START.fixed) == two
     with pytest.raises(RecordError, match="between 0 and 64"):
         none.scaled("c", "1", -1)
 
@@ -338,7 +331,7 @@ def test_requests_wait_for_the_workers_of_an_archive_from_one_change_to_the_next
     assert started == none.scaled("c", "1", 2, 3)
     assert Transition.between(starting, started) == Transition(wake=started.added)
     assert starting.starting("c", "1", 4).started("c", "1") == none.scaled("c", "1", 4), "the last word counts"
-    assert ModelSet.from_json(starting.to_json(), START.fixed) == starting
+    assert from_json(to_json(starting), START.fixed) == starting
     for given_up in (starting.scaled("c", "1", 0), starting.not_started("c", "1", removes=False)):
         assert not given_up.added[0].is_starting and given_up.added[0].is_idle
         assert Transition.between(starting, given_up) == Transition(expect=given_up.added)

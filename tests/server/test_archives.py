@@ -18,9 +18,9 @@ from PIL import Image as PillowImage
 from torchvision import transforms
 
 from models.archives.unpacked import PREFIX
+from runtime.added_model import AddedModel, ArchiveAsked
 from runtime.errors import EngineTimeout, ModelRefused
 from runtime.inputs import Image
-from runtime.model_set import AddedModel, ArchiveAsked
 from runtime.phases import PhaseClock
 from tests.archived import EAGER, index_to_name, make_archive, small_network, small_torchscript
 

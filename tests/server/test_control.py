@@ -8,10 +8,11 @@ import pytest
 
 from models.engines.base import EngineOptions
 from models.errors import BundleError, EngineError, ModelError
+from runtime.added_model import ARCHIVE, AddedModel, ArchiveAsked, GoldenAsked
 from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
 from runtime.errors import ChangeFailed, ModelRefused, UnknownModel
-from runtime.model_set import ARCHIVE, AddedModel, ArchiveAsked, GoldenAsked, ModelSet, Shadow
+from runtime.model_set import ModelSet, Shadow
 from runtime.room import Room
 from runtime.runner import ThreadRunner
 from runtime.store import ModelStore

@@ -10,8 +10,9 @@ import pytest
 
 from models.engines.base import EngineOptions
 from models.errors import BundleError, CodeRefused, EngineError, ModelError
+from runtime.added_model import AddedModel
 from runtime.errors import UnknownModel
-from runtime.model_set import AddedModel, ModelSet
+from runtime.model_set import ModelSet
 from server.config import Config, ModelConfig
 from server.opening import Opener
 from tests.runtime import programs

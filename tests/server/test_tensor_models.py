@@ -8,9 +8,9 @@ import time
 import numpy as np
 import pytest
 
+from runtime.added_model import AddedModel
 from runtime.errors import ModelRefused
 from runtime.inputs import Arguments
-from runtime.model_set import AddedModel
 from runtime.phases import PhaseClock
 from tests.conftest import flat
 from tests.runtime import programs

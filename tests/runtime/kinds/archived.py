@@ -8,13 +8,13 @@ from pathlib import Path
 
 from models.archives.archive import Archive, Manifest
 from models.engines.base import EngineOptions
+from runtime.added_model import ArchiveAsked
 from runtime.batch_limit import BatchLimit
 from runtime.cpu_pool import CpuPool
 from runtime.deployment import Batching, Deployment
 from runtime.inputs import Fields
 from runtime.kinds.handler_items import Front
 from runtime.kinds.handler_model import HandlerModel
-from runtime.model_set import ArchiveAsked
 from runtime.phases import PhaseClock
 from runtime.process_runner import ProcessLimits, ProcessRunner
 from runtime.processes.spares import Spares

@@ -10,8 +10,9 @@ import sys
 import aiohttp
 import pytest
 
+from runtime.added_model import AddedModel, ArchiveAsked, GoldenAsked
 from runtime.errors import ChangeFailed, ModelRefused, TooManyChanges
-from runtime.model_set import AddedModel, ArchiveAsked, GoldenAsked, ModelSet, Shadow
+from runtime.model_set import ModelSet, Shadow
 from server.config import Config, LimitConfig, ManagementConfig, ModelConfig
 from server.management.listener import ManagementListener
 from tests.models.archives.hostile import manifest, zipped

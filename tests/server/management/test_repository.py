@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from runtime.added_model import IMAGE, TENSOR, AddedModel
 from runtime.errors import ModelRefused
-from runtime.model_set import IMAGE, TENSOR, AddedModel
 from tests.server.management.test_management import client, start  # noqa: F401
 
 INDEX, LOAD, UNLOAD = "/v2/repository/index", "/v2/repository/models/{}/load", "/v2/repository/models/{}/unload"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.model_set import ARCHIVE, AddedModel, ArchiveAsked, ModelSet
+from runtime.added_model import ARCHIVE, AddedModel, ArchiveAsked
+from runtime.model_set import ModelSet
 from server.config import Config, TorchServeConfig
 from server.torchserve.settings import SNAPSHOT, read_file
 from server.torchserve.snapshots import SHUTDOWN, Snapshots, newest, remembered

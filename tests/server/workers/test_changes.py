@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from runtime.added_model import AddedModel
 from runtime.errors import ChangeFailed, ModelRefused, TooManyChanges, UnknownModel, VersionTaken
 from runtime.journal import Journal, JournalError
-from runtime.model_set import AddedModel, ModelSet
+from runtime.model_set import ModelSet
+from runtime.model_set_json import from_json
 from server.config import Config, ManagementConfig, ModelConfig
 from server.workers.changes import MOST_WAITING, ChangeLimits, Changes, changes_of, journal_file
 from server.workers.messages import (
@@ -162,7 +164,7 @@ async def test_all_prepare_then_the_journal_is_written_then_all_commit(fleet):
     changing = asyncio.ensure_future(fleet.changes.change(add_two))
     order = await second.until(Prepare)
     await first.until(Prepare)
-    assert ModelSet.from_json(order.models, OLD.fixed) == NEW
+    assert from_json(order.models, OLD.fixed) == NEW
     assert (fleet.stored, fleet.changes.committed) == (OLD, OLD), "nothing is decided while one loads"
     second.on(Commit, lambda order: (seen.append(fleet.stored), second.end.send(Committed(order.change))))
     seen = []

@@ -11,7 +11,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 import server.workers.supervisor
-from runtime.model_set import AddedModel, ModelSet
+from runtime.added_model import AddedModel
+from runtime.model_set import ModelSet
 from server.config import Config, ServerConfig
 from server.operations.lifecycle import ExitCode
 from server.workers.messages import Drain, Failed, Heartbeat, Leave, Ready, ReadyWorkers, Stuck, Unhealthy

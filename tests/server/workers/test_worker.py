@@ -8,8 +8,10 @@ import types
 
 import pytest
 
+from runtime.added_model import AddedModel
 from runtime.errors import ChangeFailed, ModelRefused
-from runtime.model_set import AddedModel, ModelSet
+from runtime.model_set import ModelSet
+from runtime.model_set_json import to_json
 from server.workers.messages import (
     Commit,
     Committed,
@@ -76,7 +78,7 @@ async def report_of(above):
 async def test_the_orders_of_a_change_are_obeyed_and_answered_with_their_number(pair):
     above, control, _ = pair
     for order, report in (
-        (Prepare(7, NEW.to_json()), Prepared(7)),
+        (Prepare(7, to_json(NEW)), Prepared(7)),
         (Commit(7), Committed(7)),
         (Undo(8), Undone(8)),
     ):
@@ -91,7 +93,7 @@ async def test_the_orders_of_a_change_are_obeyed_and_answered_with_their_number(
 async def test_what_cannot_be_prepared_is_told_with_its_reason(pair, error, reason):
     above, control, _ = pair
     control.error = error
-    above.send(Prepare(1, NEW.to_json()))
+    above.send(Prepare(1, to_json(NEW)))
     assert await report_of(above) == Refused(1, "Prepare", type(error).__name__, reason)
 
 

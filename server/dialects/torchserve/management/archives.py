@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from models.archives.open import describe
 from models.errors import ArchiveError, NoManifest, RequirementsRefused
+from runtime.added_model import AddedModel
 from runtime.errors import (
     ChangeFailed,
     ModelRefused,
@@ -25,7 +26,7 @@ from runtime.errors import (
     VersionTaken,
 )
 from runtime.folder import StoreFolder
-from runtime.model_set import AddedModel, ModelSet
+from runtime.model_set import ModelSet
 from runtime.processes.restarts import Restarts
 from runtime.record import RecordError
 from runtime.transition import Key

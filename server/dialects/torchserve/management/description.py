@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from models.archives.config import ArchiveConfig
-from runtime.model_set import ArchiveAsked
+from runtime.added_model import ArchiveAsked
 from server.dialects.torchserve.management.other_models import AnyShown
 from server.dialects.torchserve.management.worker_numbers import Numbered
 

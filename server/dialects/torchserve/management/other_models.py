@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.archives.config import ArchiveConfig
-from runtime.model_set import MOST_PROCESSES, AddedModel, ArchiveAsked, ModelSet
+from runtime.added_model import MOST_PROCESSES, AddedModel, ArchiveAsked
+from runtime.model_set import ModelSet
 from server.config import Config
 
 

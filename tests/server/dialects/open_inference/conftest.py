@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from runtime.model_set import TENSOR, AddedModel, ModelSet
+from runtime.added_model import TENSOR, AddedModel
+from runtime.model_set import ModelSet
 from tests.conftest import flat
 
 # File -> its program in tests/runtime/programs.py, and its settings.

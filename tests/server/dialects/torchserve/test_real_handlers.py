@@ -7,8 +7,8 @@ import json
 
 import pytest
 
+from runtime.added_model import ArchiveAsked
 from runtime.kinds.handler_model import HandlerModel
-from runtime.model_set import ArchiveAsked
 from tests.runtime.kinds.archived import archive_of
 
 STEPS = """
