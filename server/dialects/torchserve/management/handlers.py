@@ -20,6 +20,7 @@ from server.dialects.torchserve.management.parameters import (
     read_json,
     workers,
 )
+from server.dialects.torchserve.management.shown_models import ShownModels
 from server.dialects.torchserve.management.urls import without_secrets
 from server.dialects.torchserve.replies import (
     error_response,
@@ -43,15 +44,17 @@ _OPEN: tuple[list[str], ...] = ([], ["api-description"])  # paths that need no k
 class ManagementApi:
     """Answers any request of the port."""
 
-    def __init__(self, config: Config, archives: Archives, keys: KeyFile | None) -> None:
+    def __init__(self, config: Config, shown: ShownModels, archives: Archives, keys: KeyFile | None) -> None:
         """Creates it.
 
         Args:
             config: of the service.
+            shown: models that are described.
             archives: that are managed.
             keys: that requests must have; None: they need none.
         """
         self._changes_models = config.torchserve.enable_model_api
+        self._shown = shown
         self._archives = archives
         self._keys = keys
         self._bodies = BodyReader(config.limits)
@@ -67,7 +70,7 @@ class ManagementApi:
             log_if_internal(error, fault, exchange.id)
             response = error_response(fault)
         if request.method not in ("GET", "OPTIONS"):
-            log.info("management: %s %s: %d", request.method, _shown(request)[:500], response.status)
+            log.info("management: %s %s: %d", request.method, _logged(request)[:500], response.status)
         return exchange.finish(response, (), False, 0)
 
     async def _answer(self, request: web.Request) -> web.Response:
@@ -96,7 +99,7 @@ class ManagementApi:
                 return status_response(await self._archives.set_default(name, version))
             case ["v1", "models", name]:
                 _check_method(request, "GET")
-                return json_response({"name": name, "ready": self._archives.has_workers(name)})
+                return json_response({"name": name, "ready": self._shown.has_workers(name)})
         raise not_found()
 
     def _check_key(self, request: web.Request, kind: str) -> None:
@@ -133,7 +136,7 @@ class ManagementApi:
 
     def _page(self, query: Parameters) -> dict[str, Any]:
         first, count = page(query)
-        models = list(self._archives.names().values())
+        models = list(self._shown.names().values())
         shown = [
             {"modelName": each.name, "modelUrl": (each.archive and each.archive.url) or each.path}
             for each in models[first : first + count]
@@ -143,22 +146,21 @@ class ManagementApi:
 
     async def _model(self, request: web.Request, name: str, version: str | None) -> web.Response:
         _check_method(request, "GET", "PUT", "DELETE", "OPTIONS")
-        archives = self._archives
         match request.method:
             case "OPTIONS":
-                archives.check_known(name)
+                self._shown.check_known(name)
                 return json_response(management_api_of(name))
             case "PUT":
                 return await self._scale(request, name, version)
             case "DELETE":
                 self._check_changes()
-                return status_response(await archives.unregister(name, version))
+                return status_response(await self._archives.unregister(name, version))
         is_all = version == _ALL
         headers = _headers(request) if request.query.get("customized", "").lower() == "true" else None
-        return json_response(await archives.describe(name, None if is_all else version, is_all, headers))
+        return json_response(await self._shown.describe(name, None if is_all else version, is_all, headers))
 
     async def _scale(self, request: web.Request, name: str, version: str | None) -> web.Response:
-        self._archives.check_known(name)
+        self._shown.check_known(name)
         query = request.query
         version = version or query.get("model_version") or None
         is_synchronous = query.get("synchronous", "").lower() == "true"
@@ -174,7 +176,7 @@ def _parts(raw_path: str) -> list[str]:
     return path[1:].split("/") if path else []
 
 
-def _shown(request: web.Request) -> str:
+def _logged(request: web.Request) -> str:
     """Path and query for the log."""
     query = [(name, without_secrets(value)) for name, value in request.query.items()]
     return str(request.rel_url.with_query(query))

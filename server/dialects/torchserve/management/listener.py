@@ -9,8 +9,10 @@ from aiohttp import web
 
 from server.config import Config
 from server.dialects.torchserve.keys import key_file
-from server.dialects.torchserve.management.archives import Archives, Changer
+from server.dialects.torchserve.management.archives import Archives
+from server.dialects.torchserve.management.changer import Changer
 from server.dialects.torchserve.management.handlers import ManagementApi
+from server.dialects.torchserve.management.shown_models import ShownModels
 from server.dialects.torchserve.management.urls import Urls
 from server.dialects.torchserve.replies import common_headers, cors_headers, error_response
 from server.management.listener import Listener
@@ -41,7 +43,8 @@ def torchserve_listener(
     """
     given, folder = config.torchserve, store_folder(config.models)
     urls = Urls(folder, config.models.model_store, patterns_of(given.allowed_urls))
-    api = ManagementApi(config, Archives(config, changes, folder, urls), key_file(given))
+    shown = ShownModels(config, changes, folder)
+    api = ManagementApi(config, shown, Archives(config, changes, folder, urls, shown), key_file(given))
     app = web.Application(client_max_size=0)
     app.router.add_route("*", "/{path:.*}", api.handle)
     app.on_response_prepare.append(common_headers(cors_headers(given), count))
