@@ -36,7 +36,7 @@ class FolderArchive:
         self.members = checked(self._walk("", limits.depth), limits.unpacked, limits)
 
     def read(self, path: str, most: int) -> bytes:
-        """See Packed."""
+        """See Opened."""
         try:
             with self._resolve(self._path / path).open("rb") as stream:
                 data = stream.read(most + 1)
@@ -46,12 +46,8 @@ class FolderArchive:
             raise ArchiveError(f"the member {shown(path)} is longer than {most:,} bytes")
         return data
 
-    def unpack(self, into: Path) -> None:
-        """It is unpacked."""
-        raise NotImplementedError
-
     def close(self) -> None:
-        """See Packed."""
+        """See Opened."""
 
     def _walk(self, below: str, depth: int) -> Iterator[Member]:
         with os.scandir(self._path / below) as entries:

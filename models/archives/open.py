@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import stat
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from models.archives.config import ArchiveConfig, read_config
 from models.archives.folder import FolderArchive
 from models.archives.limits import ArchiveLimits
 from models.archives.manifest import PATH, read_manifest
-from models.archives.packed import Packed
+from models.archives.packed import Opened, Packed
 from models.archives.requirements import install
 from models.archives.tar_file import TarArchive
 from models.archives.unpacked import UnpackedFolder
@@ -54,9 +55,9 @@ def describe(path: Path, resolve: Resolver = as_it_is, limits: ArchiveLimits = _
         NoManifest: it is no model archive, or names no model.
         ArchiveError: it is damaged, hostile, or contradicts itself.
     """
-    with _opened(path, resolve, limits) as packed:
-        archive = _read(path, packed, limits)
-        size = sum(member.size for member in packed.members.values())
+    with _opened(path, resolve, limits) as opened:
+        archive = _read(path, opened, limits)
+        size = sum(member.size for member in opened.members.values())
         return Description(archive.manifest, read_config(archive.config, archive.manifest.name), size)
 
 
@@ -82,26 +83,32 @@ def open_archive(
         ArchiveError: it is damaged, hostile, contradicts itself, or finds no room.
         RequirementsRefused: it asks for packages, and they are not to be installed, or cannot be.
     """
-    with _opened(path, resolve, limits) as packed:
-        archive = _read(path, packed, limits)
+    with _opened(path, resolve, limits) as opened:
+        archive = _read(path, opened, limits)
         wanted = archive.manifest.requirements_file
         if wanted and not installs_requirements:
             rule = "--install-requirements installs them, where code may run (--allow-code)"
             raise RequirementsRefused(f"asks for packages ({wanted}); {rule}")
-        is_folder = isinstance(packed, FolderArchive)
-        if is_folder and not wanted:
+        if not isinstance(opened, FolderArchive):
+            return _unpacked(archive, opened)
+        if not wanted:
             return archive
-        size = 0 if is_folder else sum(member.size for member in packed.members.values())
+        unpacked = UnpackedFolder(0, secrets.token_hex(8), lambda _, packages: install(path / wanted, packages))
+        return dataclasses.replace(archive, packages=unpacked.packages, lease=unpacked)
 
-        def fill(content: Path, packages: Path) -> None:
-            if not is_folder:
-                packed.unpack(content)
-            if wanted:
-                install((path if is_folder else content) / wanted, packages)
 
-        unpacked = UnpackedFolder(size, secrets.token_hex(8) if is_folder else _identity(path), fill)
-        folder, packages = path if is_folder else unpacked.content, unpacked.packages if wanted else None
-        return Archive(path, folder, archive.manifest, archive.config, packages, unpacked)
+def _unpacked(archive: Archive, packed: Packed) -> Archive:
+    wanted = archive.manifest.requirements_file
+
+    def fill(content: Path, packages: Path) -> None:
+        packed.unpack(content)
+        if wanted:
+            install(content / wanted, packages)
+
+    size = sum(member.size for member in packed.members.values())
+    unpacked = UnpackedFolder(size, _identity(archive.path), fill)
+    packages = unpacked.packages if wanted else None
+    return dataclasses.replace(archive, folder=unpacked.content, packages=packages, lease=unpacked)
 
 
 def _identity(path: Path) -> str:
@@ -110,32 +117,32 @@ def _identity(path: Path) -> str:
     return f"{path} {found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
-def _read(path: Path, packed: Packed, limits: ArchiveLimits) -> Archive:
+def _read(path: Path, opened: Opened, limits: ArchiveLimits) -> Archive:
     """What an archive says of itself, as one that lies in its own folder."""
-    files = {name for name, member in packed.members.items() if not member.is_folder}
+    files = {name for name, member in opened.members.items() if not member.is_folder}
     if PATH not in files:
         raise NoManifest(f"has no {PATH}")
-    manifest = read_manifest(packed.read(PATH, limits.text), files)
+    manifest = read_manifest(opened.read(PATH, limits.text), files)
     name = manifest.config_file
-    return Archive(path, path, manifest, read_yaml(packed.read(name, limits.text), name) if name else {})
+    return Archive(path, path, manifest, read_yaml(opened.read(name, limits.text), name) if name else {})
 
 
 @contextmanager
-def _opened(path: Path, resolve: Resolver, limits: ArchiveLimits) -> Iterator[Packed]:
+def _opened(path: Path, resolve: Resolver, limits: ArchiveLimits) -> Iterator[Packed | FolderArchive]:
     """An archive whose members were checked; its errors begin with its path."""
     try:
-        packed = _packed(path, resolve, limits)
+        opened = _open(path, resolve, limits)
         try:
-            yield packed
+            yield opened
         finally:
-            packed.close()
+            opened.close()
     except (ArchiveError, RequirementsRefused) as error:
         raise type(error)(f"{path}: {error}") from None
     except OSError as error:
         raise ArchiveError(f"{path}: {error.strerror or 'cannot be read'}") from None
 
 
-def _packed(path: Path, resolve: Resolver, limits: ArchiveLimits) -> Packed:
+def _open(path: Path, resolve: Resolver, limits: ArchiveLimits) -> Packed | FolderArchive:
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         return FolderArchive(path, limits, resolve)

@@ -1,4 +1,4 @@
-"""An archive that was opened and checked, and is not unpacked yet."""
+"""An archive that was opened and checked; what is packed is not unpacked yet."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from models.errors import ArchiveError
 _CHUNK = 1 << 20
 
 
-class Packed(Protocol):
-    """Files of one format.
+class Opened(Protocol):
+    """Files of one format, or of a folder.
 
     Attributes:
         members: by path; they were checked.
@@ -25,12 +25,16 @@ class Packed(Protocol):
         """The content of a file. Raises ArchiveError where it is longer than `most` bytes, or damaged."""
         ...
 
-    def unpack(self, into: Path) -> None:
-        """Writes all members below an empty folder. Raises ArchiveError, OSError."""
-        ...
-
     def close(self) -> None:
         """Closes its file."""
+        ...
+
+
+class Packed(Opened, Protocol):
+    """Files that are in one file."""
+
+    def unpack(self, into: Path) -> None:
+        """Writes all members below an empty folder. Raises ArchiveError, OSError."""
         ...
 
 
