@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import os
 import stat
-import tempfile
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -16,6 +13,8 @@ from urllib.request import url2pathname
 
 import aiohttp
 from yarl import URL
+
+from models.machine.locked_folder import LockedFolder, leave_folder, make_locked_folder, remove_leftovers
 
 MOST_BYTES = 16 << 30
 _TIMES = aiohttp.ClientTimeout(total=900, sock_connect=10, sock_read=30)
@@ -53,41 +52,24 @@ async def copy_into(target: Path, url: str, is_allowed: Callable[[str], bool]) -
 
 async def _write(target: Path, pieces: AsyncGenerator[bytes, None]) -> None:
     """Raises CopyFailed, OSError."""
-    await asyncio.to_thread(_remove_leftovers, target.parent)
-    descriptor, name = _new_file(target.parent)
-    size = 0
+    folder = await asyncio.to_thread(_new_folder, target.parent)
+    copy, size = folder.path / "copy", 0
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with copy.open("xb") as file:
             async for piece in pieces:
                 size += len(piece)
                 if size > MOST_BYTES:
                     raise CopyFailed(f"it has more than {MOST_BYTES:,} bytes")
                 await asyncio.to_thread(file.write, piece)
-        os.link(name, target)  # unlike a rename it never replaces a file
+        os.link(copy, target)  # unlike a rename it never replaces a file
     finally:
-        await asyncio.to_thread(Path(name).unlink)
+        await asyncio.to_thread(leave_folder, folder)
 
 
-def _new_file(folder: Path) -> tuple[int, str]:
-    """A file that is locked as long as this process writes it: descriptor and path."""
-    while True:
-        descriptor, name = tempfile.mkstemp(prefix=_PREFIX, dir=folder)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink:  # else another process has taken it for a leftover
-            return descriptor, name
-        os.close(descriptor)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Removes what a process was copying when it was killed."""
-    for path in folder.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # it is being written, or has just gone
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
-            finally:
-                os.close(descriptor)
+def _new_folder(parent: Path) -> LockedFolder:
+    """Where a copy is written; what a process was copying when it was killed is removed."""
+    remove_leftovers(parent, _PREFIX)
+    return make_locked_folder(parent, _PREFIX)
 
 
 async def _of_file(url: str) -> AsyncGenerator[bytes, None]:

@@ -374,12 +374,13 @@ async def test_an_archive_is_copied_as_it_is_whatever_its_content_encoding(start
 
 async def test_a_copy_that_was_killed_is_removed_by_the_next_one(tmp_path):
     (tmp_path / "from.mar").write_text("new")
-    leftover, kept = tmp_path / f"{copies._PREFIX}old", copies._new_file(tmp_path)
-    leftover.touch()
+    leftover, kept = tmp_path / f"{copies._PREFIX}old", copies._new_folder(tmp_path)
+    leftover.mkdir()
+    (leftover / "copy").touch()
     await copies.copy_into(tmp_path / "to.mar", f"file://{tmp_path}/from.mar", lambda url: True)
-    os.close(kept[0])
+    os.close(kept.lock)
     names = sorted(file.name for file in tmp_path.iterdir())
-    assert names == [Path(kept[1]).name, "from.mar", "to.mar"], "one that is written stays"
+    assert names == [kept.path.name, "from.mar", "to.mar"], "one that is written stays"
 
 
 async def test_a_copy_that_another_model_needs_stays_when_its_registration_fails(start, web_server):
