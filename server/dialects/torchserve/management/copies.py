@@ -91,7 +91,7 @@ async def _of_server(url: str, is_allowed: Callable[[str], bool]) -> AsyncGenera
     async with aiohttp.ClientSession(
         timeout=_TIMES, trust_env=True, headers=plain, auto_decompress=False
     ) as session:
-        for _ in range(_MOST_REDIRECTS):
+        for _ in range(1 + _MOST_REDIRECTS):
             async with session.get(address, allow_redirects=False) as response:
                 if response.status not in _REDIRECTS:
                     if response.status != 200:

@@ -249,6 +249,10 @@ async def web_server(tmp_path):
     async def redirect(request):
         raise web.HTTPFound(request.query["to"])
 
+    async def onward(request):
+        left = int(request.query["left"])
+        raise web.HTTPFound(f"/onward.mar?left={left - 1}" if left > 1 else "/far.mar")
+
     async def far(request):
         return web.FileResponse(tmp_path / "far.mar")
 
@@ -257,7 +261,7 @@ async def web_server(tmp_path):
         return web.Response(body=(tmp_path / "far.mar").read_bytes(), headers={"Content-Encoding": "gzip"})
 
     app = web.Application()
-    routes = {"far": far, "endless": endless, "moved": redirect, "encoded": encoded}
+    routes = {"far": far, "endless": endless, "moved": redirect, "onward": onward, "encoded": encoded}
     app.add_routes([web.get(f"/{name}.mar", handler) for name, handler in routes.items()])
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
@@ -297,13 +301,14 @@ async def test_a_copy_that_fails_leaves_nothing(start, web_server, monkeypatch):
     monkeypatch.setattr(copies, "MOST_BYTES", 300_000)
     folder = client.store.parent / "folder.mar"
     folder.mkdir()
+    (folder.parent / "zero.mar").symlink_to("/dev/zero")
     for url in (
         f"{web_server}/endless.mar",
         f"{web_server}/missing.mar",
         f"{web_server}/moved.mar?to={web_server.replace('127.0.0.1', 'localhost')}/far.mar",
-        f"{web_server}/moved.mar?to=/moved.mar%3Fto=/moved.mar",
+        f"{web_server}/onward.mar?left=6",
         f"file://{folder}",
-        "file:///dev/zero.mar",
+        f"file://{folder.parent}/zero.mar",
         "file://elsewhere/x.mar",
     ):
         status, told = await client.register(url)
@@ -311,6 +316,8 @@ async def test_a_copy_that_fails_leaves_nothing(start, web_server, monkeypatch):
     assert [file.name for file in client.store.iterdir()] == ["echo.mar"]
     status, _ = await client.register(f"{web_server}/moved.mar?to=/far.mar")
     assert status == 200, "a redirect to what is allowed is followed"
+    assert (await client.register(f"{web_server}/onward.mar?left=5", model_name="y"))[0] == 200
+    assert (await client.ask("DELETE", "/models/y"))[0] == 200
     client.changes.error = ModelRefused("no")
     assert (await client.register(f"{web_server}/far.mar", model_name="x"))[0] == 500
     assert sorted(file.name for file in client.store.iterdir()) == ["echo.mar", "moved.mar"]

@@ -30,13 +30,13 @@ async def shared(serve, tmp_path, monkeypatch):
     address = f"127.0.0.1:{free_ports(1)[0]}"
     server = await serve(inference_address=address, management_address=address)
 
-    async def ask(target, host="x"):
+    async def ask(target, host="x", body=b""):
         reader, writer = await asyncio.open_connection(*server.inference.removeprefix("http://").split(":"))
-        headers = f"Host: {host}\r\nAuthorization: A\r\nConnection: close"
-        writer.write(f"GET {target} HTTP/1.1\r\n{headers}\r\n\r\n".encode())
-        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        headers = f"Host: {host}\r\nAuthorization: A\r\nConnection: close\r\nContent-Length: {len(body)}"
+        writer.write(f"GET {target} HTTP/1.1\r\n{headers}\r\n\r\n".encode() + body)
+        head, _, answer = (await reader.read()).partition(b"\r\n\r\n")
         writer.close()
-        return int(head.split()[1]), json.loads(body)
+        return int(head.split()[1]), json.loads(answer)
 
     yield ask
     await runner.cleanup()
@@ -52,6 +52,12 @@ async def test_the_host_that_a_client_names_changes_nothing(shared, host):
 
 async def test_a_whole_url_is_asked_here(shared):
     assert await shared("http://elsewhere:1/models") == (200, {"path": "/models", "authorization": "A"})
+
+
+async def test_a_body_that_the_management_refuses_is_not_read_to_be_passed_on(shared):
+    status, told = await shared("/models", body=b"x" * 65_537)
+    assert status == 413 and "at most 65,536 are allowed" in told["message"]
+    assert (await shared("/models", body=b"x" * 65_536))[0] == 200
 
 
 async def test_what_is_no_management_is_answered_here(shared):

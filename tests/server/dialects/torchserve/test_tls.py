@@ -52,6 +52,18 @@ async def test_plain_http_on_that_port_hurts_itself_only(serve, certificate):
     assert (await server.answer("/ping", ssl=trusting))[0] == 200
 
 
+@pytest.mark.parametrize("first", [b"", b"\x16", b"\x16\x03\x01\x02\x00"], ids=["silent", "one byte", "a header"])
+async def test_a_handshake_that_is_not_completed_ends_with_its_connection(serve, certificate, first):
+    server = await serve(**certificate, **ADDRESSES, header_timeout_s=0.2)
+    reader, writer = await asyncio.open_connection(*server.inference.removeprefix("https://").split(":"))
+    writer.write(first)
+    async with asyncio.timeout(30):
+        assert await reader.read() == b""
+    writer.close()
+    trusting = ssl.create_default_context(cafile=certificate["certificate_file"])
+    assert (await server.answer("/ping", ssl=trusting))[0] == 200
+
+
 def test_files_that_are_no_certificate_end_the_start(certificate, tmp_path):
     (tmp_path / "no.pem").write_text("no")
     for changed in ({"certificate_file": tmp_path / "no.pem"}, {"private_key_file": tmp_path / "none.pem"}):
