@@ -145,20 +145,22 @@ class WorkerProcess:
     async def wait(self) -> int:
         """Waits for the end of the process, and returns its exit code, or minus the signal."""
         code = await self.process.wait()
-        self._read()  # what it said last
+        while self._read():  # what it said last
+            pass
         self._hang_up()
         return code
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Takes what it has reported. Returns whether there was anything."""
         if self.channel.socket.fileno() < 0:
-            return
+            return False
         reports = self.channel.reports()
         for report in reports or ():
             self._note(report)
             self._on_report(self, report)
         if reports is None:
             self._hang_up()
-            self._on_report(self, None)
+        return bool(reports)
 
     def _note(self, report: Report) -> None:
         self.missed_heartbeats = 0
@@ -175,7 +177,9 @@ class WorkerProcess:
                 self.drained = report
 
     def _hang_up(self) -> None:
+        """Reports, once, that nothing more will come."""
         self.leaving = True
         if self.channel.socket.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(self.channel.socket)
             self.channel.socket.close()
+            self._on_report(self, None)
