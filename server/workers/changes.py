@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,11 +62,13 @@ class ChangeLimits:
         prepare_s: to load and check what is new.
         commit_s: to free what is gone, whose users it waits for.
         undo_s: to free what was loaded.
+        start_s: to become ready, where a change waits for that.
     """
 
     prepare_s: float = 300.0
     commit_s: float = 60.0
     undo_s: float = _UNDO_S
+    start_s: float = 60.0
 
 
 class Changes:
@@ -84,6 +86,9 @@ class Changes:
     | takes no orders: full    | all undo: 503                           | is drained                           |
     | cannot undo, or commit   | is drained                              | is drained                           |
     | is starting              | takes no part                           | is drained: it has the old set       |
+
+    A change waits for a worker whose start an earlier one has ended so: else changes that come often would end
+    every start.
 
     Where the journal cannot be written, all undo: 503. When the supervisor ends, so do the workers, and the next
     start reads the journal.
@@ -118,6 +123,7 @@ class Changes:
         self._limits = limits or ChangeLimits()
         self._rounds: list[Round] = []
         self._turn = asyncio.Lock()
+        self._news = asyncio.Event()  # of a worker, or of the end
         self._waiting = 0
         self._change_number = self._question_number = 0
         self._running: set[asyncio.Task[ModelSet]] = set()
@@ -154,6 +160,7 @@ class Changes:
         self._waiting += 1
         try:
             async with self._turn:
+                await self._until_started()
                 if self.refusal:
                     raise ChangeFailed(self.refusal)
                 models = operation(self.committed)
@@ -162,6 +169,13 @@ class Changes:
                 return models
         finally:
             self._waiting -= 1
+
+    async def _until_started(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.start_s):
+                while not self.refusal and any(each.is_awaited for each in self._workers()):
+                    self._news.clear()
+                    await self._news.wait()
 
     async def _change(self, models: ModelSet) -> None:
         number = self._change_number = (self._change_number + 1) % _NUMBERS
@@ -210,6 +224,7 @@ class Changes:
     def end(self) -> None:
         """Lets no change come any more: the service stops."""
         self.refusal = STOPPING
+        self._news.set()
         if self._snapshots:
             self._snapshots.write(self.committed, SHUTDOWN)
 
@@ -240,7 +255,7 @@ class Changes:
         """What each worker that answers in time knows of its models, by number of the worker."""
         number = self._question_number = (self._question_number + 1) % _NUMBERS
         files: dict[WorkerProcess, int] = {}
-        with ExitStack() as stack, self._round(Show, number) as asked:
+        with contextlib.ExitStack() as stack, self._round(Show, number) as asked:
 
             def ask(worker: WorkerProcess) -> bool:
                 files[worker] = stack.enter_context(file_in_memory())
@@ -274,10 +289,11 @@ class Changes:
 
     def heard(self, worker: WorkerProcess, report: Report | None) -> None:
         """Takes a report; None: the worker has closed its end."""
+        self._news.set()
         for each in self._rounds:
             each.heard(worker, report)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _round(self, order: Asked, number: int) -> Iterator[Round]:
         asked = Round(order, number)
         self._rounds.append(asked)

@@ -165,12 +165,13 @@ class Supervisor:
 
     async def _keep(self, number: int) -> None:
         """Starts the worker of one place again and again, until the end."""
-        restarts, config, delay_s = Restarts(), share_of(self._config), 0.0
+        restarts, config, delay_s, follows_outdated = Restarts(), share_of(self._config), 0.0, False
         for attempt in itertools.count():
             if self._stopping:
                 return
             worker = await self._spare.take() or await self._spawn()
             worker.begin(number, config, self._shared, delay_s, self._start_s, self._changes.committed)
+            worker.follows_outdated = follows_outdated
             self._workers[number] = worker
             if delay_s:
                 self._spare.want()  # what ended the last one soon may come again
@@ -180,6 +181,7 @@ class Supervisor:
             self._tell_ready()
             if self._stopping:
                 return
+            follows_outdated = worker.outdated and worker.ready_at is None
             if worker.outdated:
                 log.info(
                     "worker %d (process %d) has ended and is started with other models", number, worker.process.pid

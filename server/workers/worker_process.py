@@ -46,6 +46,7 @@ class WorkerProcess:
         drained: its last report; None before.
         models: that it serves, or began with; None before it has a place.
         outdated: it was told to end because its models are no longer the right ones.
+        follows_outdated: it takes the place of one to which that happened before it was ready.
     """
 
     def __init__(self, on_report: Callable[[WorkerProcess, Report | None], None]) -> None:
@@ -64,7 +65,7 @@ class WorkerProcess:
         self.missed_heartbeats = 0
         self.overdue = self.unavailable = False
         self.models: ModelSet | None = None
-        self.outdated = False
+        self.outdated = self.follows_outdated = False
         self._delay_s = 0.0
         self._on_report = on_report
 
@@ -77,6 +78,11 @@ class WorkerProcess:
     def doubtful(self) -> bool:
         """Whether a connection would rather not be given to it."""
         return self.overdue or self.unavailable or self.missed_heartbeats >= _DOUBTFUL_HEARTBEATS
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether it, or the next one in its place, is to become ready before the models change again."""
+        return self.ready_at is None and (self.outdated or (self.follows_outdated and not self.leaving))
 
     async def spawn(self, lifeline: int, *words: str) -> None:
         """Starts the process: a new interpreter, in a session of its own, so that Ctrl-C reaches us alone.

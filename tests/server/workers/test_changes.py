@@ -269,6 +269,42 @@ async def test_a_worker_that_starts_meanwhile_with_the_old_set_is_drained(fleet)
     assert starting.kinds == [Drain]
 
 
+async def test_a_change_waits_for_a_worker_whose_start_the_one_before_has_ended(fleet):
+    fleet.add().obeys()
+    starting = fleet.add(is_ready=False)
+    await fleet.changes.change(add_two)
+    assert starting.process.outdated
+    changing = asyncio.ensure_future(fleet.changes.change(lambda models: models.with_default("a", "2")))
+    await asyncio.sleep(0.01)
+    assert fleet.stored == NEW, "it waits while the next one is not there"
+    following = fleet.players[1] = Player(1, fleet.heard, is_ready=False).obeys()
+    following.process.models, following.process.follows_outdated = NEW, True
+    starting.end.send(Heartbeat())
+    await asyncio.sleep(0.01)
+    assert fleet.stored == NEW, "it waits while the next one starts"
+    following.end.send(Ready([]))
+    assert (await changing).default_of("a") == "2"
+    assert following.kinds == [Prepare, Commit]
+    starting.close()
+
+
+@pytest.mark.parametrize("why", ["it dies", "it takes too long", "the server stops"])
+async def test_a_change_does_not_wait_for_ever_for_a_start(fleet, why):
+    ready, starting = fleet.add().obeys(), fleet.add(is_ready=False)
+    starting.process.follows_outdated = True
+    fleet.changes._limits = ChangeLimits(20, 20, 20, start_s=0.5 if why == "it takes too long" else 20)
+    changing = asyncio.ensure_future(fleet.changes.change(add_two))
+    await asyncio.sleep(0.01)
+    assert ready.orders == []
+    if why == "the server stops":
+        fleet.changes.end()
+        assert await refusal_of(changing) == "The server is stopping."
+        return
+    if why == "it dies":
+        starting.die()
+    assert await changing == NEW
+
+
 async def test_a_worker_whose_channel_is_full_undoes_the_change(fleet, monkeypatch):
     good, full = fleet.add().obeys(), fleet.add()
     monkeypatch.setattr(full.process.channel, "send", lambda order: False)

@@ -205,18 +205,22 @@ async def test_workers_that_are_ready_and_soon_end_wait_by_themselves_so_that_co
     assert supervisor._spare.wanted == 3, "after the first that ended soon"
 
 
+@pytest.mark.parametrize("was_ready", [True, False])
 async def test_a_worker_with_old_models_is_started_again_at_once_with_the_new_ones_and_counts_as_no_failure(
-    supervisor, monkeypatch
+    supervisor, monkeypatch, was_ready
 ):
-    begun, new = [], ModelSet(("a",)).with_model(AddedModel("a", "2", "x"))
+    begun, follows, new = [], [], ModelSet(("a",)).with_model(AddedModel("a", "2", "x"))
 
     class Outdated(FakeWorker):
         process = types.SimpleNamespace(pid=1)
 
         def begin(self, number, config, shared, delay_s, start_s, models):
             begun.append((models, delay_s))
+            if was_ready:
+                self._note(Ready([]))
 
         async def wait(self):
+            follows.append(self.follows_outdated)
             if len(begun) == 1:
                 supervisor._changes.committed = new
                 self.outdated = True
@@ -229,6 +233,7 @@ async def test_a_worker_with_old_models_is_started_again_at_once_with_the_new_on
     monkeypatch.setattr(supervisor, "_spawn", spawn)
     await supervisor._keep(0)
     assert begun == [(ModelSet(("a",)), 0), (new, 0)]
+    assert follows == [False, not was_ready], "changes wait for one whose start was ended"
     assert supervisor._metrics.ended._value.get() == 0
 
 
