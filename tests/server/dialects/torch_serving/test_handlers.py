@@ -215,27 +215,10 @@ async def test_100_first_requests_open_a_model_once(folder):
         assert server.opened == ["id.pt"]
 
 
-OPENED, WATCHED = [], []
-
-
-def audit(event, arguments):
-    if WATCHED and event == "open":
-        OPENED.append(str(arguments[0]))
-
-
-@pytest.fixture
-def opened_files():
-    """Paths of the files that this process opens."""
-    if not hasattr(sys, "_torch_serving_audit"):
-        sys.addaudithook(audit)
-        sys._torch_serving_audit = True
-    OPENED.clear()
-    WATCHED.append(True)
-    yield OPENED
-    WATCHED.clear()
-
-
-async def test_nothing_outside_the_store_is_opened(tmp_path, opened_files):
+@pytest.mark.alone
+async def test_nothing_outside_the_store_is_opened(tmp_path):
+    opened_files = []
+    sys.addaudithook(lambda event, words: opened_files.append(str(words[0])) if event == "open" else None)
     store, outside = tmp_path / "store", tmp_path / "outside"
     for each in (store, outside):
         each.mkdir()
