@@ -7,11 +7,13 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 _FILLED = "filled"  # a file in a folder that is shared: it is whole
+_AGAIN_S = 0.01  # before a folder that has just gone, or is not filled yet, is looked at again
 
 
 @dataclass(frozen=True)
@@ -73,24 +75,32 @@ def join_folder(path: Path, fill: Callable[[Path], None]) -> LockedFolder:
                 os.close(lock)
                 raise
             os.close(lock)
+        time.sleep(_AGAIN_S)
 
 
 def _has_joined(lock: int, path: Path, fill: Callable[[Path], None]) -> bool:
-    """False: another process has removed it meanwhile."""
-    fcntl.flock(lock, fcntl.LOCK_SH)
-    if _is_at(lock, path) and not (path / _FILLED).exists():
-        _lock(lock, wait=True)
-        if _is_at(lock, path) and not (path / _FILLED).exists():
-            if any(path.iterdir()):  # a process was killed while it filled it
-                remove_folder(path)
-                return False
-            try:
-                fill(path)
-                (path / _FILLED).touch()
-            except BaseException:
-                remove_folder(path)
-                raise
-        fcntl.flock(lock, fcntl.LOCK_SH)  # between the two locks there is none
+    """False: another process has removed it meanwhile, or is about to fill it.
+
+    It never waits for the lock that is for one alone: those that have joined keep theirs.
+    """
+    try:
+        _lock(lock, wait=False)
+        is_alone = True
+    except BlockingIOError:
+        is_alone = False
+    if is_alone and _is_at(lock, path) and not (path / _FILLED).exists():
+        if any(path.iterdir()):  # a process was killed while it filled it
+            remove_folder(path)
+            return False
+        try:
+            fill(path)
+            (path / _FILLED).touch()
+        except BaseException:
+            remove_folder(path)
+            raise
+    fcntl.flock(
+        lock, fcntl.LOCK_SH
+    )  # waits until it is filled; for the one that did, between the locks there is none
     return _is_at(lock, path) and (path / _FILLED).exists()
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,29 @@ def test_an_archive_that_is_no_longer_needed_leaves_nothing(archive, how):
     for thread in set(threading.enumerate()) - before:
         thread.join()
     assert list((archive.parent / "temporary").iterdir()) == []
+
+
+JOINERS, ROUNDS = 4, 100
+
+
+def test_processes_that_come_together_all_get_in(tmp_path):
+    """Each has its own descriptor, so that locks are between threads as they are between processes."""
+    together, inside, filled = threading.Barrier(JOINERS), threading.Barrier(JOINERS), []
+
+    def fill(path):
+        filled.append(path)
+        (path / "content").write_text("whole")
+
+    def come_and_go():
+        for number in range(ROUNDS):
+            together.wait(30)
+            folder = join_folder(tmp_path / f"shared-{number}", fill)
+            assert (folder.path / "content").read_text() == "whole"
+            inside.wait(30)
+            leave_folder(folder)
+
+    with ThreadPoolExecutor(JOINERS) as threads:
+        for each in [threads.submit(come_and_go) for _ in range(JOINERS)]:
+            each.result(60)
+    assert len(filled) == ROUNDS, "one fills it for all"
+    assert list(tmp_path.iterdir()) == []
