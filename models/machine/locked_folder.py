@@ -98,9 +98,8 @@ def _has_joined(lock: int, path: Path, fill: Callable[[Path], None]) -> bool:
         except BaseException:
             remove_folder(path)
             raise
-    fcntl.flock(
-        lock, fcntl.LOCK_SH
-    )  # waits until it is filled; for the one that did, between the locks there is none
+    # Waits while another fills it. The one that did has no lock for a moment.
+    fcntl.flock(lock, fcntl.LOCK_SH)
     return _is_at(lock, path) and (path / _FILLED).exists()
 
 
