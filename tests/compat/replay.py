@@ -75,10 +75,11 @@ class Replay:
         model = first.request.path.split("/")[-1]
         before = await self._served.requests_of(model) if late < len(group) else 0
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(self._one(each)) for each in group[:late]]
-            if late < len(group):
-                await self._served.until_settled(model, late - 1, before)
-                running += [tasks.create_task(self._one(each)) for each in group[late:]]
+            running = []
+            for order, each in enumerate(group):
+                running.append(tasks.create_task(self._one(each)))
+                if order < late < len(group):  # the first one runs, and the others wait behind it
+                    await self._served.until_settled(model, order, before)
         return [task.result() for task in running]
 
     async def _stand_in(self, query: str) -> None:
